@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Ids, configurations, resources and error classes: pure data, no I/O

@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Fault sweeps and the leak ledger

@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Checks that CI and people run
+fn main() {}
