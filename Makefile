@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+# The front door: `make help`. What a target does beyond one line is in xtask/.
+
+CARGO ?= cargo
+# One target triple, named in .cargo/config.toml.
+RELEASE := $(or $(CARGO_TARGET_DIR),target)/x86_64-unknown-linux-gnu/release
+BERTH := $(RELEASE)/berth
+# What `make run` runs; give another with make run RUN='…'.
+RUN ?= $(BERTH) run --rootfs / --memory 64MiB --pids 32 -- /bin/sh -c \
+	'echo "pid $$$$ on $$(hostname), $$(wc -l < /proc/self/mounts) mounts"'
+# What `make bench` runs, and with which arguments.
+BENCH ?= $(RELEASE)/berth-bench
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check unit bench test-deps need-cargo need-root
+
+help: ## this list
+	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | \
+		while IFS='	' read -r name text; do printf '%-8s %s\n' "$$name" "$$text"; done
+
+run: need-cargo need-root ## build Berth and run a command in a container (root, Rust and a C linker)
+	$(CARGO) build --release -p berth
+	$(RUN)
+
+test: need-cargo need-root test-deps ## everything that CI runs: the checks, then all tests (root)
+	@status=0; \
+	$(CARGO) xtask check </dev/null || status=1; \
+	$(CARGO) xtask lane all </dev/null || status=1; \
+	exit $$status
+
+check: need-cargo ## formatting, lints, layers, licences, documentation
+	@$(CARGO) xtask check
+
+unit: need-cargo ## the tests within the crates
+	@$(CARGO) xtask lane unit
+
+bench: need-cargo need-root ## measure against other runtimes (root)
+	$(CARGO) build --release -p berth -p berth-bench
+	$(BENCH)
+
+test-deps:
+	@sh scripts/install-test-deps.sh
+
+need-cargo:
+	@command -v $(CARGO) >/dev/null 2>&1 || { \
+		echo "make: there is no $(CARGO) on PATH: install Rust (https://rustup.rs), or name it: make CARGO=/path/to/cargo" >&2; \
+		exit 1; }
+
+need-root:
+	@test "$$(id -u)" -eq 0 || { \
+		echo "make $(MAKECMDGOALS): containers need root (namespaces, mounts and cgroups). Try:" >&2; \
+		echo "  sudo env \"PATH=\$$PATH\" make $(MAKECMDGOALS)" >&2; \
+		echo "Without root there are: make check, make unit." >&2; \
+		exit 1; }
