@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Descriptors: taking numbers that another process arranged, and closing whole ranges.
+
+use crate::{Result, raw};
+use linux_raw_sys::general as k;
+use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// `include/uapi/linux/close_range.h`.
+const CLOSE_RANGE_CLOEXEC: usize = 4;
+
+/// Takes ownership of a descriptor number that was arranged for this process before its start (inherited at
+/// exec), once. Refused with `EBADF` when nothing is open there.
+pub fn inherited(number: RawFd) -> Result<OwnedFd> {
+    // SAFETY: F_GETFD takes no pointer; on a number that is not open it fails with EBADF.
+    unsafe { raw::call(k::__NR_fcntl, [number as usize, k::F_GETFD as usize, 0, 0, 0, 0])? };
+    // SAFETY: the descriptor is open (checked above), and by this function's contract the caller arranged it
+    // for itself and takes it once, so nothing else closes it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Marks every descriptor from `first` on close-on-exec (close_range(2), kernel 5.11), or closes them one
+/// range at once with `Fate::Close`.
+pub fn close_from(first: RawFd, fate: Fate) -> Result<()> {
+    let flags = match fate {
+        Fate::Close => 0,
+        Fate::CloseOnExec => CLOSE_RANGE_CLOEXEC,
+    };
+    // SAFETY: no pointers. Closing descriptors that Rust values own would break their invariants; every
+    // caller is a child about to exec, which drops none of them (it execs or exits).
+    unsafe { raw::call(k::__NR_close_range, [first as usize, u32::MAX as usize, flags, 0, 0, 0]).map(drop) }
+}
+
+/// What [`close_from`] does with a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Close now.
+    Close,
+    /// Close at the next exec.
+    CloseOnExec,
+}
+
+/// Makes `to` refer to what `from` refers to, without close-on-exec, closing what was at `to` (dup3(2)); when
+/// both are the same number only the flag is cleared. For descriptors that an exec is to inherit.
+pub fn place(from: BorrowedFd<'_>, to: RawFd) -> Result<()> {
+    let from = from.as_raw_fd();
+    // SAFETY: no pointers; the caller is a child about to exec and names fixed numbers (0, 1, 2, …) which no
+    // owned value of it occupies.
+    unsafe {
+        if from == to {
+            raw::call(k::__NR_fcntl, [from as usize, k::F_SETFD as usize, 0, 0, 0, 0]).map(drop)
+        } else {
+            raw::call(k::__NR_dup3, [from as usize, to as usize, 0, 0, 0, 0]).map(drop)
+        }
+    }
+}

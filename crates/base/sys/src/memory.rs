@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Memory for a program without an allocator.
+
+use crate::Result;
+use core::ptr::NonNull;
+use rustix::fd::AsFd;
+use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+
+/// A read-only private mapping of the first `len` bytes of a file, unmapped on drop.
+///
+/// The file must not shrink while it is mapped (a sealed memfd can not).
+#[derive(Debug)]
+pub struct Mapping {
+    at: NonNull<u8>,
+    len: usize,
+}
+
+impl Mapping {
+    /// Maps `len` bytes of `file`, which must carry the seals `SHRINK` and `WRITE`, so that neither its
+    /// length nor its content can change under the reader; `EPERM` otherwise.
+    pub fn of_sealed(file: impl AsFd, len: usize) -> Result<Mapping> {
+        use rustix::fs::{SealFlags, fcntl_get_seals, fstat};
+        let need = SealFlags::SHRINK | SealFlags::WRITE;
+        if !fcntl_get_seals(&file)?.contains(need) || (fstat(&file)?.st_size as usize) < len || len == 0 {
+            return Err(rustix::io::Errno::PERM);
+        }
+        // SAFETY: a new private mapping at an address of the kernel's choice overlaps nothing of ours.
+        let at = unsafe { mmap(core::ptr::null_mut(), len, ProtFlags::READ, MapFlags::PRIVATE, file, 0)? };
+        Ok(Mapping { at: NonNull::new(at.cast()).ok_or(rustix::io::Errno::NOMEM)?, len })
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: `at` is the start of a readable mapping of `len` bytes that lives as long as `self`; the
+        // seals checked in `of_sealed` keep anyone from writing or shrinking it.
+        unsafe { core::slice::from_raw_parts(self.at.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made by `of_sealed` with this address and length, and no slice of it
+        // outlives `self`. A failure leaves the mapping, which is harmless.
+        let _ = unsafe { munmap(self.at.as_ptr().cast(), self.len) };
+    }
+}
+
+/// A zeroed array of `len` words from fresh pages, kept until the process ends. For the pointer arrays of
+/// execve in a process that has no heap.
+pub fn words(len: usize) -> Result<&'static mut [usize]> {
+    let bytes = len.max(1).checked_mul(core::mem::size_of::<usize>()).ok_or(rustix::io::Errno::NOMEM)?;
+    // SAFETY: a new anonymous mapping overlaps nothing; it is never unmapped, so the 'static slice is valid;
+    // anonymous pages are zero, aligned to a page, and nobody else knows the address.
+    unsafe {
+        let at = mmap_anonymous(
+            core::ptr::null_mut(),
+            bytes,
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::PRIVATE,
+        )?;
+        Ok(core::slice::from_raw_parts_mut(at.cast(), len))
+    }
+}

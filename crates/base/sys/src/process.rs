@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Making processes: clone3(2) for a single-threaded program, a vfork-like start of a helper from a program
+//! with threads, execve, exit.
+
+use crate::{Errno, Result, raw, signal};
+use core::arch::asm;
+use core::ffi::CStr;
+use core::sync::atomic::{AtomicI32, Ordering};
+use linux_raw_sys::general as k;
+use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// Namespaces that a new process gets (`CLONE_NEW*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Namespaces(u64);
+
+impl Namespaces {
+    /// Mounts.
+    pub const MOUNT: Namespaces = Namespaces(k::CLONE_NEWNS as u64);
+    /// Process ids.
+    pub const PID: Namespaces = Namespaces(k::CLONE_NEWPID as u64);
+    /// Network.
+    pub const NET: Namespaces = Namespaces(k::CLONE_NEWNET as u64);
+    /// System V IPC and POSIX message queues.
+    pub const IPC: Namespaces = Namespaces(k::CLONE_NEWIPC as u64);
+    /// Host name.
+    pub const UTS: Namespaces = Namespaces(k::CLONE_NEWUTS as u64);
+    /// Control groups.
+    pub const CGROUP: Namespaces = Namespaces(k::CLONE_NEWCGROUP as u64);
+
+    /// Both.
+    pub const fn and(self, other: Namespaces) -> Namespaces {
+        Namespaces(self.0 | other.0)
+    }
+    /// Whether all of `other` are in it.
+    pub const fn has(self, other: Namespaces) -> bool {
+        self.0 & other.0 == other.0
+    }
+    /// The flags as the wire carries them.
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+    /// From the wire; anything but a namespace flag is dropped.
+    pub const fn from_bits(bits: u64) -> Namespaces {
+        let known = Self::MOUNT.0 | Self::PID.0 | Self::NET.0 | Self::IPC.0 | Self::UTS.0 | Self::CGROUP.0;
+        Namespaces(bits & known)
+    }
+}
+
+/// Proof that the process has one thread, so that a child made by clone has a consistent memory.
+#[derive(Debug)]
+pub struct SingleThreaded(());
+
+impl SingleThreaded {
+    /// For the entry point of a program that has no threads and no library that could start one.
+    pub fn at_start_of_program() -> SingleThreaded {
+        SingleThreaded(())
+    }
+}
+
+/// Where [`fork`] returned.
+#[derive(Debug)]
+pub enum Side {
+    /// In the new process.
+    Child,
+    /// In the caller: the child's pid in the caller's pid namespace, and a pidfd (close-on-exec).
+    Parent(i32, OwnedFd),
+}
+
+/// A new process with the namespaces named, as fork(2) else (clone3(2), kernel 5.3).
+pub fn fork(_proof: &SingleThreaded, namespaces: Namespaces) -> Result<Side> {
+    let mut pidfd: RawFd = -1;
+    let args = k::clone_args {
+        flags: namespaces.0 | u64::from(k::CLONE_PIDFD),
+        pidfd: &raw mut pidfd as u64,
+        child_tid: 0,
+        parent_tid: 0,
+        exit_signal: u64::from(k::SIGCHLD),
+        stack: 0,
+        stack_size: 0,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+        cgroup: 0,
+    };
+    // SAFETY: without CLONE_VM the child has a copy of the memory, with one thread (`_proof`), so that no
+    // lock is held by a thread that is not there. The kernel reads `size_of(args)` bytes and writes one int
+    // to `pidfd`.
+    let pid = unsafe {
+        let size = core::mem::size_of::<k::clone_args>();
+        raw::call(k::__NR_clone3, [&raw const args as usize, size, 0, 0, 0, 0])?
+    };
+    if pid == 0 {
+        return Ok(Side::Child);
+    }
+    // SAFETY: the kernel wrote a new descriptor, which is ours alone.
+    Ok(Side::Parent(pid as i32, unsafe { OwnedFd::from_raw_fd(pidfd) }))
+}
+
+/// Ends the process at once (exit_group(2)).
+pub fn exit(status: i32) -> ! {
+    loop {
+        // SAFETY: no pointers; it does not return.
+        let _ = unsafe { raw::call(k::__NR_exit_group, [status as usize, 0, 0, 0, 0, 0]) };
+    }
+}
+
+/// Replaces the program. `argv` and `envp` are arrays of pointers into NUL-terminated strings, themselves
+/// ended by a null, as [`Pointers`] makes them. Returns only to say why it failed.
+pub fn execve(path: &CStr, argv: Pointers<'_>, envp: Pointers<'_>) -> Errno {
+    // SAFETY: `path` is NUL-terminated; `Pointers` guarantees null-terminated arrays of valid strings.
+    let rc = unsafe {
+        let args = [path.as_ptr() as usize, argv.0.as_ptr() as usize, envp.0.as_ptr() as usize, 0, 0, 0];
+        raw::call(k::__NR_execve, args)
+    };
+    rc.err().unwrap_or(Errno::INVAL)
+}
+
+/// A null-terminated array of pointers to NUL-terminated strings that live as long as `'a`.
+#[derive(Debug, Clone, Copy)]
+pub struct Pointers<'a>(&'a [usize]);
+
+impl<'a> Pointers<'a> {
+    /// Fills `room` with the strings and a null. `E2BIG` when there is not room for all and the null.
+    pub fn fill(room: &'a mut [usize], strings: impl Iterator<Item = &'a CStr>) -> Result<Pointers<'a>> {
+        let mut n = 0;
+        for s in strings {
+            *room.get_mut(n).ok_or(Errno::TOOBIG)? = s.as_ptr() as usize;
+            n += 1;
+        }
+        *room.get_mut(n).ok_or(Errno::TOOBIG)? = 0;
+        Ok(Pointers(&room[..=n]))
+    }
+}
+
+/// What [`spawn`] starts.
+#[derive(Debug)]
+pub struct Spawn<'a> {
+    /// The program (executed by descriptor, so no path can be swapped).
+    pub program: BorrowedFd<'a>,
+    /// Its arguments.
+    pub argv: Pointers<'a>,
+    /// Its environment.
+    pub envp: Pointers<'a>,
+    /// Descriptors it inherits as 0, 1, 2, …: nothing else is inherited.
+    pub descriptors: &'a [BorrowedFd<'a>],
+}
+
+struct Child<'a> {
+    spawn: &'a Spawn<'a>,
+    error: AtomicI32,
+}
+
+const STACK: usize = 16 * 1024;
+
+/// Starts a program in its own session, with all signals blocked (it is to unblock what it wants), and
+/// returns its pid and a pidfd.
+///
+/// Safe in a program with threads: the child shares the memory, stands on its own stack, and makes only
+/// system calls until its exec; the caller's thread waits until then (`CLONE_VM|CLONE_VFORK`), with signals
+/// blocked so that no handler runs in the child.
+pub fn spawn(spawn: &Spawn<'_>) -> Result<(i32, OwnedFd)> {
+    let mut stack = [0u128; STACK / 16];
+    let child = Child { spawn, error: AtomicI32::new(0) };
+    let mut pidfd: RawFd = -1;
+    let flags = (k::CLONE_VM | k::CLONE_VFORK | k::CLONE_PIDFD | k::SIGCHLD) as usize;
+    let mask = signal::set_mask(signal::Set::ALL)?;
+    let mut rax = k::__NR_clone as usize;
+    // SAFETY: clone(flags, stack, parent_tid = where the pidfd goes, child_tid, tls). The child runs
+    // `in_child` on `stack`, which is aligned to 16, lives until this function returns, and by CLONE_VFORK
+    // the caller does not return before the child has executed or exited. r12 and r13 survive the syscall in
+    // both. The child never returns from `in_child`. Memory it writes is `child.error`, an atomic.
+    unsafe {
+        let top = stack.as_mut_ptr().add(stack.len());
+        asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r13",
+            "call r12",
+            "ud2",
+            "2:",
+            inlateout("rax") rax,
+            in("rdi") flags,
+            in("rsi") top,
+            in("rdx") &raw mut pidfd,
+            in("r10") 0,
+            in("r8") 0,
+            in("r12") in_child as unsafe extern "C" fn(*const Child<'_>) -> !,
+            in("r13") &raw const child,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    let _ = signal::set_mask(mask);
+    if rax > usize::MAX - 4095 {
+        return Err(Errno::from_raw_os_error(-(rax as isize) as i32));
+    }
+    // SAFETY: the kernel wrote a new descriptor, which is ours alone.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    match child.error.load(Ordering::SeqCst) {
+        0 => Ok((rax as i32, pidfd)),
+        error => {
+            let _ = rustix::process::waitid(
+                rustix::process::WaitId::PidFd(rustix::fd::AsFd::as_fd(&pidfd)),
+                rustix::process::WaitIdOptions::EXITED,
+            );
+            Err(Errno::from_raw_os_error(error))
+        }
+    }
+}
+
+/// The child of [`spawn`]: arranges its descriptors and executes. Only system calls.
+unsafe extern "C" fn in_child(child: *const Child<'_>) -> ! {
+    // SAFETY: `spawn` passes a pointer to a value that lives until after the exec.
+    let child = unsafe { &*child };
+    let error = arrange_and_execute(child.spawn);
+    child.error.store(error.raw_os_error(), Ordering::SeqCst);
+    exit(127)
+}
+
+fn arrange_and_execute(spawn: &Spawn<'_>) -> Errno {
+    /// Above every number that is inherited, so that placing one never overwrites another.
+    const HIGH: usize = 64;
+    if spawn.descriptors.len() >= HIGH {
+        return Errno::MFILE;
+    }
+    let dup_high = |fd: BorrowedFd<'_>| {
+        // SAFETY: F_DUPFD_CLOEXEC takes no pointer.
+        unsafe {
+            let args = [fd.as_raw_fd() as usize, k::F_DUPFD_CLOEXEC as usize, HIGH, 0, 0, 0];
+            raw::call(k::__NR_fcntl, args)
+        }
+    };
+    let program = match dup_high(spawn.program) {
+        Ok(fd) => fd,
+        Err(e) => return e,
+    };
+    let mut high = [0usize; HIGH];
+    for (slot, fd) in high.iter_mut().zip(spawn.descriptors) {
+        match dup_high(*fd) {
+            Ok(fd) => *slot = fd,
+            Err(e) => return e,
+        }
+    }
+    for (number, from) in high[..spawn.descriptors.len()].iter().enumerate() {
+        // SAFETY: no pointers; this table of descriptors is the child's own copy.
+        if let Err(e) = unsafe { raw::call(k::__NR_dup3, [*from, number, 0, 0, 0, 0]) } {
+            return e;
+        }
+    }
+    if let Err(e) = crate::fd::close_from(spawn.descriptors.len() as RawFd, crate::fd::Fate::CloseOnExec) {
+        return e;
+    }
+    if let Err(e) = rustix::process::setsid() {
+        return e;
+    }
+    // SAFETY: the arrays are null-terminated and valid (`Pointers`); the empty path with AT_EMPTY_PATH means
+    // the descriptor itself.
+    let rc = unsafe {
+        let args = [
+            program,
+            c"".as_ptr() as usize,
+            spawn.argv.0.as_ptr() as usize,
+            spawn.envp.0.as_ptr() as usize,
+            k::AT_EMPTY_PATH as usize,
+            0,
+        ];
+        raw::call(k::__NR_execveat, args)
+    };
+    rc.err().unwrap_or(Errno::INVAL)
+}
