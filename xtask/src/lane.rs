@@ -10,7 +10,7 @@
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -175,7 +175,7 @@ impl SkipFile {
     }
 
     fn read(&self) -> Result<String, Error> {
-        read(&self.path)
+        std::fs::read_to_string(&self.path).map_err(|source| Error::Read { path: self.path.clone(), source })
     }
 }
 
@@ -183,10 +183,6 @@ impl Drop for SkipFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
     }
-}
-
-fn read(path: &Path) -> Result<String, Error> {
-    std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })
 }
 
 /// A lane that can not run at all counts as one skipped test.
