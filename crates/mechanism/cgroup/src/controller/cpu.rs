@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Processor time. The request becomes a weight against others, the limit a quota in each 100 ms.
+//!
+//! | | v1 | v2 |
+//! |---|---|---|
+//! | request | `cpu.shares` = 1024 for each processor | `cpu.weight` = 100 for each processor |
+//! | limit | `cpu.cfs_period_us`, `cpu.cfs_quota_us` | `cpu.max` |
+//!
+//! Weights are relative, so what is outside of the kernel's range (2 to 262144; 1 to 10000) gets its nearest
+//! end, as v1 does by itself and v2 refuses to. The least quota is the kernel's, 1 ms: with this period a limit
+//! below 0.01 processors is 0.01. Sources: sched-bwc and cgroup-v2 in the kernel's documentation.
+
+use crate::controller::Controller;
+use crate::tree::{Files, field};
+use crate::usage::{Applied, Usage};
+use crate::{Check, Limit, Limits, MilliCpu, Version, Write};
+
+/// In microseconds.
+const PERIOD: u64 = 100_000;
+/// In microseconds: the least that the kernel takes.
+const LEAST_QUOTA: u64 = 1_000;
+
+const REQUEST: &str = "cpu request";
+const LIMIT: &str = "cpu limit";
+
+pub(super) fn writes(limits: &Limits, version: Version, out: &mut Vec<Write>) {
+    let mut push = |limit, file, value| {
+        out.push(Write { controller: Controller::Cpu, limit, file, value, check: Check::Exact });
+    };
+    if let Some(request) = limits.cpu_request {
+        match version {
+            Version::V1 => push(REQUEST, "cpu.shares", shares(request).to_string().into()),
+            Version::V2 => push(REQUEST, "cpu.weight", weight(request).to_string().into()),
+        }
+    }
+    if let Some(limit) = limits.cpu_limit {
+        match (version, limit) {
+            (Version::V1, limit) => {
+                push(LIMIT, "cpu.cfs_period_us", "100000".into());
+                push(
+                    LIMIT,
+                    "cpu.cfs_quota_us",
+                    match limit {
+                        Limit::At(cpus) => quota(cpus).to_string().into(),
+                        Limit::Infinite => "-1".into(),
+                    },
+                );
+            }
+            (Version::V2, Limit::At(cpus)) => {
+                push(LIMIT, "cpu.max", format!("{} {PERIOD}", quota(cpus)).into());
+            }
+            (Version::V2, Limit::Infinite) => push(LIMIT, "cpu.max", "max 100000".into()),
+        }
+    }
+}
+
+/// v1: 1024 for each processor, rounded down.
+fn shares(request: MilliCpu) -> u64 {
+    (request.0.saturating_mul(1024) / 1000).clamp(2, 262_144)
+}
+
+/// v2: 100 for each processor, rounded down.
+fn weight(request: MilliCpu) -> u64 {
+    (request.0 / 10).clamp(1, 10_000)
+}
+
+/// Microseconds of processor time in each period.
+fn quota(limit: MilliCpu) -> u64 {
+    limit.0.saturating_mul(PERIOD / 1000).max(LEAST_QUOTA)
+}
+
+pub(super) fn measure(files: &Files<'_>, version: Version, usage: &mut Usage) {
+    files.with("cpu.stat", |stat| {
+        usage.cpu_throttled_periods = field(stat, "nr_throttled");
+        usage.cpu_throttled_nanos = match version {
+            Version::V1 => field(stat, "throttled_time"),
+            Version::V2 => field(stat, "throttled_usec").map(|micros| micros.saturating_mul(1000)),
+        };
+    });
+}
+
+/// Time used. On v1 it is `cpuacct`'s.
+pub(super) fn measure_time(files: &Files<'_>, version: Version, usage: &mut Usage) {
+    usage.cpu_nanos = match version {
+        Version::V1 => files.number("cpuacct.usage"),
+        Version::V2 => files
+            .with("cpu.stat", |stat| field(stat, "usage_usec"))
+            .flatten()
+            .map(|micros| micros.saturating_mul(1000)),
+    };
+}
+
+pub(super) fn read_back(files: &Files<'_>, version: Version, applied: &mut Applied) {
+    let cpus = |quota: u64, period: u64| MilliCpu(quota.saturating_mul(1000) / period.max(1));
+    match version {
+        Version::V1 => {
+            applied.cpu_weight = files.number("cpu.shares");
+            applied.cpu_limit = match (files.number("cpu.cfs_quota_us"), files.number("cpu.cfs_period_us")) {
+                (Some(quota), Some(period)) => Some(Limit::At(cpus(quota, period))),
+                // "-1" is no number.
+                (None, Some(_)) => Some(Limit::Infinite),
+                _ => None,
+            };
+        }
+        Version::V2 => {
+            applied.cpu_weight = files.number("cpu.weight");
+            applied.cpu_limit = files
+                .with("cpu.max", |text| {
+                    let (quota, period) = text.trim_end().split_once(' ')?;
+                    match quota {
+                        "max" => Some(Limit::Infinite),
+                        quota => Some(Limit::At(cpus(quota.parse().ok()?, period.parse().ok()?))),
+                    }
+                })
+                .flatten();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn values(limits: &Limits, version: Version) -> Vec<(&'static str, String)> {
+        let mut out = Vec::new();
+        writes(limits, version, &mut out);
+        out.into_iter().map(|write| (write.file, write.value.into_owned())).collect()
+    }
+
+    #[test]
+    fn known_requests_and_limits_have_known_values() {
+        let limits = Limits {
+            cpu_request: Some(MilliCpu(1500)),
+            cpu_limit: Some(Limit::At(MilliCpu(2000))),
+            ..Limits::default()
+        };
+        assert_eq!(
+            values(&limits, Version::V1),
+            [
+                ("cpu.shares", "1536".to_owned()),
+                ("cpu.cfs_period_us", "100000".to_owned()),
+                ("cpu.cfs_quota_us", "200000".to_owned())
+            ]
+        );
+        assert_eq!(
+            values(&limits, Version::V2),
+            [("cpu.weight", "150".to_owned()), ("cpu.max", "200000 100000".to_owned())]
+        );
+    }
+
+    #[test]
+    fn no_limit_at_all_and_an_infinite_one_are_different_things() {
+        assert!(values(&Limits::default(), Version::V1).is_empty());
+        assert!(values(&Limits::default(), Version::V2).is_empty());
+        let infinite = Limits { cpu_limit: Some(Limit::Infinite), ..Limits::default() };
+        assert_eq!(values(&infinite, Version::V1)[1], ("cpu.cfs_quota_us", "-1".to_owned()));
+        assert_eq!(values(&infinite, Version::V2), [("cpu.max", "max 100000".to_owned())]);
+    }
+
+    proptest! {
+        #[test]
+        fn weights_stay_in_the_kernels_range_and_never_fall_when_the_request_grows(a: u64, b: u64) {
+            let (low, high) = (MilliCpu(a.min(b)), MilliCpu(a.max(b)));
+            prop_assert!((2..=262_144).contains(&shares(low)) && shares(low) <= shares(high));
+            prop_assert!((1..=10_000).contains(&weight(low)) && weight(low) <= weight(high));
+        }
+
+        #[test]
+        fn weights_are_the_request_rounded_down(milli in 10u64..=100_000) {
+            prop_assert_eq!(shares(MilliCpu(milli)), milli * 1024 / 1000);
+            prop_assert_eq!(weight(MilliCpu(milli)), milli / 10);
+        }
+
+        #[test]
+        fn the_quota_is_exact_from_a_hundredth_of_a_processor_on(milli in 10u64..1_000_000) {
+            prop_assert_eq!(quota(MilliCpu(milli)) * 1000, milli * PERIOD);
+        }
+
+        #[test]
+        fn the_quota_is_never_below_what_the_kernel_takes(milli: u64) {
+            prop_assert!(quota(MilliCpu(milli)) >= LEAST_QUOTA);
+        }
+    }
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The number of processes and threads: `pids.max`, the same on both versions. It stops forks, not joins: who
+//! joins a full group is let in. Source: cgroup-v1/pids in the kernel's documentation.
+
+use crate::controller::Controller;
+use crate::tree::Files;
+use crate::usage::{Applied, Usage};
+use crate::{Check, Limit, Limits, Version, Write};
+
+/// The file, which [`crate::Group::kill_all`] sets to zero so that nothing forks any more.
+pub(crate) const MAX: &str = "pids.max";
+
+pub(super) fn writes(limits: &Limits, _same: Version, out: &mut Vec<Write>) {
+    if let Some(limit) = limits.pids_limit {
+        let value = match limit {
+            Limit::At(count) => count.to_string().into(),
+            Limit::Infinite => "max".into(),
+        };
+        let controller = Controller::Pids;
+        out.push(Write { controller, limit: "pids limit", file: MAX, value, check: Check::Exact });
+    }
+}
+
+pub(super) fn measure(files: &Files<'_>, usage: &mut Usage) {
+    usage.pids = files.number("pids.current");
+}
+
+pub(super) fn read_back(files: &Files<'_>, applied: &mut Applied) {
+    applied.pids_limit = files.with(MAX, |text| match text.trim_end().parse() {
+        Ok(count) => Limit::At(count),
+        Err(_) => Limit::Infinite,
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_versions_get_the_same_value() {
+        for version in [Version::V1, Version::V2] {
+            let mut out = Vec::new();
+            writes(&Limits::default(), version, &mut out);
+            assert!(out.is_empty());
+            for (limit, value) in [(Limit::At(64), "64"), (Limit::At(0), "0"), (Limit::Infinite, "max")] {
+                out.clear();
+                writes(&Limits { pids_limit: Some(limit), ..Limits::default() }, version, &mut out);
+                assert_eq!((out[0].file, out[0].value.as_ref()), ("pids.max", value));
+            }
+        }
+    }
+}

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The hierarchies of this host, as root: limits that bind, processes that are killed, nothing left behind.
+//! Every group is below `berthtest-<pid>-<n>` and removed at the end of its test.
+
+#![expect(clippy::unwrap_used, reason = "in tests, helpers included")]
+
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use berth_cgroup::controller::devices;
+use berth_cgroup::{Bytes, Controller, Error, Group, Hierarchies, Limit, Limits, MilliCpu};
+use berth_model::Class;
+
+const WANTED: [Controller; 3] = [Controller::Cpu, Controller::Memory, Controller::Pids];
+const KILLED: i32 = 9;
+
+struct Host {
+    hierarchies: Hierarchies,
+    top: String,
+}
+
+impl Host {
+    /// None, with the reason printed, where groups can not be made.
+    fn new() -> Option<Host> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: making cgroups needs root");
+            return None;
+        }
+        let hierarchies = match Hierarchies::probe(Path::new(Hierarchies::ROOT)) {
+            Ok(hierarchies) => hierarchies,
+            Err(error) => {
+                println!("skipped: {error}");
+                return None;
+            }
+        };
+        if let Some(missing) = WANTED.into_iter().find(|wanted| hierarchies.version_of(*wanted).is_none()) {
+            println!("skipped: this host has no cgroup controller {missing}");
+            return None;
+        }
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Some(Host { hierarchies, top: format!("berthtest-{}-{number}", std::process::id()) })
+    }
+
+    fn create(&self, id: &str, limits: &Limits) -> Group {
+        Group::create(&self.hierarchies, &format!("{}/{id}", self.top), &WANTED, limits).unwrap()
+    }
+
+    fn left(&self) -> Vec<String> {
+        self.hierarchies.list(&self.top).unwrap()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // After a failed assertion too: whoever is still in there, then the groups.
+        if let Ok(top) = Group::open(&self.hierarchies, &self.top) {
+            let killed = top.kill_all(soon());
+            let removed = top.remove(soon());
+            if !std::thread::panicking() {
+                killed.unwrap();
+                removed.unwrap();
+            }
+        }
+    }
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(20)
+}
+
+/// Runs a shell that puts itself into the group by writing `0`, then `script`.
+fn join(group: &Group, script: &str) -> Child {
+    // The descriptors are the shell's stdin, stdout and stderr: three hierarchies at most, as on v1 here.
+    let mut fds = group.join_fds().unwrap().into_iter();
+    let mut next = || fds.next().map_or_else(Stdio::null, Stdio::from);
+    let script = format!("echo 0 >&0; echo 0 >&1; echo 0 >&2; {script}");
+    let mut shell = Command::new("/bin/sh");
+    shell.arg("-c").arg(script).stdin(next()).stdout(next()).stderr(next());
+    shell.spawn().unwrap()
+}
+
+fn wait_for_members(group: &Group, count: usize) {
+    let deadline = soon();
+    while group.processes().unwrap().len() != count {
+        assert!(Instant::now() < deadline, "{:?}", group.processes());
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn limits_are_in_the_files_and_the_group_goes_without_a_trace() {
+    let Some(host) = Host::new() else { return };
+    let limits = Limits {
+        cpu_request: Some(MilliCpu(500)),
+        cpu_limit: Some(Limit::At(MilliCpu(1500))),
+        memory_request: Some(Bytes(16 << 20)),
+        // Not a whole page: the kernel rounds down, and that is accepted.
+        memory_limit: Some(Limit::At(Bytes((16 << 20) + 1))),
+        pids_limit: Some(Limit::At(64)),
+        ..Limits::default()
+    };
+    let group = host.create("a", &limits);
+    let applied = group.limits_applied();
+    assert_eq!(applied.cpu_limit, limits.cpu_limit);
+    assert_eq!(applied.memory_limit, Some(Limit::At(Bytes(16 << 20))));
+    assert_eq!(applied.memory_request, Some(Bytes(32 << 20)));
+    assert_eq!(applied.pids_limit, limits.pids_limit);
+    assert_eq!(host.left(), ["a"]);
+    let infinite = Limits {
+        cpu_limit: Some(Limit::Infinite),
+        memory_limit: Some(Limit::Infinite),
+        pids_limit: Some(Limit::Infinite),
+        ..Limits::default()
+    };
+    group.update(&infinite).unwrap();
+    let applied = group.limits_applied();
+    assert_eq!(applied.cpu_limit, Some(Limit::Infinite));
+    assert_eq!(applied.memory_limit, Some(Limit::Infinite));
+    assert_eq!(applied.pids_limit, Some(Limit::Infinite));
+    group.remove(soon()).unwrap();
+    assert!(!group.exists() && host.left().is_empty());
+}
+
+#[test]
+fn swap_follows_the_memory_limit_up_and_down() {
+    let Some(host) = Host::new() else { return };
+    let with = |bytes| Limits {
+        memory_limit: Some(Limit::At(Bytes(bytes))),
+        swap_limit: Some(Limit::At(Bytes(0))),
+        ..Limits::default()
+    };
+    let group = match Group::create(&host.hierarchies, &format!("{}/a", host.top), &WANTED, &with(32 << 20)) {
+        Ok(group) => group,
+        Err(error) if error.class() == Class::Unsupported => {
+            println!("skipped: this kernel does not account swap ({error})");
+            return;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    for megabytes in [64, 16, 128] {
+        group.update(&with(megabytes << 20)).unwrap();
+        let applied = group.limits_applied();
+        assert_eq!(applied.memory_limit, Some(Limit::At(Bytes(megabytes << 20))));
+        assert_eq!(applied.swap_limit, Some(Limit::At(Bytes(0))));
+    }
+}
+
+#[test]
+fn a_value_that_the_kernel_refuses_fails_the_creation_by_name_and_leaves_nothing() {
+    let Some(host) = Host::new() else { return };
+    let limits = Limits { pids_limit: Some(Limit::At(u64::MAX)), ..Limits::default() };
+    let path = format!("{}/a", host.top);
+    let error = Group::create(&host.hierarchies, &path, &WANTED, &limits).unwrap_err();
+    assert_eq!(error.class(), Class::Invalid);
+    let text = error.to_string();
+    assert!(
+        text.starts_with("apply the pids limit: write \"18446744073709551615\" to /sys/fs/cgroup"),
+        "{text}"
+    );
+    assert!(host.left().is_empty());
+    // And one that it takes but does not keep.
+    let limits = Limits { memory_limit: Some(Limit::At(Bytes(u64::MAX))), ..Limits::default() };
+    let error = Group::create(&host.hierarchies, &path, &WANTED, &limits).unwrap_err();
+    assert!(matches!(error, Error::NotApplied { limit: "memory limit", .. }), "{error}");
+    assert!(host.left().is_empty());
+}
+
+#[test]
+fn a_process_joins_by_itself_and_its_forks_are_limited() {
+    let Some(host) = Host::new() else { return };
+    let group = host.create("a", &Limits { pids_limit: Some(Limit::At(1)), ..Limits::default() });
+    let mut shell = join(&group, "(exit 0) && exit 3; exit 4");
+    let status = shell.wait().unwrap();
+    assert_ne!(status.code(), Some(3), "the fork must have failed");
+    assert!(!status.success());
+    group.remove(soon()).unwrap();
+}
+
+#[test]
+fn a_process_over_the_memory_limit_is_killed_and_counted() {
+    let Some(host) = Host::new() else { return };
+    let limits = Limits { memory_limit: Some(Limit::At(Bytes(16 << 20))), ..Limits::default() };
+    let group = host.create("a", &limits);
+    // One endless line, which tail keeps whole.
+    let mut shell = join(&group, "exec tail -n 1 /dev/zero");
+    assert_eq!(shell.wait().unwrap().signal(), Some(KILLED));
+    let usage = group.usage();
+    assert_eq!(usage.oom_kills, Some(1));
+    assert!(usage.memory_limit_hits > Some(0));
+    assert!(usage.memory_peak <= Some(Bytes(16 << 20)) && usage.memory_peak > Some(Bytes(8 << 20)));
+    group.remove(soon()).unwrap();
+}
+
+#[test]
+fn everybody_is_killed_also_in_groups_below_and_the_groups_go() {
+    let Some(host) = Host::new() else { return };
+    let group = host.create("a", &Limits::default());
+    let inner = host.create("a/x", &Limits::default());
+    let deepest = host.create("a/x/y", &Limits::default());
+    let mut children: Vec<Child> =
+        [&group, &inner, &deepest, &deepest].map(|group| join(group, "exec sleep 1000")).into();
+    wait_for_members(&group, 4);
+    let error = group.remove(Instant::now()).unwrap_err();
+    match &error {
+        Error::Busy { pids, .. } => assert_eq!(pids.len(), 4),
+        other => panic!("{other}"),
+    }
+    assert_eq!(error.class(), Class::Conflict);
+    group.kill_all(soon()).unwrap();
+    for child in &mut children {
+        assert_eq!(child.wait().unwrap().signal(), Some(KILLED));
+    }
+    group.remove(soon()).unwrap();
+    assert!(host.left().is_empty());
+    group.kill_all(soon()).unwrap();
+}
+
+#[test]
+fn a_process_that_forks_all_the_time_does_not_outrun_the_kill() {
+    let Some(host) = Host::new() else { return };
+    let group = host.create("a", &Limits { pids_limit: Some(Limit::At(60)), ..Limits::default() });
+    // Each child forks another and ends: the pids are new at every look.
+    let mut bombs: Vec<Child> =
+        (0..3).map(|_| join(&group, "f() { while :; do (f) & sleep 0.01; done; }; f")).collect();
+    let deadline = soon();
+    while group.usage().pids < Some(20) {
+        assert!(Instant::now() < deadline, "{:?}", group.usage());
+        std::thread::yield_now();
+    }
+    group.kill_all(soon()).unwrap();
+    assert!(group.processes().unwrap().is_empty());
+    for bomb in &mut bombs {
+        bomb.wait().unwrap();
+    }
+    group.remove(soon()).unwrap();
+}
+
+#[test]
+fn two_creators_of_one_path_get_one_group_and_one_conflict() {
+    let Some(host) = Host::new() else { return };
+    let group = host.create("a", &Limits::default());
+    let path = group.path().to_owned();
+    let error = Group::create(&host.hierarchies, &path, &WANTED, &Limits::default()).unwrap_err();
+    assert_eq!(error.class(), Class::Conflict);
+    assert!(group.exists(), "the loser removes nothing of the winner's");
+    let found = Group::open(&host.hierarchies, &path).unwrap();
+    found.remove(soon()).unwrap();
+    assert!(!group.exists());
+}
+
+#[test]
+fn only_listed_devices_can_be_opened() {
+    let Some(host) = Host::new() else { return };
+    if host.hierarchies.version_of(Controller::Devices).is_none() {
+        println!("skipped: this host has no v1 devices hierarchy");
+        return;
+    }
+    // Everything on the list but /dev/zero.
+    let rules = devices::DEFAULT.into_iter().filter(|rule| (rule.major, rule.minor) != (Some(1), Some(5)));
+    let limits = Limits { devices: Some(rules.collect()), ..Limits::default() };
+    let path = format!("{}/a", host.top);
+    let group = Group::create(&host.hierarchies, &path, &[], &limits).unwrap();
+    assert_eq!(group.limits_applied().devices.map(|lines| lines.len()), Some(devices::DEFAULT.len() - 1));
+    let mut shell = join(&group, "(: </dev/null) || exit 3; (: </dev/zero) && exit 4; exit 0");
+    assert_eq!(shell.wait().unwrap().code(), Some(0));
+    group.remove(soon()).unwrap();
+}
+
+#[test]
+fn descriptors_for_joining_are_not_inherited_by_accident() {
+    let Some(host) = Host::new() else { return };
+    let group = host.create("a", &Limits::default());
+    for fd in group.join_fds().unwrap() {
+        let flags = rustix::io::fcntl_getfd(fd.as_fd()).unwrap();
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+    }
+    group.remove(soon()).unwrap();
+}
