@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Paired timing: in each round every command has its turn, in an order that changes from round to round.
+//!
+//! What disturbs one command (another tenant of the machine, writeback) then disturbs all alike. What a command
+//! itself leaves behind matters too: the kernel takes down its network namespace in the background after it has
+//! ended, and on cgroup v1 moving a process is cheap only while the last move is recent. So there are two ways to
+//! take turns: in bursts, where each command runs in its own wake and none pays for another, and one by one.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::contestant::{self, show};
+use crate::error::Error;
+use crate::stats::{Shuffler, Summary};
+
+/// Set by ^C, SIGTERM and SIGHUP; looked at between two commands.
+pub(crate) type Stop = Arc<AtomicBool>;
+
+/// Registers the flag.
+pub(crate) fn stop_on_signals() -> Result<Stop, Error> {
+    let stop = Stop::default();
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&stop))
+            .map_err(|source| Error::Start { program: "the handler of signals".to_owned(), source })?;
+    }
+    Ok(stop)
+}
+
+/// An error once a signal has come.
+pub(crate) fn check(stop: &Stop) -> Result<(), Error> {
+    if stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
+}
+
+/// How the commands take turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pace {
+    pub(crate) name: &'static str,
+    /// How often a command runs in one turn. In bursts the first run is not timed: it has another's wake.
+    burst: usize,
+    /// How long to wait before each run.
+    gap: Duration,
+}
+
+impl Pace {
+    /// Ten in a row of the same command.
+    pub(crate) const BURSTS: Pace = Pace { name: "back to back", burst: 10, gap: Duration::ZERO };
+    /// One of each.
+    pub(crate) const ONE_BY_ONE: Pace =
+        Pace { name: "one by one with the others", burst: 1, gap: Duration::ZERO };
+    /// One of each, the machine idle before.
+    pub(crate) const PAUSES: Pace =
+        Pace { name: "after a pause of 20 ms", burst: 1, gap: Duration::from_millis(20) };
+
+    fn untimed(self) -> usize {
+        usize::from(self.burst > 1)
+    }
+}
+
+/// Runs all commands for some rounds of warm-up and then until each has been timed at least that often. One
+/// summary for each, in their order.
+pub(crate) fn run(
+    commands: Vec<Command>,
+    times: usize,
+    pace: Pace,
+    stop: &Stop,
+) -> Result<Vec<Summary>, Error> {
+    let mut commands: Vec<Command> = commands.into_iter().map(contestant::quiet).collect();
+    let mut series = vec![Vec::with_capacity(times); commands.len()];
+    let mut order: Vec<usize> = (0..commands.len()).collect();
+    let mut shuffler = Shuffler::new();
+    let rounds = times.div_ceil(pace.burst);
+    let warm_up = rounds.div_ceil(20).min(10);
+    for round in 0..warm_up + rounds {
+        shuffler.shuffle(&mut order);
+        for &at in &order {
+            for turn in 0..pace.untimed() + pace.burst {
+                check(stop)?;
+                let duration = once(&mut commands[at], pace.gap)?;
+                if round >= warm_up && turn >= pace.untimed() {
+                    series[at].push(duration);
+                }
+            }
+        }
+    }
+    Ok(series.iter().filter_map(|durations| Summary::of(durations)).collect())
+}
+
+fn once(command: &mut Command, gap: Duration) -> Result<Duration, Error> {
+    if !gap.is_zero() {
+        thread::sleep(gap);
+    }
+    let (duration, status) = contestant::time(command)?;
+    if status.success() {
+        return Ok(duration);
+    }
+    Err(Error::Failed {
+        program: show(command),
+        when: "timed".to_owned(),
+        status: status.to_string(),
+        output: "its output was discarded; `berth-bench check` shows it".to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_is_timed_as_often_as_asked_at_least() {
+        let times = |pace| {
+            let commands = vec![Command::new("true"), Command::new("true")];
+            run(commands, 12, pace, &Stop::default()).unwrap()
+        };
+        let counts = |pace| times(pace).iter().map(|summary| summary.count).collect::<Vec<_>>();
+        assert_eq!(counts(Pace::ONE_BY_ONE), [12, 12]);
+        assert_eq!(counts(Pace::BURSTS), [20, 20]);
+        let summaries = times(Pace::PAUSES);
+        assert!(summaries.iter().all(|summary| summary.min_ms > 0.0 && summary.min_ms <= summary.p90_ms));
+    }
+
+    #[test]
+    fn a_command_that_fails_ends_the_measurement() {
+        let error = run(vec![Command::new("false")], 1, Pace::BURSTS, &Stop::default()).unwrap_err();
+        assert!(matches!(error, Error::Failed { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_signal_ends_the_measurement_before_the_next_command() {
+        let stop = Stop::default();
+        stop.store(true, Ordering::Relaxed);
+        let commands = vec![Command::new("/nonexistent")];
+        let error = run(commands, 1, Pace::BURSTS, &stop).unwrap_err();
+        assert!(matches!(error, Error::Interrupted), "{error}");
+    }
+}
