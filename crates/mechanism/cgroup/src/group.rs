@@ -52,7 +52,8 @@ impl Group {
     ) -> Result<Group> {
         check_path(path)?;
         let places = hierarchies.places_for(wanted, limits)?;
-        let writes = planned(hierarchies, limits)?;
+        let mut writes = planned(hierarchies, limits)?;
+        writes.retain(|write| !write.is_default);
         let dirs = Vec::with_capacity(places.len());
         let mut group = Group { hierarchies: hierarchies.clone(), path: path.to_owned(), dirs };
         let made = group.make(&places, wanted, limits).and_then(|()| group.write(&writes));
@@ -417,6 +418,7 @@ mod tests {
             file: "f",
             value: value.into(),
             check: Check::Pages,
+            is_default: false,
         }
     }
 

@@ -99,7 +99,7 @@ impl Hierarchies {
         if version(top.as_fd()) == Some(Version::V2) {
             return Inner::unified(root, top, Tree::Kernel);
         }
-        Inner::mounted(root, Tree::Kernel, version)
+        Inner::mounted(root, top.as_fd(), Tree::Kernel, version)
     }
 
     /// Takes plain directories for hierarchies, for tests that have none or must not touch them: `root` itself
@@ -110,19 +110,17 @@ impl Hierarchies {
     /// # Errors
     /// As [`Self::probe`].
     pub fn stand_in(root: &Path, mode: Mode) -> Result<Hierarchies> {
+        let top = open_path(root).map_err(|errno| Error::Io {
+            what: "open",
+            path: root.to_owned(),
+            source: errno.into(),
+        })?;
         match mode {
-            Mode::V2 => {
-                let top = open_path(root).map_err(|errno| Error::Io {
-                    what: "open",
-                    path: root.to_owned(),
-                    source: errno.into(),
-                })?;
-                Inner::unified(root, top, Tree::StandIn)
-            }
-            Mode::V1 => Inner::mounted(root, Tree::StandIn, |_| Some(Version::V1)),
+            Mode::V2 => Inner::unified(root, top, Tree::StandIn),
+            Mode::V1 => Inner::mounted(root, top.as_fd(), Tree::StandIn, |_| Some(Version::V1)),
             Mode::Hybrid => {
-                let unified = open_path(&root.join("unified")).and_then(|fd| identity(&fd)).ok();
-                Inner::mounted(root, Tree::StandIn, |fd| match identity(fd) {
+                let unified = open_in(top.as_fd(), "unified").and_then(identity).ok();
+                Inner::mounted(root, top.as_fd(), Tree::StandIn, |fd| match identity(fd) {
                     Ok(this) if Some(this) == unified => Some(Version::V2),
                     _ => Some(Version::V1),
                 })
@@ -348,6 +346,7 @@ impl Inner {
     /// v1, perhaps with v2 beside it.
     fn mounted(
         root: &Path,
+        top: BorrowedFd<'_>,
         tree: Tree,
         version: impl Fn(BorrowedFd<'_>) -> Option<Version>,
     ) -> Result<Hierarchies> {
@@ -359,19 +358,17 @@ impl Inner {
             tree,
         };
         for controller in Controller::ALL {
-            let path = root.join(controller.name());
-            let Ok(fd) = open_path(&path) else { continue };
+            let Ok(fd) = open_in(top, controller.name()) else { continue };
             if version(fd.as_fd()) == Some(Version::V1) {
-                let place = inner.add(Version::V1, path, fd)?;
+                let place = inner.add(Version::V1, root.join(controller.name()), fd)?;
                 inner.of[controller.index()] = Some(place);
             }
         }
-        let path = root.join("unified");
-        if let Ok(fd) = open_path(&path)
+        if let Ok(fd) = open_in(top, "unified")
             && version(fd.as_fd()) == Some(Version::V2)
         {
             inner.mode = Mode::Hybrid;
-            inner.add_unified(path, fd)?;
+            inner.add_unified(root.join("unified"), fd)?;
         }
         if inner.places.is_empty() {
             return Err(Error::NoHierarchy { root: root.to_owned() });
@@ -452,8 +449,12 @@ pub(crate) fn check_path(path: &str) -> Result<()> {
 }
 
 fn open_path(path: &Path) -> rustix::io::Result<OwnedFd> {
-    // Links are followed: `cpu` may be one to `cpu,cpuacct`. The folder is the host's.
     rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, FileMode::empty())
+}
+
+/// Follows links: `cpu` may be one to `cpu,cpuacct`. The folder is the host's.
+fn open_in(top: BorrowedFd<'_>, name: &str) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::openat(top, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, FileMode::empty())
 }
 
 fn identity(fd: impl AsFd) -> rustix::io::Result<(u64, u64)> {

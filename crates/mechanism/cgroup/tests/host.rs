@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use berth_cgroup::controller::devices;
-use berth_cgroup::{Bytes, Controller, Error, Group, Hierarchies, Limit, Limits, MilliCpu};
+use berth_cgroup::{Bytes, Controller, Error, Group, Hierarchies, Limit, Limits, MilliCpu, Mode};
 use berth_model::Class;
 
 const WANTED: [Controller; 3] = [Controller::Cpu, Controller::Memory, Controller::Pids];
@@ -124,6 +124,35 @@ fn limits_are_in_the_files_and_the_group_goes_without_a_trace() {
     assert_eq!(applied.pids_limit, Some(Limit::Infinite));
     group.remove(soon()).unwrap();
     assert!(!group.exists() && host.left().is_empty());
+}
+
+#[test]
+fn a_new_group_has_the_values_that_are_left_out_as_the_kernels_defaults() {
+    let Some(host) = Host::new() else { return };
+    let group = host.create("a", &Limits::default());
+    let asked = Limits {
+        cpu_request: Some(MilliCpu(1000)),
+        cpu_limit: Some(Limit::Infinite),
+        memory_limit: Some(Limit::Infinite),
+        swap_limit: Some(Limit::Infinite),
+        pids_limit: Some(Limit::Infinite),
+        ..Limits::default()
+    };
+    for controller in WANTED {
+        let mut writes = Vec::new();
+        let version = host.hierarchies.version_of(controller).unwrap();
+        controller.writes(&asked, version, &mut writes).unwrap();
+        let place = match host.hierarchies.mode() {
+            Mode::V2 => host.hierarchies.root().to_owned(),
+            _ => host.hierarchies.root().join(controller.name()),
+        };
+        for write in writes.iter().filter(|write| write.is_default) {
+            let file = place.join(group.path()).join(write.file);
+            let found = std::fs::read_to_string(&file).unwrap();
+            let unlimited = write.value == "-1" && found.trim_end().parse::<u64>().is_ok_and(|n| n > 1 << 62);
+            assert!(found.trim_end() == write.value || unlimited, "{}: {found}", file.display());
+        }
+    }
 }
 
 #[test]

@@ -10,6 +10,8 @@
 //! end, as v1 does by itself and v2 refuses to. The least quota is the kernel's, 1 ms: with this period a limit
 //! below 0.01 processors is 0.01. Sources: sched-bwc and cgroup-v2 in the kernel's documentation.
 
+use std::borrow::Cow;
+
 use crate::controller::Controller;
 use crate::tree::{Files, field};
 use crate::usage::{Applied, Usage};
@@ -20,12 +22,22 @@ const PERIOD: u64 = 100_000;
 /// In microseconds: the least that the kernel takes.
 const LEAST_QUOTA: u64 = 1_000;
 
+/// What a new group has (sched-bwc, cgroup-v2).
+const DEFAULTS: [(&str, &str); 5] = [
+    ("cpu.shares", "1024"),
+    ("cpu.cfs_period_us", "100000"),
+    ("cpu.cfs_quota_us", "-1"),
+    ("cpu.weight", "100"),
+    ("cpu.max", "max 100000"),
+];
+
 const REQUEST: &str = "cpu request";
 const LIMIT: &str = "cpu limit";
 
 pub(super) fn writes(limits: &Limits, version: Version, out: &mut Vec<Write>) {
-    let mut push = |limit, file, value| {
-        out.push(Write { controller: Controller::Cpu, limit, file, value, check: Check::Exact });
+    let mut push = |limit, file, value: Cow<'static, str>| {
+        let is_default = DEFAULTS.contains(&(file, &*value));
+        out.push(Write { controller: Controller::Cpu, limit, file, value, check: Check::Exact, is_default });
     };
     if let Some(request) = limits.cpu_request {
         match version {
@@ -95,12 +107,12 @@ pub(super) fn read_back(files: &Files<'_>, version: Version, applied: &mut Appli
     match version {
         Version::V1 => {
             applied.cpu_weight = files.number("cpu.shares");
-            applied.cpu_limit = match (files.number("cpu.cfs_quota_us"), files.number("cpu.cfs_period_us")) {
-                (Some(quota), Some(period)) => Some(Limit::At(cpus(quota, period))),
-                // "-1" is no number.
-                (None, Some(_)) => Some(Limit::Infinite),
-                _ => None,
-            };
+            let period = files.number("cpu.cfs_period_us").unwrap_or(PERIOD);
+            applied.cpu_limit = files.with("cpu.cfs_quota_us", |text| match text.trim_end().parse() {
+                Ok(quota) => Limit::At(cpus(quota, period)),
+                // "-1" is no such number.
+                Err(_) => Limit::Infinite,
+            });
         }
         Version::V2 => {
             applied.cpu_weight = files.number("cpu.weight");
@@ -156,6 +168,22 @@ mod tests {
         let infinite = Limits { cpu_limit: Some(Limit::Infinite), ..Limits::default() };
         assert_eq!(values(&infinite, Version::V1)[1], ("cpu.cfs_quota_us", "-1".to_owned()));
         assert_eq!(values(&infinite, Version::V2), [("cpu.max", "max 100000".to_owned())]);
+    }
+
+    #[test]
+    fn what_a_new_group_has_is_marked() {
+        let limits = Limits {
+            cpu_request: Some(MilliCpu(1000)),
+            cpu_limit: Some(Limit::At(MilliCpu(1000))),
+            ..Limits::default()
+        };
+        let defaults = |limits: &Limits, version| {
+            let mut out = Vec::new();
+            writes(limits, version, &mut out);
+            out.iter().filter(|write| write.is_default).map(|write| write.file).collect::<Vec<_>>()
+        };
+        assert_eq!(defaults(&limits, Version::V1), ["cpu.shares", "cpu.cfs_period_us"]);
+        assert_eq!(defaults(&limits, Version::V2), ["cpu.weight"]);
     }
 
     proptest! {

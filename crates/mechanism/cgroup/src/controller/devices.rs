@@ -48,6 +48,7 @@ pub(super) fn writes(limits: &Limits, version: Version, out: &mut Vec<Write>) ->
         file,
         value,
         check: Check::None,
+        is_default: false,
     };
     out.push(write("devices.deny", "a".into()));
     for rule in rules {

@@ -38,7 +38,10 @@ pub(super) fn writes(limits: &Limits, version: Version, out: &mut Vec<Write>) ->
             (Version::V1, Limit::Infinite) => "-1".into(),
             (Version::V2, Limit::Infinite) => "max".into(),
         };
-        out.push(Write { controller: Controller::Memory, limit, file, value, check: Check::Pages });
+        // A new group has no limit, and no protection, which is not asked for.
+        let is_default = amount == Limit::Infinite;
+        let controller = Controller::Memory;
+        out.push(Write { controller, limit, file, value, check: Check::Pages, is_default });
     };
     if let Some(request) = limits.memory_request {
         let file = match version {

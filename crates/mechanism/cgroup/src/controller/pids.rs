@@ -16,8 +16,14 @@ pub(super) fn writes(limits: &Limits, _same: Version, out: &mut Vec<Write>) {
             Limit::At(count) => count.to_string().into(),
             Limit::Infinite => "max".into(),
         };
-        let controller = Controller::Pids;
-        out.push(Write { controller, limit: "pids limit", file: MAX, value, check: Check::Exact });
+        out.push(Write {
+            controller: Controller::Pids,
+            limit: "pids limit",
+            file: MAX,
+            value,
+            check: Check::Exact,
+            is_default: limit == Limit::Infinite,
+        });
     }
 }
 
