@@ -96,6 +96,12 @@ pub fn fork(_proof: &SingleThreaded, namespaces: Namespaces) -> Result<Side> {
     Ok(Side::Parent(pid as i32, unsafe { OwnedFd::from_raw_fd(pidfd) }))
 }
 
+/// Moves the caller into new namespaces (unshare(2)).
+pub fn unshare(namespaces: Namespaces) -> Result<()> {
+    // SAFETY: no pointers. Namespace flags, unlike CLONE_FILES, change nothing that Rust values rely on.
+    unsafe { raw::call(k::__NR_unshare, [namespaces.0 as usize, 0, 0, 0, 0, 0]).map(drop) }
+}
+
 /// Ends the process at once (exit_group(2)).
 pub fn exit(status: i32) -> ! {
     loop {
@@ -130,6 +136,14 @@ impl<'a> Pointers<'a> {
         *room.get_mut(n).ok_or(Errno::TOOBIG)? = 0;
         Ok(Pointers(&room[..=n]))
     }
+}
+
+/// The working directory as the kernel names it, without the NUL (getcwd(2)). A place outside the root reads
+/// `(unreachable)…`, which rustix would hide from a program without an allocator.
+pub fn working_directory(room: &mut [u8]) -> Result<&[u8]> {
+    // SAFETY: the kernel writes at most `room.len()` bytes at the pointer and returns how many it did.
+    let n = unsafe { raw::call(k::__NR_getcwd, [room.as_mut_ptr() as usize, room.len(), 0, 0, 0, 0])? };
+    Ok(&room[..n.saturating_sub(1).min(room.len())])
 }
 
 /// What [`spawn`] starts.

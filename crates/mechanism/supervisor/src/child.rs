@@ -1,0 +1,497 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The child between clone and exec: it carries out the plan's steps in order, inside the new namespaces.
+//!
+//! Paths in a root filesystem are hostile. The fixed file systems (/proc, /sys, /dev) are mounted on a directory
+//! that was opened without following any link, by way of the working directory (`mount(…, ".")`), so nothing
+//! that is renamed or linked meanwhile can redirect them. What is masked is named relative to the file
+//! system just entered, never by a path through the root. Volumes are attached by descriptor to a target
+//! that was resolved inside the root (`openat2`, `RESOLVE_IN_ROOT`), after a look at what file system it is.
+
+use crate::protocol::{self, Kind, Message};
+use crate::terminal;
+use crate::wire::{self, MAX_DESCRIPTORS, Plan, Step, place};
+use berth_sys::mounts::{Attributes, Reach, set_attributes};
+use berth_sys::process::Namespaces;
+use berth_sys::rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use berth_sys::rustix::fs::{self, CWD, FileType, Mode, OFlags, ResolveFlags};
+use berth_sys::rustix::mount::{
+    self, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+};
+use berth_sys::rustix::process::{Resource, Rlimit, fchdir, pivot_root, setrlimit};
+use berth_sys::rustix::thread;
+use berth_sys::{Errno, Result, fd, signal};
+use core::ffi::CStr;
+
+/// The descriptors that came with the plan.
+pub(crate) type Descriptors = [Option<OwnedFd>; MAX_DESCRIPTORS];
+
+/// Carries out the plan. Never returns: the program runs, or the failure is reported and the child ends.
+pub(crate) fn run(plan: &Plan<'_>, fds: &Descriptors, supervisor: BorrowedFd<'_>) -> ! {
+    let mut child = Child { plan, fds, supervisor, root: None };
+    let mut index = 0;
+    let error = match child.prepare() {
+        Err(e) => e,
+        Ok(()) => loop {
+            match plan.steps().nth(index) {
+                Some(Ok(step)) => match child.step(&step) {
+                    Ok(()) => index += 1,
+                    Err(e) => break e,
+                },
+                _ => break Errno::NOSYS,
+            }
+        },
+    };
+    let report = Message::new(Kind::Failed, index as u32, error.raw_os_error() as u32);
+    let _ = protocol::send(supervisor, report, &[], &[]);
+    berth_sys::process::exit(125)
+}
+
+struct Child<'a> {
+    plan: &'a Plan<'a>,
+    fds: &'a Descriptors,
+    supervisor: BorrowedFd<'a>,
+    /// The container's root, once it is the root.
+    root: Option<OwnedFd>,
+}
+
+impl Child<'_> {
+    /// What every container needs before its first step.
+    fn prepare(&mut self) -> Result<()> {
+        signal::reset_dispositions();
+        // The end of the supervisor is the end of the container (it can not be watched any more).
+        berth_sys::rustix::process::set_parent_process_death_signal(Some(
+            berth_sys::rustix::process::Signal::KILL,
+        ))?;
+        // Nothing may look into this process while it holds descriptors of the host (CVE-2016-9962).
+        berth_sys::rustix::process::set_dumpable_behavior(
+            berth_sys::rustix::process::DumpableBehavior::NotDumpable,
+        )?;
+        berth_sys::rustix::process::setsid()?;
+        berth_sys::rustix::process::umask(Mode::empty());
+        if self.plan.flags & wire::FLAG_TTY == 0 {
+            for (index, number) in [(place::STDIN, 0), (place::STDOUT, 1), (place::STDERR, 2)] {
+                fd::place(self.fd(index as u32)?, number)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn fd(&self, index: u32) -> Result<BorrowedFd<'_>> {
+        self.fds.get(index as usize).and_then(Option::as_ref).map(AsFd::as_fd).ok_or(Errno::BADF)
+    }
+
+    fn root(&self) -> Result<BorrowedFd<'_>> {
+        self.root.as_ref().map(AsFd::as_fd).ok_or(Errno::BADF)
+    }
+
+    fn step(&mut self, step: &Step<'_>) -> Result<()> {
+        match *step {
+            Step::Join { fd } => all_written(self.fd(fd)?, b"0"),
+            Step::CgroupNamespace {} => berth_sys::process::unshare(Namespaces::CGROUP),
+            Step::Keyring { name } => match berth_sys::keyring::join_session(name) {
+                // A kernel without keyrings has none to share; a key quota that is used up must not stop
+                // the host's containers, and then the session keyring is given up for an empty one at exec.
+                Err(Errno::NOSYS | Errno::DQUOT) => Ok(()),
+                other => other,
+            },
+            Step::Loopback {} => berth_sys::netdev::loopback_up(),
+            Step::Hostname { name } => berth_sys::rustix::system::sethostname(name.to_bytes()),
+            Step::Propagation { slave } => {
+                let kind = if slave == 1 {
+                    MountPropagationFlags::DOWNSTREAM
+                } else {
+                    MountPropagationFlags::PRIVATE
+                };
+                mount::mount_change(c"/", kind | MountPropagationFlags::REC)
+            }
+            Step::Root { tree, at } => self.enter_root(tree, at),
+            Step::KeepRoot {} => {
+                self.root = Some(directory(CWD, c"/", ResolveFlags::empty())?);
+                Ok(())
+            }
+            Step::Filesystem { target, kind, source, flags, data, mode } => {
+                let at = self.fixed_directory(target, mode)?;
+                fchdir(&at)?;
+                let flags = MountFlags::from_bits_retain(flags as u32);
+                mount::mount(source, c".", kind, flags, data)?;
+                fchdir(&self.fixed(target)?)
+            }
+            Step::Enter { target, magic } => {
+                let at = self.fixed(target)?;
+                if fs::fstatfs(&at)?.f_type as u64 != magic {
+                    return Err(Errno::XDEV);
+                }
+                fchdir(&at)
+            }
+            Step::Directory { name, mode } => made(fs::mkdirat(CWD, name, Mode::from_bits_truncate(mode))),
+            Step::Node { name, mode, major, minor } => fs::mknodat(
+                CWD,
+                name,
+                FileType::CharacterDevice,
+                Mode::from_bits_truncate(mode),
+                fs::makedev(major, minor),
+            ),
+            Step::Link { name, to } => fs::symlinkat(to, CWD, name),
+            Step::FilesystemHere { name, kind, flags, data } => {
+                let flags = MountFlags::from_bits_retain(flags as u32);
+                mount::mount(kind, name, kind, flags, data)
+            }
+            Step::Mask { name } => self.mask(name),
+            Step::ReadOnly { name } => absent_is_fine(read_only(name)),
+            Step::Remount { flags } => {
+                let flags = MountFlags::from_bits_retain(flags as u32);
+                mount::mount_remount(c".", flags | MountFlags::BIND, c"")
+            }
+            Step::Volume { tree, target, file } => self.volume(tree, target, file == 1),
+            Step::SealRoot {} => set_attributes(self.root()?, c"", Reach::One, Attributes::RDONLY, false),
+            Step::Terminal { ptmx, uid, gid, console } => {
+                let size = (self.plan.rows, self.plan.cols);
+                let slave = terminal::take(ptmx, (uid, gid), size, self.supervisor)?;
+                if console == 1 {
+                    terminal::bind_console(slave.as_fd(), self.root()?)?;
+                }
+                for number in 0..3 {
+                    fd::place(slave.as_fd(), number)?;
+                }
+                berth_sys::rustix::process::ioctl_tiocsctty(&slave)
+            }
+            Step::WorkingDirectory { path } => self.working_directory(path),
+            Step::Limit { resource, soft, hard } => limit(resource, soft, hard),
+            Step::Gate {} => self.gate(),
+            Step::Bounding { capabilities } => bounding(capabilities),
+            Step::User { uid, gid, groups } => user(uid, gid, groups),
+            Step::Capabilities { permitted, ambient } => capabilities(permitted, ambient),
+            Step::NoNewPrivileges {} => thread::set_no_new_privs(true),
+            Step::Filter { program } => berth_sys::seccomp::load(program),
+            Step::Execute { file, path, argv, envp } => self.execute(file, path, argv, envp),
+            Step::OomScore { value } => oom_score(value),
+        }
+    }
+
+    /// pivot_root(2) onto the tree, which is first attached over a directory of the host in this mount
+    /// namespace only; the old root is left behind lazily.
+    fn enter_root(&mut self, tree: u32, at: &CStr) -> Result<()> {
+        let tree = self.fd(tree)?;
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        mount::move_mount(tree, c"", CWD, at, flags)?;
+        fchdir(tree)?;
+        pivot_root(c".", c".")?;
+        mount::unmount(c".", UnmountFlags::DETACH)?;
+        berth_sys::rustix::process::chdir(c"/")?;
+        self.root = Some(directory(CWD, c"/", ResolveFlags::empty())?);
+        Ok(())
+    }
+
+    /// A directory of the root that no part of the way to is a link.
+    fn fixed(&self, target: &CStr) -> Result<OwnedFd> {
+        directory(self.root()?, target, ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH)
+    }
+
+    /// The same, made when missing.
+    fn fixed_directory(&self, target: &CStr, mode: u32) -> Result<OwnedFd> {
+        match self.fixed(target) {
+            Err(Errno::NOENT) => {
+                // Only the last part can be missing: the steps name /proc, /dev and what we mounted there.
+                made(fs::mkdirat(self.root()?, target, Mode::from_bits_truncate(mode)))?;
+                self.fixed(target)
+            }
+            other => other,
+        }
+    }
+
+    fn mask(&self, name: &CStr) -> Result<()> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let stat = match fs::openat(CWD, name, flags, Mode::empty()) {
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            other => fs::fstat(other?)?,
+        };
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+            return mount::mount(c"tmpfs", name, c"tmpfs", flags, c"size=0,nr_inodes=1,mode=555");
+        }
+        // /dev is a tmpfs that we mounted and filled in this very namespace (or, on the host's root, the
+        // host's own), so this is the device 1:3; looked at all the same (CVE-2025-31133).
+        let null = fs::openat(CWD, c"/dev/null", flags, Mode::empty())?;
+        let stat = fs::fstat(&null)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice
+            || stat.st_rdev != fs::makedev(1, 3)
+        {
+            return Err(Errno::NODEV);
+        }
+        let clone =
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+        let null = mount::open_tree(&null, c"", clone)?;
+        mount::move_mount(&null, c"", CWD, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    }
+
+    fn volume(&self, tree: u32, target: &CStr, file: bool) -> Result<()> {
+        let at = self.resolve(target, if file { Missing::File } else { Missing::Directory })?;
+        /// procfs, sysfs, cgroup v1 and v2, devpts (include/uapi/linux/magic.h).
+        const FORBIDDEN: [u64; 5] = [0x9fa0, 0x6265_6572, 0x27_e0eb, 0x6367_7270, 0x1cd1];
+        if FORBIDDEN.contains(&(fs::fstatfs(&at)?.f_type as u64)) {
+            return Err(Errno::PERM);
+        }
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        mount::move_mount(self.fd(tree)?, c"", &at, c"", flags)
+    }
+
+    /// Resolves a path of the user inside the root, links included, and makes what is missing.
+    fn resolve(&self, target: &CStr, missing: Missing) -> Result<OwnedFd> {
+        let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let root = self.root()?;
+        let open =
+            |path: &CStr| fs::openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), inside);
+        match open(target) {
+            Err(Errno::NOENT) => {}
+            other => return other,
+        }
+        // Make each part in turn, below a descriptor of the part before.
+        let mut parent = open(c".")?;
+        let mut path = [0u8; 4096];
+        let mut parts = target.to_bytes().split(|b| *b == b'/').filter(|p| !p.is_empty()).peekable();
+        let mut length = 0;
+        while let Some(part) = parts.next() {
+            if part == b".." || length + part.len() + 2 > path.len() {
+                return Err(Errno::INVAL);
+            }
+            let start = length;
+            path[length..length + part.len()].copy_from_slice(part);
+            length += part.len();
+            path[length] = 0;
+            let whole = text(&path[..=length])?;
+            let name = text(&path[start..=length])?;
+            parent = match open(whole) {
+                Err(Errno::NOENT) => {
+                    if parts.peek().is_none() && missing == Missing::File {
+                        let flags = OFlags::CREATE
+                            | OFlags::EXCL
+                            | OFlags::WRONLY
+                            | OFlags::CLOEXEC
+                            | OFlags::NOFOLLOW;
+                        drop(fs::openat(&parent, name, flags, Mode::from_bits_truncate(0o644))?);
+                    } else {
+                        made(fs::mkdirat(&parent, name, Mode::from_bits_truncate(0o755)))?;
+                    }
+                    open(whole)?
+                }
+                other => other?,
+            };
+            path[length] = b'/';
+            length += 1;
+        }
+        Ok(parent)
+    }
+
+    fn working_directory(&self, path: &CStr) -> Result<()> {
+        let at = self.resolve(path, Missing::Directory)?;
+        fchdir(&at)?;
+        // A descriptor that leaked from the host would lead outside (CVE-2024-21626): the kernel then says
+        // "(unreachable)", never an absolute path.
+        let mut place = [0u8; 4096];
+        match berth_sys::process::working_directory(&mut place)? {
+            [b'/', ..] => Ok(()),
+            _ => Err(Errno::XDEV),
+        }
+    }
+
+    fn gate(&self) -> Result<()> {
+        let mut data = [0; 4];
+        match protocol::receive(self.supervisor, &mut data, &mut [])? {
+            Some((Message { kind: Kind::Go, .. }, _)) => Ok(()),
+            // Nobody waits for this container any more.
+            _ => Err(Errno::CANCELED),
+        }
+    }
+
+    fn execute(&self, file: &CStr, path: &CStr, argv: wire::Texts<'_>, envp: wire::Texts<'_>) -> Result<()> {
+        use berth_sys::process::{Pointers, execve};
+        let room = berth_sys::memory::words(argv.count() + envp.count() + 2)?;
+        let (argv_room, envp_room) = room.split_at_mut(argv.count() + 1);
+        let argv = Pointers::fill(argv_room, argv.iter())?;
+        let envp = Pointers::fill(envp_room, envp.iter())?;
+        berth_sys::rustix::process::umask(Mode::from_bits_truncate(0o022));
+        fd::close_from(3, fd::Fate::CloseOnExec)?;
+        if self.plan.flags & wire::FLAG_INIT != 0 {
+            crate::init::split()?;
+        }
+        // Changing the user cleared it.
+        berth_sys::rustix::process::set_parent_process_death_signal(Some(
+            berth_sys::rustix::process::Signal::KILL,
+        ))?;
+        signal::set_mask(signal::Set::NONE)?;
+        protocol::send(self.supervisor, Message::new(Kind::Running, 0, 0), &[], &[])?;
+        if file.to_bytes().contains(&b'/') {
+            return Err(execve(file, argv, envp));
+        }
+        let mut error = Errno::NOENT;
+        for directory in path.to_bytes().split(|b| *b == b':') {
+            let mut candidate = [0u8; 4096];
+            let Some(candidate) = join(&mut candidate, directory, file.to_bytes()) else { continue };
+            match execve(candidate, argv, envp) {
+                Errno::NOENT | Errno::NOTDIR => {}
+                Errno::ACCESS => error = Errno::ACCESS,
+                other => return Err(other),
+            }
+        }
+        Err(error)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    File,
+    Directory,
+}
+
+fn text(bytes: &[u8]) -> Result<&CStr> {
+    CStr::from_bytes_with_nul(bytes).map_err(|_| Errno::INVAL)
+}
+
+/// `directory/file` with its NUL; an empty directory of PATH means the working directory.
+fn join<'a>(room: &'a mut [u8; 4096], directory: &[u8], file: &[u8]) -> Option<&'a CStr> {
+    let directory = if directory.is_empty() { b"." } else { directory };
+    let length = directory.len() + 1 + file.len();
+    if length >= room.len() {
+        return None;
+    }
+    room[..directory.len()].copy_from_slice(directory);
+    room[directory.len()] = b'/';
+    room[directory.len() + 1..length].copy_from_slice(file);
+    CStr::from_bytes_with_nul(&room[..=length]).ok()
+}
+
+fn directory(at: BorrowedFd<'_>, path: &CStr, how: ResolveFlags) -> Result<OwnedFd> {
+    fs::openat2(at, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), how)
+}
+
+fn made(result: Result<()>) -> Result<()> {
+    match result {
+        Err(Errno::EXIST) => Ok(()),
+        other => other,
+    }
+}
+
+fn absent_is_fine(result: Result<()>) -> Result<()> {
+    match result {
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
+        other => other,
+    }
+}
+
+fn read_only(name: &CStr) -> Result<()> {
+    let tree = mount::open_tree(
+        CWD,
+        name,
+        OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_SYMLINK_NOFOLLOW,
+    )?;
+    let set = Attributes::RDONLY.and(Attributes::NOSUID).and(Attributes::NODEV).and(Attributes::NOEXEC);
+    set_attributes(tree.as_fd(), c"", Reach::One, set, false)?;
+    mount::move_mount(&tree, c"", CWD, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+fn all_written(to: BorrowedFd<'_>, bytes: &[u8]) -> Result<()> {
+    match berth_sys::rustix::io::write(to, bytes)? {
+        n if n == bytes.len() => Ok(()),
+        _ => Err(Errno::IO),
+    }
+}
+
+fn limit(resource: u32, soft: u64, hard: u64) -> Result<()> {
+    /// By the kernel's numbers (include/uapi/asm-generic/resource.h).
+    const BY_NUMBER: [Resource; 16] = [
+        Resource::Cpu,
+        Resource::Fsize,
+        Resource::Data,
+        Resource::Stack,
+        Resource::Core,
+        Resource::Rss,
+        Resource::Nproc,
+        Resource::Nofile,
+        Resource::Memlock,
+        Resource::As,
+        Resource::Locks,
+        Resource::Sigpending,
+        Resource::Msgqueue,
+        Resource::Nice,
+        Resource::Rtprio,
+        Resource::Rttime,
+    ];
+    let finite = |n: u64| (n != u64::MAX).then_some(n);
+    let resource = *BY_NUMBER.get(resource as usize).ok_or(Errno::INVAL)?;
+    setrlimit(resource, Rlimit { current: finite(soft), maximum: finite(hard) })
+}
+
+fn set_from(bits: u64) -> thread::CapabilitySet {
+    thread::CapabilitySet::from_bits_retain(bits)
+}
+
+fn bounding(keep: u64) -> Result<()> {
+    for number in 0..64u32 {
+        if keep >> number & 1 == 1 {
+            continue;
+        }
+        match thread::remove_capability_from_bounding_set(set_from(1 << number)) {
+            // The kernel's last capability was reached.
+            Err(Errno::INVAL) => break,
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+fn user(uid: u32, gid: u32, groups: &[u8]) -> Result<()> {
+    use berth_sys::rustix::process::{Gid, Uid};
+    const MOST: usize = 1024;
+    let mut list = [Gid::ROOT; MOST];
+    let mut count = 0;
+    for group in wire::groups(groups) {
+        *list.get_mut(count).ok_or(Errno::INVAL)? = Gid::from_raw(group);
+        count += 1;
+    }
+    thread::set_keep_capabilities(true)?;
+    thread::set_thread_groups(&list[..count])?;
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    thread::set_thread_res_gid(gid, gid, gid)?;
+    thread::set_thread_res_uid(uid, uid, uid)
+}
+
+fn capabilities(permitted: u64, ambient: u64) -> Result<()> {
+    let set = set_from(permitted);
+    // Ambient ones must be inheritable first (capabilities(7)); else the inheritable set is empty
+    // (CVE-2022-24769, CVE-2022-29162).
+    let sets = thread::CapabilitySets { effective: set, permitted: set, inheritable: set_from(ambient) };
+    thread::set_capabilities(None, sets)?;
+    thread::clear_ambient_capability_set()?;
+    for number in (0..64).filter(|n| ambient >> n & 1 == 1) {
+        thread::configure_capability_in_ambient_set(set_from(1 << number), true)?;
+    }
+    Ok(())
+}
+
+/// Only raised: lowering it below what it is needs CAP_SYS_RESOURCE. Where it can not be done the launch
+/// goes on; which process the kernel picks first is advice.
+fn oom_score(value: u32) -> Result<()> {
+    let mut digits = [0u8; 8];
+    let mut at = digits.len();
+    let mut rest = value.min(1000);
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    let file = fs::openat(
+        CWD,
+        c"/proc/self/oom_score_adj",
+        OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+        Mode::empty(),
+    );
+    if let Ok(file) = file {
+        let _ = berth_sys::rustix::io::write(file, &digits[at..]);
+    }
+    Ok(())
+}

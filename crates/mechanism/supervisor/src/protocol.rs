@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Messages between a supervisor and those who speak with it, on a `SOCK_SEQPACKET` socket: 16 bytes of
+//! header, up to [`DATA`] bytes of data, at most one descriptor.
+//!
+//! ```text
+//! owner → supervisor   plan (with descriptors) · go · signal · resize · input · attach
+//! supervisor → owner   hello · forked (pid, with its pidfd) · running · failed (step, errno) · output · exited (status)
+//! ```
+//! Another process connects to `ctl` in the container's runtime directory; the supervisor greets it with
+//! `hello` (its protocol version and the container's pid), so that an agent may meet supervisors of an
+//! older version and knows what they understand.
+
+use berth_sys::rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use berth_sys::rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
+use berth_sys::{Errno, Result};
+use core::mem::MaybeUninit;
+
+/// Most bytes of data in one message.
+pub const DATA: usize = 4096;
+const HEADER: usize = 16;
+
+/// What a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Kind {
+    /// To the supervisor: `a` = length of the plan, `b` = number of descriptors; the plan's memfd is the last.
+    Plan = 1,
+    /// To the supervisor, and on to the child: pass the gate.
+    Go = 2,
+    /// To the supervisor: send signal `a` to the container's first process.
+    Signal = 3,
+    /// To the supervisor: the terminal has `a` rows and `b` columns.
+    Resize = 4,
+    /// To the supervisor: data for the terminal.
+    Input = 5,
+    /// To the supervisor: send me the terminal's output from now on.
+    Attach = 6,
+    /// From the supervisor to a new client: protocol version `a`, the container's pid `b`.
+    Hello = 64,
+    /// From the supervisor: the child exists, with pid `a`; its pidfd comes along.
+    Forked = 65,
+    /// From the child to the supervisor: about to execute. From the supervisor: the program was executed.
+    Running = 66,
+    /// From the child, passed on: step `a` failed with errno `b`.
+    Failed = 67,
+    /// From the supervisor: data from the terminal.
+    Output = 68,
+    /// From the supervisor: ended, wait status word `a`; `b` = errno if the record could not be written.
+    Exited = 69,
+    /// From the child to the supervisor: the terminal's master comes along.
+    Terminal = 70,
+    /// From the supervisor: the plan was not understood (`a` = 1: version; 2: malformed; 3: clone failed with errno `b`).
+    Refused = 71,
+}
+
+impl Kind {
+    fn of(number: u32) -> Option<Kind> {
+        use Kind::*;
+        [
+            Plan, Go, Signal, Resize, Input, Attach, Hello, Forked, Running, Failed, Output, Exited,
+            Terminal, Refused,
+        ]
+        .into_iter()
+        .find(|k| *k as u32 == number)
+    }
+}
+
+/// A message without its data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Message {
+    /// What it is.
+    pub kind: Kind,
+    /// Its first number.
+    pub a: u32,
+    /// Its second number.
+    pub b: u32,
+}
+
+impl Message {
+    /// A message.
+    pub fn new(kind: Kind, a: u32, b: u32) -> Message {
+        Message { kind, a, b }
+    }
+
+    fn bytes(self) -> [u8; HEADER] {
+        let mut out = [0; HEADER];
+        for (i, word) in [self.kind as u32, self.a, self.b].into_iter().enumerate() {
+            out[i * 4..i * 4 + 4].copy_from_slice(&word.to_le_bytes());
+        }
+        out
+    }
+}
+
+/// Sends a message with data and descriptors. Never raises SIGPIPE.
+pub fn send(to: impl AsFd, message: Message, data: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
+    send_flags(to, message, data, fds, SendFlags::NOSIGNAL)
+}
+
+/// The same without waiting: `EAGAIN` when the peer does not read.
+pub fn try_send(to: impl AsFd, message: Message, data: &[u8]) -> Result<()> {
+    send_flags(to, message, data, &[], SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+}
+
+fn send_flags(
+    to: impl AsFd,
+    message: Message,
+    data: &[u8],
+    fds: &[BorrowedFd<'_>],
+    flags: SendFlags,
+) -> Result<()> {
+    use berth_sys::rustix::io::IoSlice;
+    let header = message.bytes();
+    let mut space = [MaybeUninit::uninit(); rustix_space(crate::wire::MAX_DESCRIPTORS)];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(Errno::TOOBIG);
+    }
+    loop {
+        match sendmsg(&to, &[IoSlice::new(&header), IoSlice::new(data)], &mut control, flags) {
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+const fn rustix_space(fds: usize) -> usize {
+    // struct cmsghdr is 16 bytes; each descriptor 4; aligned to 8; and room to align the buffer itself.
+    16 + (fds * 4).next_multiple_of(8) + 8
+}
+
+/// Receives one message; its data goes to `data`, its descriptors to `fds` in order. `Ok(None)` at the end.
+pub fn receive(
+    from: impl AsFd,
+    data: &mut [u8],
+    fds: &mut [Option<OwnedFd>],
+) -> Result<Option<(Message, usize)>> {
+    use berth_sys::rustix::io::IoSliceMut;
+    let mut header = [0u8; HEADER];
+    let mut space = [MaybeUninit::uninit(); rustix_space(crate::wire::MAX_DESCRIPTORS)];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let n = loop {
+        let mut parts = [IoSliceMut::new(&mut header), IoSliceMut::new(data)];
+        match recvmsg(&from, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Ok(received) => break received.bytes,
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e),
+        }
+    };
+    let mut slots = fds.iter_mut();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = message {
+            for fd in received {
+                if let Some(slot) = slots.next() {
+                    *slot = Some(fd);
+                }
+            }
+        }
+    }
+    if n == 0 {
+        return Ok(None);
+    }
+    let word = |i: usize| u32::from_le_bytes([header[i], header[i + 1], header[i + 2], header[i + 3]]);
+    match Kind::of(word(0)) {
+        Some(kind) if n >= HEADER => Ok(Some((Message::new(kind, word(4), word(8)), n - HEADER))),
+        _ => Err(Errno::PROTO),
+    }
+}

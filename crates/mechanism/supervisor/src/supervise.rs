@@ -1,0 +1,538 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The supervisor itself: one thread, one loop.
+//!
+//! ```text
+//!            plan                  go / gate passed             end of the child
+//! WAITING ─────────> FORKED ───────────────────────> RUNNING ───────────────────> record written, reaped, told
+//!                       └── owner gone, or a step failed: the child is killed ──────┘
+//! ```
+//! Until the owner said `go` its end ends the container: nothing was promised yet. After that the supervisor
+//! survives whoever started it. The exit record is written before the child is reaped; its file was made
+//! beforehand, so a full disk can not lose a status.
+
+use crate::protocol::{self, DATA, Kind, Message};
+use crate::wire::{self, MAX_DESCRIPTORS, Malformed, Plan, place};
+use crate::{child, child::Descriptors};
+use berth_sys::memory::Mapping;
+use berth_sys::process::{Namespaces, Side, SingleThreaded, exit, fork};
+use berth_sys::rustix::event::{PollFd, PollFlags, poll};
+use berth_sys::rustix::fd::{AsFd, OwnedFd};
+use berth_sys::rustix::fs;
+use berth_sys::rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, socket_with,
+    socketpair,
+};
+use berth_sys::rustix::process::{WaitId, WaitIdOptions, waitid};
+use berth_sys::rustix::termios::{Winsize, tcsetwinsize};
+use berth_sys::{Errno, Result, fd, signal};
+use core::ffi::CStr;
+
+/// The number at which the owner's socket is inherited.
+pub const OWNER: i32 = 3;
+/// The exit record before it is one.
+pub const RECORD_BEFORE: &CStr = c".status";
+/// The exit record: the wait status word in decimal (as Mesos's `status`).
+pub const RECORD: &CStr = c"status";
+/// The control socket.
+pub const CONTROL: &CStr = c"ctl";
+
+const CLIENTS: usize = 8;
+
+/// What `berth-init` does.
+pub fn main() -> ! {
+    let proof = SingleThreaded::at_start_of_program();
+    let status = match fd::inherited(OWNER).and_then(|owner| supervise(&proof, owner)) {
+        Ok(()) => 0,
+        Err(_) => 125,
+    };
+    exit(status)
+}
+
+fn supervise(proof: &SingleThreaded, owner: OwnedFd) -> Result<()> {
+    let mut fds: Descriptors = [const { None }; MAX_DESCRIPTORS];
+    let Some((message, _)) = protocol::receive(&owner, &mut [], &mut fds)? else { return Ok(()) };
+    if message.kind != Kind::Plan {
+        return Err(Errno::PROTO);
+    }
+    let plan_at = (message.b as usize).saturating_sub(1);
+    let plan_file = fds.get_mut(plan_at).and_then(Option::take).ok_or(Errno::PROTO)?;
+    let mapping = Mapping::of_sealed(&plan_file, message.a as usize)?;
+    drop(plan_file);
+    let plan = match Plan::read(mapping.bytes()) {
+        Ok(plan) => plan,
+        Err(fault) => {
+            let why = if matches!(fault, Malformed::Version(_)) { 1 } else { 2 };
+            return protocol::send(&owner, Message::new(Kind::Refused, why, wire::VERSION), &[], &[]);
+        }
+    };
+    let (ours, childs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let (pid, pidfd) = match fork(proof, Namespaces::from_bits(plan.namespaces)) {
+        Ok(Side::Child) => child::run(&plan, &fds, childs.as_fd()),
+        Ok(Side::Parent(pid, pidfd)) => (pid, pidfd),
+        Err(e) => {
+            let refused = Message::new(Kind::Refused, 3, e.raw_os_error() as u32);
+            return protocol::send(&owner, refused, &[], &[]);
+        }
+    };
+    drop(childs);
+    let keep = |at: usize| core::mem::take(&mut fds[at]);
+    let [directory, lock, record, output] =
+        [place::DIRECTORY, place::LOCK, place::RECORD, place::STDOUT].map(keep);
+    let tty = plan.flags & wire::FLAG_TTY != 0;
+    let notify = plan.flags & wire::FLAG_NOTIFY != 0;
+    drop(fds);
+    drop(mapping);
+    let mut state = Supervisor {
+        phase: Phase::Forked,
+        pid,
+        pidfd,
+        child: Some(ours),
+        directory: directory.ok_or(Errno::PROTO)?,
+        record: record.ok_or(Errno::PROTO)?,
+        _lock: lock,
+        output: output.filter(|_| tty),
+        master: None,
+        control: None,
+        notify,
+        clients: [const { None }; CLIENTS],
+        input: Chunk::EMPTY,
+    };
+    let forked = Message::new(Kind::Forked, pid as u32, wire::VERSION);
+    // An owner that is gone already is noticed by the loop.
+    let _ = protocol::send(&owner, forked, &[], &[state.pidfd.as_fd()]);
+    state.clients[0] = Some(Client { socket: owner, attached: tty, pending: Chunk::EMPTY });
+    state.watch()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    /// The child is being set up; nothing was promised.
+    Forked,
+    /// The owner said go.
+    Committed,
+    /// The child said that it executes.
+    Executing,
+    /// It did.
+    Running,
+}
+
+/// Data on its way: at most one message of it.
+struct Chunk {
+    data: [u8; DATA],
+    from: usize,
+    to: usize,
+}
+
+impl Chunk {
+    const EMPTY: Chunk = Chunk { data: [0; DATA], from: 0, to: 0 };
+    fn is_empty(&self) -> bool {
+        self.from == self.to
+    }
+    fn bytes(&self) -> &[u8] {
+        &self.data[self.from..self.to]
+    }
+    fn fill(&mut self, bytes: &[u8]) {
+        self.data[..bytes.len()].copy_from_slice(bytes);
+        (self.from, self.to) = (0, bytes.len());
+    }
+}
+
+struct Client {
+    socket: OwnedFd,
+    attached: bool,
+    /// Output that it had no room for. The owner's holds the terminal back; another's is dropped.
+    pending: Chunk,
+}
+
+struct Supervisor {
+    phase: Phase,
+    pid: i32,
+    pidfd: OwnedFd,
+    child: Option<OwnedFd>,
+    directory: OwnedFd,
+    record: OwnedFd,
+    _lock: Option<OwnedFd>,
+    /// Where the terminal's output is kept.
+    output: Option<OwnedFd>,
+    master: Option<OwnedFd>,
+    control: Option<OwnedFd>,
+    notify: bool,
+    clients: [Option<Client>; CLIENTS],
+    /// Input that the terminal had no room for.
+    input: Chunk,
+}
+
+/// What a poll slot stands for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Pidfd,
+    Child,
+    Master,
+    Control,
+    Client(usize),
+}
+
+const SLOTS: usize = 4 + CLIENTS;
+
+impl Supervisor {
+    fn watch(&mut self) -> Result<()> {
+        loop {
+            let mut ready = [(Source::Pidfd, PollFlags::empty()); SLOTS];
+            let count = self.poll(&mut ready)?;
+            let ready = &ready[..count];
+            let flags_of =
+                |s: Source| ready.iter().find(|(r, _)| *r == s).map_or(PollFlags::empty(), |r| r.1);
+            // What the child said comes before its end, and its end before what clients ask.
+            if !flags_of(Source::Child).is_empty() {
+                self.child_speaks()?;
+            }
+            let master = flags_of(Source::Master);
+            if !master.is_empty() {
+                self.terminal(master);
+            }
+            if !flags_of(Source::Pidfd).is_empty() {
+                return self.ended();
+            }
+            for (source, flags) in ready {
+                match source {
+                    Source::Control if !flags.is_empty() => self.greet(),
+                    Source::Client(i) if !flags.is_empty() => self.client(*i, *flags),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn poll(&self, ready: &mut [(Source, PollFlags); SLOTS]) -> Result<usize> {
+        let mut sources = [Source::Pidfd; SLOTS];
+        let mut polled: [PollFd<'_>; SLOTS] =
+            core::array::from_fn(|_| PollFd::new(&self.pidfd, PollFlags::empty()));
+        let mut n = 0;
+        let mut add = |source, fd, flags| {
+            sources[n] = source;
+            polled[n] = PollFd::from_borrowed_fd(fd, flags);
+            n += 1;
+        };
+        add(Source::Pidfd, self.pidfd.as_fd(), PollFlags::IN);
+        if let Some(child) = &self.child {
+            add(Source::Child, child.as_fd(), PollFlags::IN);
+        }
+        if let Some(master) = &self.master {
+            let mut flags = PollFlags::empty();
+            if !self.held_back() {
+                flags |= PollFlags::IN;
+            }
+            if !self.input.is_empty() {
+                flags |= PollFlags::OUT;
+            }
+            if !flags.is_empty() {
+                add(Source::Master, master.as_fd(), flags);
+            }
+        }
+        if let Some(control) = &self.control {
+            add(Source::Control, control.as_fd(), PollFlags::IN);
+        }
+        for (i, client) in self.clients.iter().enumerate() {
+            let Some(client) = client else { continue };
+            let mut flags = PollFlags::empty();
+            if self.input.is_empty() {
+                flags |= PollFlags::IN;
+            }
+            if !client.pending.is_empty() {
+                flags |= PollFlags::OUT;
+            }
+            add(Source::Client(i), client.socket.as_fd(), flags);
+        }
+        let polled = &mut polled[..n];
+        match poll(polled, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(e) => return Err(e),
+        }
+        for ((slot, source), polled) in ready.iter_mut().zip(sources).zip(polled) {
+            *slot = (source, polled.revents());
+        }
+        Ok(n)
+    }
+
+    /// The owner's output waits: the terminal is not read, and so the program is held back, as by a pipe.
+    fn held_back(&self) -> bool {
+        self.clients[0].as_ref().is_some_and(|owner| !owner.pending.is_empty())
+    }
+
+    fn child_speaks(&mut self) -> Result<()> {
+        let Some(child) = &self.child else { return Ok(()) };
+        let mut fds = [None];
+        match protocol::receive(child, &mut [], &mut fds) {
+            Ok(Some((Message { kind: Kind::Running, .. }, _))) => self.phase = Phase::Executing,
+            Ok(Some((Message { kind: Kind::Terminal, .. }, _))) => {
+                let [master] = fds;
+                if let Some(master) = &master {
+                    fs::fcntl_setfl(master, fs::OFlags::RDWR | fs::OFlags::NONBLOCK)?;
+                }
+                self.master = master;
+            }
+            Ok(Some((failed @ Message { kind: Kind::Failed, .. }, _))) => self.tell_owner(failed),
+            Ok(Some(_)) | Err(Errno::AGAIN) => {}
+            // Its end of the socket closed: by exec if it said so before, else by its death.
+            Ok(None) | Err(_) => {
+                self.child = None;
+                if self.phase == Phase::Executing {
+                    self.phase = Phase::Running;
+                    self.listen();
+                    if self.notify {
+                        self.tell_owner(Message::new(Kind::Running, 0, 0));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_owner(&mut self, message: Message) {
+        if let Some(owner) = &self.clients[0] {
+            let _ = protocol::send(&owner.socket, message, &[], &[]);
+        }
+    }
+
+    /// Opens `ctl`. A container without it can still be killed; so a failure is not the container's end.
+    fn listen(&mut self) {
+        let open = || -> Result<OwnedFd> {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+            // Reached through the directory's descriptor: its path may be longer than sun_path.
+            let mut path = *b"/proc/self/fd/00/ctl\0";
+            let number = berth_sys::rustix::fd::AsRawFd::as_raw_fd(&self.directory);
+            if number > 99 {
+                return Err(Errno::BADF);
+            }
+            (path[14], path[15]) = (b'0' + (number / 10) as u8, b'0' + (number % 10) as u8);
+            let from = if number < 10 {
+                path.copy_within(15.., 14);
+                &path[..20]
+            } else {
+                &path[..]
+            };
+            let path = CStr::from_bytes_until_nul(from).map_err(|_| Errno::INVAL)?;
+            bind(&socket, &SocketAddrUnix::new(path)?)?;
+            listen(&socket, CLIENTS as i32)?;
+            Ok(socket)
+        };
+        self.control = open().ok();
+    }
+
+    fn greet(&mut self) {
+        let Some(control) = &self.control else { return };
+        let Ok(socket) = accept_with(control, SocketFlags::CLOEXEC) else { return };
+        // The directory is 0700; whoever came through it and is not root or our own user is refused anyway.
+        let ours = berth_sys::rustix::process::geteuid();
+        match berth_sys::rustix::net::sockopt::socket_peercred(&socket) {
+            Ok(peer) if peer.uid.is_root() || peer.uid == ours => {}
+            _ => return,
+        }
+        let Some(free) = self.clients[1..].iter_mut().find(|c| c.is_none()) else { return };
+        let hello = Message::new(Kind::Hello, wire::VERSION, self.pid as u32);
+        if protocol::send(&socket, hello, &[], &[]).is_ok() {
+            *free = Some(Client { socket, attached: false, pending: Chunk::EMPTY });
+        }
+    }
+
+    fn client(&mut self, index: usize, flags: PollFlags) {
+        let Some(client) = &mut self.clients[index] else { return };
+        if flags.contains(PollFlags::OUT) && !client.pending.is_empty() {
+            let output = Message::new(Kind::Output, 0, 0);
+            match protocol::try_send(&client.socket, output, client.pending.bytes()) {
+                Ok(()) => client.pending = Chunk::EMPTY,
+                Err(Errno::AGAIN) => {}
+                Err(_) => return self.gone(index),
+            }
+        }
+        if !flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+            return;
+        }
+        let mut data = [0u8; DATA];
+        let Some(client) = &mut self.clients[index] else { return };
+        match protocol::receive(&client.socket, &mut data, &mut []) {
+            Ok(Some((message, n))) => self.asked(index, message, &data[..n.min(DATA)]),
+            Ok(None) => self.gone(index),
+            Err(Errno::AGAIN | Errno::PROTO) => {}
+            Err(_) => self.gone(index),
+        }
+    }
+
+    fn asked(&mut self, index: usize, message: Message, data: &[u8]) {
+        match message.kind {
+            Kind::Go if index == 0 && self.phase == Phase::Forked => {
+                self.phase = Phase::Committed;
+                if let Some(child) = &self.child {
+                    let _ = protocol::send(child, Message::new(Kind::Go, 0, 0), &[], &[]);
+                }
+            }
+            Kind::Signal => {
+                let _ = signal::send(&self.pidfd, message.a as i32);
+            }
+            Kind::Resize => {
+                if let Some(master) = &self.master {
+                    let size = Winsize {
+                        ws_row: message.a as u16,
+                        ws_col: message.b as u16,
+                        ws_xpixel: 0,
+                        ws_ypixel: 0,
+                    };
+                    let _ = tcsetwinsize(master, size);
+                }
+            }
+            Kind::Input => {
+                self.input.fill(data);
+                self.feed();
+            }
+            Kind::Attach => {
+                if let Some(client) = &mut self.clients[index] {
+                    client.attached = true;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn gone(&mut self, index: usize) {
+        self.clients[index] = None;
+        if index == 0 && self.phase == Phase::Forked {
+            // Nobody committed to this container: it ends here.
+            let _ = signal::send(&self.pidfd, 9);
+        }
+    }
+
+    fn feed(&mut self) {
+        let Some(master) = &self.master else {
+            self.input = Chunk::EMPTY;
+            return;
+        };
+        match berth_sys::rustix::io::write(master, self.input.bytes()) {
+            Ok(n) => self.input.from += n,
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(_) => self.input = Chunk::EMPTY,
+        }
+    }
+
+    fn terminal(&mut self, flags: PollFlags) {
+        if flags.contains(PollFlags::OUT) {
+            self.feed();
+        }
+        if flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) && !self.held_back() {
+            self.copy_output();
+        }
+    }
+
+    /// Copies what the terminal has into the log and to who is attached. `false` at its end.
+    fn copy_output(&mut self) -> bool {
+        let Some(master) = &self.master else { return false };
+        let mut data = [0u8; DATA];
+        let n = match berth_sys::rustix::io::read(master, &mut data) {
+            Ok(0) => return self.hang_up(),
+            Ok(n) => n,
+            Err(Errno::AGAIN | Errno::INTR) => return true,
+            // EIO: the last slave was closed. A program may open /dev/tty again, so the master is kept
+            // until the container ends; but it is not polled, or the loop would spin.
+            Err(_) => return self.hang_up(),
+        };
+        if let Some(output) = &self.output {
+            let mut rest = &data[..n];
+            while let Ok(written @ 1..) = berth_sys::rustix::io::write(output, rest) {
+                rest = &rest[written..];
+            }
+        }
+        for index in 0..CLIENTS {
+            let Some(client) = &mut self.clients[index] else { continue };
+            if !client.attached {
+                continue;
+            }
+            match protocol::try_send(&client.socket, Message::new(Kind::Output, 0, 0), &data[..n]) {
+                Ok(()) => {}
+                Err(Errno::AGAIN) if index == 0 => client.pending.fill(&data[..n]),
+                Err(Errno::AGAIN) => {}
+                Err(_) => self.gone(index),
+            }
+        }
+        true
+    }
+
+    fn hang_up(&mut self) -> bool {
+        self.master = None;
+        false
+    }
+
+    /// The container's first process ended: record, reap, drain, tell.
+    fn ended(&mut self) -> Result<()> {
+        let status = loop {
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
+                Err(Errno::INTR) => {}
+                other => break word(other?.ok_or(Errno::CHILD)?),
+            }
+        };
+        let recorded = if self.phase >= Phase::Committed { self.write_record(status) } else { Ok(()) };
+        let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+        // What the child said last (a failed step) is still to be passed on.
+        while self.child.is_some() {
+            self.child_speaks()?;
+        }
+        while self.master.is_some() {
+            self.flush_owner();
+            if !self.copy_output() || !self.has_output() {
+                break;
+            }
+        }
+        self.flush_owner();
+        let error = recorded.err().map_or(0, |e| e.raw_os_error() as u32);
+        for client in self.clients.iter().flatten() {
+            let _ =
+                protocol::send(&client.socket, Message::new(Kind::Exited, status as u32, error), &[], &[]);
+        }
+        if self.control.is_some() {
+            let _ = fs::unlinkat(&self.directory, CONTROL, fs::AtFlags::empty());
+        }
+        Ok(())
+    }
+
+    fn has_output(&self) -> bool {
+        let Some(master) = &self.master else { return false };
+        let mut slot = [PollFd::new(master, PollFlags::IN)];
+        let none = berth_sys::rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        matches!(poll(&mut slot, Some(&none)), Ok(1..))
+    }
+
+    /// Waits for the owner to take what is pending, as long as it lives.
+    fn flush_owner(&mut self) {
+        let Some(owner) = &mut self.clients[0] else { return };
+        if !owner.pending.is_empty() {
+            let output = Message::new(Kind::Output, 0, 0);
+            let _ = protocol::send(&owner.socket, output, owner.pending.bytes(), &[]);
+            owner.pending = Chunk::EMPTY;
+        }
+    }
+
+    fn write_record(&self, status: i32) -> Result<()> {
+        let mut text = *b"           \n";
+        let mut at = 11;
+        let mut rest = status.unsigned_abs();
+        loop {
+            at -= 1;
+            text[at] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        berth_sys::rustix::io::pwrite(&self.record, &text, 0)?;
+        fs::renameat(&self.directory, RECORD_BEFORE, &self.directory, RECORD)
+    }
+}
+
+/// The wait status word that wait(2) would have given.
+fn word(status: berth_sys::rustix::process::WaitIdStatus) -> i32 {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => (code & 0xff) << 8,
+        (None, Some(signal)) => signal | if status.dumped() { 0x80 } else { 0 },
+        (None, None) => 0,
+    }
+}
