@@ -8,7 +8,7 @@
 //!
 //! * [`write_atomic`] and [`create_atomic`] put bytes under a name so that a reader sees the old content or the
 //!   new, never a part. [`collect_stale`] removes what a killed writer left.
-//! * [`write`] and [`read()`] do the same with a [`Versioned`] record: one JSON object that says its format and
+//! * [`write()`] and [`read()`] do the same with a [`Versioned`] record: one JSON object that says its format and
 //!   version first. Reading tells apart what is missing, torn, newer, older, and somebody else's.
 //! * [`Lock`] is an exclusive lock that can be handed to another process.
 //! * [`BootId`], [`Process`] and [`InstanceId`] answer "is it still the same one?".

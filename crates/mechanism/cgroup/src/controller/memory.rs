@@ -11,7 +11,7 @@
 //! here: whoever asks for 16 MB gets 16 MB, and the kernel takes it. Limits are kept in whole pages.
 //!
 //! On v1 memory must never exceed memory and swap together, so a limit that grows past the old sum is written
-//! after the sum; see [`sort_for_update`]. Sources: cgroup-v1/memory and cgroup-v2 in the kernel's documentation.
+//! after the sum. Sources: cgroup-v1/memory and cgroup-v2 in the kernel's documentation.
 
 use crate::controller::Controller;
 use crate::tree::{Files, field};
