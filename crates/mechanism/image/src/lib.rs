@@ -1,2 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Root filesystems from archives, unpacked safely
+//! Root filesystems from archives, and safe work inside trees that somebody else wrote.
+//!
+//! Everything here takes for granted that the tree, the archive and the files in it come from an attacker. So:
+//!
+//! * [`Root`] holds a directory open, and every path is resolved by the kernel below it (`openat2` with
+//!   `RESOLVE_IN_ROOT`): a link can point anywhere and still leads nowhere but into the tree.
+//! * [`unpack`] turns a tar (plain, gzip, zstd or xz) into a tree inside a private directory, with limits on
+//!   bytes, ratio, entries, depth and names, and leaves nothing behind when it fails.
+//! * [`remove_tree`] removes a tree by descriptors, however deep, and never leaves its mount.
+//! * [`resolve_user`] looks a user up in the tree's own `passwd` and `group`.
+//!
+//! The crate owns no threads and no state: a caller gives directories and gets answers. All calls block; long
+//! ones take a hook that stops them.
+
+#![forbid(unsafe_code)]
+
+mod archive;
+mod budget;
+mod decode;
+mod error;
+mod limits;
+mod name;
+mod pax;
+mod remove;
+mod root;
+mod tree;
+mod unpack;
+mod user;
+
+pub use decode::Compression;
+pub use error::{Limit, Place, UnpackError};
+pub use limits::Limits;
+pub use remove::{Removal, RemoveFailure, remove_tree};
+pub use root::{Root, RootError};
+pub use tree::Owners;
+pub use unpack::{Options, Progress, Unpacked, unpack, unpack_from};
+pub use user::{ResolvedUser, UserError, resolve_user};
