@@ -1,8 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Ids, configurations, resources and error classes: pure data, no I/O
 
+mod base64;
+mod capability;
 mod class;
+pub mod config;
+mod id;
+mod number;
 pub mod resources;
+mod secret;
+mod status;
+mod wait_status;
+mod wire;
 
+pub use capability::{Capabilities, Capability, UnknownCapability};
 pub use class::Class;
+pub use config::*;
+pub use id::*;
 pub use resources::{Resource, Resources};
+pub use secret::{Secret, SecretBytes, SecretReference, SecretType, SecretValue};
+pub use status::*;
+pub use wait_status::WaitStatus;
+pub use wire::UnknownName;
