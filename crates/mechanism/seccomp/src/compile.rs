@@ -116,7 +116,7 @@ fn tested(rules: &[&Rule], plain: &[Option<Plain>]) -> Vec<Tested> {
     tested
 }
 
-/// The rule without tests that decides a call, if there is one.
+/// The rule without tests for a call: the first, see `profile.rs`.
 #[derive(Clone, Copy)]
 struct Plain {
     rank: i32,
@@ -125,16 +125,12 @@ struct Plain {
 }
 
 fn plain(rules: &[&Rule], default: Action) -> [Option<Plain>; syscalls::COUNT] {
-    let mut plain: [Option<Plain>; syscalls::COUNT] = [None; syscalls::COUNT];
+    let mut plain = [None; syscalls::COUNT];
     for (order, rule) in rules.iter().enumerate() {
-        if !rule.tests.is_empty() || rule.action == default {
-            continue;
-        }
-        let rank = rule.action.rank();
-        for call in rule.calls.iter() {
-            let slot = &mut plain[usize::from(*call)];
-            if slot.is_none_or(|known| rank < known.rank) {
-                *slot = Some(Plain { rank, order, action: rule.action });
+        if rule.tests.is_empty() && rule.action != default {
+            let (rank, action) = (rule.action.rank(), rule.action);
+            for call in rule.calls.iter() {
+                plain[usize::from(*call)].get_or_insert(Plain { rank, order, action });
             }
         }
     }

@@ -4,20 +4,20 @@
 //! A rule holds for some calls, perhaps only with or without some capabilities, perhaps only for some values of
 //! the arguments. Every test of a rule must be true for the rule to match. What happens to a call:
 //!
-//! 1. Of all rules that match, **the strictest action wins**, in the kernel's own order (kill the process, kill
-//!    the thread, trap, errno, trace, log, allow). Between two of the same strictness the first in the profile
-//!    wins.
-//! 2. If none matches, the default action.
-//! 3. Beyond the highest call that the profile names at all, a profile that answers with an error number by
-//!    default answers ENOSYS: the author can not have known these calls, and programs take ENOSYS as "fall
-//!    back", EPERM as "fail" (runc does the same).
+//! 1. Of the rules without tests for it, only the first counts. Those whose action is the default action say
+//!    nothing and are not counted at all: they do not hide the rules with tests beside them.
+//! 2. Of this one and the rules with tests that match, **the strictest action wins**, in the kernel's own order
+//!    (kill the process, kill the thread, trap, errno, trace, log, allow). Between two of the same strictness the
+//!    first in the profile wins.
+//! 3. If none matches, the default action.
+//! 4. Beyond the highest call that the profile names at all, a profile that answers with an error number by
+//!    default answers ENOSYS instead: the author can not have known these calls, and programs take ENOSYS as
+//!    "fall back", EPERM as "fail" (runc does the same).
 //!
-//! A rule without tests whose action is the default action says nothing and is left out before step 1, as runc
-//! does: it does not hide the rules with tests beside it.
-//!
-//! Libseccomp, behind runc, crun and Mesos, agrees wherever it is defined, with one exception that is stricter
-//! here: there a rule without tests silently wipes out all rules with tests for the same call, so "allow
-//! `ioctl`, but not TIOCSTI" can not be said; here it can.
+//! Libseccomp, behind runc, crun and Mesos, has the same answers except where rules contradict each other. There
+//! an allowing rule without tests silently wipes out all rules with tests for the same call, so "allow `ioctl`,
+//! but not TIOCSTI" can not be said, and of two rules with tests mostly the wider one wins; here it is the
+//! stricter one. Step 2 is therefore never more permissive (`docs/seccomp.md` has the comparison).
 
 use std::borrow::Cow;
 

@@ -182,3 +182,20 @@ fn many_threads_with_one_profile_all_get_the_program() {
     });
     assert_eq!(files(directory.path()).len(), 20);
 }
+
+#[test]
+fn programs_change_only_with_the_version_of_the_compiler() {
+    use sha2::{Digest, Sha256};
+    let podman = include_bytes!("../data/podman-0.50.1.json");
+    let mut hash = Sha256::new();
+    for set in [0, caps::DOCKER_DEFAULT, caps::ALL] {
+        hash.update(Profile::default_profile().compile(set).unwrap().as_bytes());
+        hash.update(Profile::from_json(podman).unwrap().compile(set).unwrap().as_bytes());
+    }
+    let hash: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(
+        hash, "c8e15745199d786ba28b76a89bd86608d8022299d46c10df7373b4cc6e7d7b7f",
+        "the compiler writes other programs than before: raise VERSION in compile.rs, so that caches made before \
+         are not used, and put the new hash here"
+    );
+}

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use berth_seccomp::{Action, Profile, Program, caps, syscalls};
 
 use crate::bpf::{self, Call};
-use crate::oracle::Spec;
+use crate::oracle::{Spec, capability_names};
 
 const ALLOW: u32 = 0x7fff_0000;
 const EPERM: u32 = 0x0005_0001;
@@ -35,7 +35,7 @@ fn plain(name: &str) -> u32 {
 fn the_program_says_what_the_profile_says_for_every_call_and_every_capability() {
     let profile = Profile::default_profile();
     let spec = Spec::of(&profile);
-    let single = (0..=40).map(|number| 1 << number);
+    let single = (0..=40).map(|number| 1 << number).filter(|set| !capability_names(*set).is_empty());
     for set in [0, caps::DOCKER_DEFAULT, caps::ALL, u64::MAX].into_iter().chain(single) {
         let unreached = spec.assert_equals(&profile.compile(set).unwrap(), set, KERNEL);
         assert_eq!(unreached, 0);

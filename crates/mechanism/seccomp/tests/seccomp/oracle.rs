@@ -54,15 +54,22 @@ impl Holding<'_> {
         }
         let default = answer(&self.spec.action, self.spec.errno);
         let mut best: Option<(usize, u32)> = None;
+        let mut plain = false;
         for (_, rule) in self.rules.iter().filter(|(numbers, _)| numbers.contains(&call.number)) {
             let value = answer(&rule.action, rule.errno);
+            if rule.args.is_empty() {
+                // The first counts, but not one that only repeats the default.
+                if plain || value == default {
+                    continue;
+                }
+                plain = true;
+            }
             let matches = rule
                 .args
                 .iter()
                 .all(|(index, op, value, two)| compare(op, call.args[usize::from(*index)], *value, *two));
-            let says_nothing = rule.args.is_empty() && value == default;
             let strictness = strictness(&rule.action);
-            if matches && !says_nothing && best.is_none_or(|(known, _)| strictness < known) {
+            if matches && best.is_none_or(|(known, _)| strictness < known) {
                 best = Some((strictness, value));
             }
         }
