@@ -134,6 +134,9 @@ mod tests {
         assert_eq!(TaskState::from_number(13).unwrap().to_string(), "TASK_UNKNOWN");
         assert_eq!(Reason::ContainerLimitationMemory.number(), 8);
         let error = "RLMT_NO".parse::<RLimitType>().unwrap_err().to_string();
-        assert!(error.starts_with("'RLMT_NO' is not a value of RLimitType; use one of RLMT_AS"), "{error}");
+        assert!(
+            error.starts_with("'RLMT_NO' is not a value of RLimitType; use one of UNKNOWN, RLMT_AS"),
+            "{error}"
+        );
     }
 }

@@ -335,7 +335,8 @@ mod tests {
 
     #[test]
     fn json_nests_parents_and_is_checked() {
-        let id: ContainerId = serde_json::from_str(r#"{"value":"b","parent":{"value":"a"},"new":1}"#).unwrap();
+        let id: ContainerId =
+            serde_json::from_str(r#"{"value":"b","parent":{"value":"a"},"new":1}"#).unwrap();
         assert_eq!(id.to_string(), "a.b");
         assert_eq!(serde_json::to_string(&id).unwrap(), r#"{"value":"b","parent":{"value":"a"}}"#);
         let wrong = r#"{"value":"c","parent":{"value":"b","parent":{"value":"a b"}}}"#;

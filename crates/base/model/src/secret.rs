@@ -2,14 +2,12 @@
 //! Values that must never be seen in a log, a status or an error.
 
 use crate::wire::wire_enum;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
 
-/// Bytes that are never printed: `Debug` and `Display` write `***`.
-///
-/// Serialization does write them (base64, as Mesos's JSON has it), because a record must be able to give them back:
-/// whoever stores a record that holds secrets keeps it readable for root only.
-#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// Bytes that are never printed: `Debug` and `Display` write `***`, and there is no `Serialize`. Read from base64, as
+/// Mesos's JSON has bytes.
+#[derive(Clone, PartialEq, Eq, Default, Deserialize)]
 pub struct SecretBytes(#[serde(with = "crate::base64")] Vec<u8>);
 
 impl SecretBytes {
@@ -59,14 +57,16 @@ pub struct SecretReference {
 }
 
 /// The value of a secret.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 pub struct SecretValue {
     /// The value; base64 in JSON.
     pub data: SecretBytes,
 }
 
-/// A secret of an environment variable, a volume or an image: a reference or a value. Printing it never shows the
-/// value.
+/// A secret of an environment variable, a volume or an image: a reference or a value.
+///
+/// Neither printing nor serializing it shows the value: JSON of anything that contains a secret lacks the field
+/// `value` and reads back without it. Whoever must send or store the value says so with [`Secret::exposing`].
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Secret {
@@ -77,7 +77,7 @@ pub struct Secret {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<SecretReference>,
     /// Set for [`SecretType::Value`].
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing)]
     pub value: Option<SecretValue>,
 }
 
@@ -94,6 +94,35 @@ impl Secret {
     /// The value, when the secret carries one.
     pub fn exposed(&self) -> Option<&[u8]> {
         self.value.as_ref().map(|value| value.data.expose_secret())
+    }
+
+    /// A view that serializes the value too, in Mesos's JSON. What it is written to must be readable by root only.
+    pub fn exposing(&self) -> ExposedSecret<'_> {
+        ExposedSecret(self)
+    }
+}
+
+/// A secret that serializes with its value; from [`Secret::exposing`]. It does not print.
+pub struct ExposedSecret<'a>(&'a Secret);
+
+impl Serialize for ExposedSecret<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Written<'a> {
+            #[serde(flatten)]
+            secret: &'a Secret,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            value: Option<Value<'a>>,
+        }
+
+        #[derive(Serialize)]
+        struct Value<'a> {
+            #[serde(serialize_with = "crate::base64::serialize")]
+            data: &'a [u8],
+        }
+
+        let value = self.0.exposed().map(|data| Value { data });
+        Written { secret: self.0, value }.serialize(to)
     }
 }
 
@@ -120,9 +149,11 @@ mod tests {
     }
 
     #[test]
-    fn json_keeps_the_value_in_base64() {
-        let text = serde_json::to_string(&Secret::of_value("hunter2")).unwrap();
+    fn only_an_exposing_view_serializes_the_value() {
+        let secret = Secret::of_value("hunter2");
+        assert_eq!(serde_json::to_string(&secret).unwrap(), r#"{"type":"VALUE"}"#);
+        let text = serde_json::to_string(&secret.exposing()).unwrap();
         assert_eq!(text, r#"{"type":"VALUE","value":{"data":"aHVudGVyMg=="}}"#);
-        assert_eq!(serde_json::from_str::<Secret>(&text).unwrap(), Secret::of_value("hunter2"));
+        assert_eq!(serde_json::from_str::<Secret>(&text).unwrap(), secret);
     }
 }
