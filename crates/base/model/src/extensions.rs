@@ -97,9 +97,9 @@ registry! {
         USER_NAMESPACE_MODE_PRIVATE = 2 "PRIVATE",
     }
     "LinuxInfo.UserNamespace.IdMap" Own {
-        ID_MAP_INSIDE = 1 "inside",
-        ID_MAP_OUTSIDE = 2 "outside",
-        ID_MAP_LENGTH = 3 "length",
+        ID_MAP_CONTAINER_ID = 1 "container_id",
+        ID_MAP_HOST_ID = 2 "host_id",
+        ID_MAP_SIZE = 3 "size",
     }
     "agent.Call" Call {
         CALL_UPDATE_CONTAINER = 1000 "UPDATE_CONTAINER",
@@ -162,7 +162,10 @@ mod tests {
 
     #[test]
     fn enums_of_the_model_use_the_numbers_of_the_registry() {
-        use crate::{LxcMode, UserNamespaceMode};
+        use crate::{ContainerType, ImageType, LxcMode, UserNamespaceMode};
+        assert_eq!(ContainerType::Lxc.number(), CONTAINER_TYPE_LXC);
+        assert_eq!(ContainerType::External.number(), CONTAINER_TYPE_EXTERNAL);
+        assert_eq!(ImageType::Oci.number(), IMAGE_TYPE_OCI);
         assert_eq!(LxcMode::System.number(), LXC_MODE_SYSTEM);
         assert_eq!(LxcMode::Application.number(), LXC_MODE_APPLICATION);
         assert_eq!(UserNamespaceMode::Unknown.number(), USER_NAMESPACE_MODE_UNKNOWN);

@@ -1,185 +1,185 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How a process ended: the status word of `wait(2)`, as Mesos keeps it in its messages.
+//! The status word of `wait(2)`: how a process ended.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The status word of `wait(2)` on Linux. Any number is one; those that the kernel never makes print as such.
-///
-/// Bits 0 to 6 are the signal that ended the process (0: it exited, 0x7f: it stopped), bit 7 says that core was
-/// dumped, bits 8 to 15 are the exit status.
+/// The bit that says that the kernel wrote a core file.
+const CORE_DUMPED: i32 = 0x80;
+
+/// A raw status of `wait(2)`, as Mesos stores and sends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct WaitStatus(pub i32);
 
-const CORE_DUMPED: i32 = 0x80;
-const STOPPED: i32 = 0x7f;
-const SIGKILL: i32 = 9;
-
 impl WaitStatus {
-    /// The end of a process of which nothing but its end is known: Mesos calls it killed.
-    pub const KILLED: WaitStatus = WaitStatus(SIGKILL);
+    /// Mesos's answer when no status is known: killed by SIGKILL.
+    pub const KILLED: WaitStatus = WaitStatus(9);
 
-    /// The process exited with this status.
-    pub const fn of_exit(status: u8) -> WaitStatus {
-        WaitStatus((status as i32) << 8)
+    /// The status of a process that exited with `code`; only its low 8 bits exist.
+    pub const fn of_exit(code: u8) -> WaitStatus {
+        WaitStatus((code as i32) << 8)
     }
 
-    /// The process was ended by this signal (1 to 126; higher bits are cut off).
+    /// The status of a process that `signal` (1 to 64) killed.
     pub const fn of_signal(signal: u8) -> WaitStatus {
         WaitStatus((signal & 0x7f) as i32)
     }
 
-    /// As [`WaitStatus::of_signal`], and core was dumped.
-    pub const fn of_core_dump(signal: u8) -> WaitStatus {
-        WaitStatus(Self::of_signal(signal).0 | CORE_DUMPED)
+    /// The exit code, when the process exited by itself.
+    pub const fn exited(self) -> Option<i32> {
+        if self.0 & 0x7f == 0 { Some((self.0 >> 8) & 0xff) } else { None }
     }
 
-    /// The status word itself.
-    pub const fn raw(self) -> i32 {
-        self.0
-    }
-
-    /// The exit status, if it exited.
-    pub const fn exit_code(self) -> Option<u8> {
-        if self.0 & 0x7f == 0 { Some((self.0 >> 8) as u8) } else { None }
-    }
-
-    /// The signal that ended it, if one did.
+    /// The signal, when one killed the process.
     pub const fn signal(self) -> Option<i32> {
-        let signal = self.0 & 0x7f;
-        if signal != 0 && signal != STOPPED { Some(signal) } else { None }
+        match self.0 & 0x7f {
+            0 | 0x7f => None,
+            signal => Some(signal),
+        }
     }
 
-    /// The signal that stopped it, if it only stopped.
-    pub const fn stop_signal(self) -> Option<i32> {
-        if self.0 & 0xff == STOPPED { Some((self.0 >> 8) & 0xff) } else { None }
+    /// The signal, when the process only stopped.
+    pub const fn stopped(self) -> Option<i32> {
+        if self.0 & 0xff == 0x7f { Some((self.0 >> 8) & 0xff) } else { None }
     }
 
-    /// Whether it left a core file.
+    /// Whether the process left a core file.
     pub const fn core_dumped(self) -> bool {
         self.signal().is_some() && self.0 & CORE_DUMPED != 0
     }
 
-    /// Whether it exited with status 0.
-    pub const fn is_success(self) -> bool {
-        matches!(self.exit_code(), Some(0))
+    /// Whether the process exited with 0.
+    pub const fn success(self) -> bool {
+        matches!(self.exited(), Some(0))
     }
 
-    /// What a shell would exit with: the exit status, or 128 and the signal. 255 for words that are neither.
-    pub const fn shell_code(self) -> u8 {
-        match (self.exit_code(), self.signal()) {
+    /// What a shell has in `$?`: the code, or 128 plus the signal; 255 for a status that is neither.
+    pub const fn shell_code(self) -> i32 {
+        match (self.exited(), self.signal()) {
             (Some(code), _) => code,
-            (None, Some(signal)) => 128 + signal as u8,
+            (None, Some(signal)) => 128 + signal,
             (None, None) => 255,
         }
     }
 }
 
-/// In Mesos's words: `exited with status 1`, `terminated with signal Killed`.
 impl fmt::Display for WaitStatus {
+    /// Mesos's words, signals as in `strsignal(3)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(code) = self.exit_code() {
-            write!(f, "exited with status {code}")
-        } else if let Some(signal) = self.signal() {
-            write!(f, "terminated with signal {}", SignalName(signal))?;
-            f.write_str(if self.core_dumped() { " (core dumped)" } else { "" })
-        } else if let Some(signal) = self.stop_signal() {
-            write!(f, "stopped on signal {}", SignalName(signal))
-        } else {
-            write!(f, "wait status {}", self.0)
+        if let Some(code) = self.exited() {
+            return write!(f, "exited with status {code}");
+        }
+        if let Some(signal) = self.signal() {
+            let core = if self.core_dumped() { " (core dumped)" } else { "" };
+            return write!(f, "terminated with signal {}{core}", SignalText(signal));
+        }
+        match self.stopped() {
+            Some(signal) => write!(f, "stopped on signal {}", SignalText(signal)),
+            None => write!(f, "wait status {}", self.0),
         }
     }
 }
 
-/// A signal's description as `strsignal(3)` of glibc gives it.
-struct SignalName(i32);
+/// A signal in the words of glibc's `strsignal(3)`.
+struct SignalText(i32);
 
-impl fmt::Display for SignalName {
+impl fmt::Display for SignalText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// Descriptions of signals 1 to 31 on x86-64 and arm64.
-        const NAMES: [&str; 31] = [
-            "Hangup",
-            "Interrupt",
-            "Quit",
-            "Illegal instruction",
-            "Trace/breakpoint trap",
-            "Aborted",
-            "Bus error",
-            "Floating point exception",
-            "Killed",
-            "User defined signal 1",
-            "Segmentation fault",
-            "User defined signal 2",
-            "Broken pipe",
-            "Alarm clock",
-            "Terminated",
-            "Stack fault",
-            "Child exited",
-            "Continued",
-            "Stopped (signal)",
-            "Stopped",
-            "Stopped (tty input)",
-            "Stopped (tty output)",
-            "Urgent I/O condition",
-            "CPU time limit exceeded",
-            "File size limit exceeded",
-            "Virtual timer expired",
-            "Profiling timer expired",
-            "Window changed",
-            "I/O possible",
-            "Power failure",
-            "Bad system call",
-        ];
-        /// glibc keeps 32 and 33 for itself.
-        const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
-        let name = usize::try_from(self.0 - 1).ok().and_then(|index| NAMES.get(index));
-        match name {
-            Some(name) => f.write_str(name),
-            None if REAL_TIME.contains(&self.0) => write!(f, "Real-time signal {}", self.0 - REAL_TIME.start()),
-            None => write!(f, "Unknown signal {}", self.0),
+        /// glibc keeps the first two real-time signals for itself, so names count from 34.
+        const FIRST_REAL_TIME: i32 = 34;
+        const LAST: i32 = 64;
+        let known = usize::try_from(self.0 - 1).ok().and_then(|index| SIGNAL_TEXTS.get(index));
+        match (known, self.0) {
+            (Some(text), _) => f.write_str(text),
+            (None, FIRST_REAL_TIME..=LAST) => write!(f, "Real-time signal {}", self.0 - FIRST_REAL_TIME),
+            (None, other) => write!(f, "Unknown signal {other}"),
         }
     }
 }
+
+/// Texts of signals 1 to 31 on x86 and ARM (`signal(7)`, glibc).
+const SIGNAL_TEXTS: [&str; 31] = [
+    "Hangup",
+    "Interrupt",
+    "Quit",
+    "Illegal instruction",
+    "Trace/breakpoint trap",
+    "Aborted",
+    "Bus error",
+    "Floating point exception",
+    "Killed",
+    "User defined signal 1",
+    "Segmentation fault",
+    "User defined signal 2",
+    "Broken pipe",
+    "Alarm clock",
+    "Terminated",
+    "Stack fault",
+    "Child exited",
+    "Continued",
+    "Stopped (signal)",
+    "Stopped",
+    "Stopped (tty input)",
+    "Stopped (tty output)",
+    "Urgent I/O condition",
+    "CPU time limit exceeded",
+    "File size limit exceeded",
+    "Virtual timer expired",
+    "Profiling timer expired",
+    "Window changed",
+    "I/O possible",
+    "Power failure",
+    "Bad system call",
+];
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn texts_are_those_of_mesos() {
-        for (status, text) in [
-            (WaitStatus(0), "exited with status 0"),
-            (WaitStatus::of_exit(255), "exited with status 255"),
-            (WaitStatus::KILLED, "terminated with signal Killed"),
-            (WaitStatus::of_core_dump(11), "terminated with signal Segmentation fault (core dumped)"),
-            (WaitStatus::of_signal(34), "terminated with signal Real-time signal 0"),
-            (WaitStatus::of_signal(33), "terminated with signal Unknown signal 33"),
-            (WaitStatus(0x137f), "stopped on signal Stopped (signal)"),
-            (WaitStatus(0xffff), "wait status 65535"),
-        ] {
-            assert_eq!(status.to_string(), text);
+        let text = |status: i32| WaitStatus(status).to_string();
+        assert_eq!(text(0), "exited with status 0");
+        assert_eq!(text(0x2a00), "exited with status 42");
+        assert_eq!(text(9), "terminated with signal Killed");
+        assert_eq!(text(11 | 0x80), "terminated with signal Segmentation fault (core dumped)");
+        assert_eq!(text(36), "terminated with signal Real-time signal 2");
+        assert_eq!(text(32), "terminated with signal Unknown signal 32");
+        assert_eq!(text(0x137f), "stopped on signal Stopped (signal)");
+        assert_eq!(text(0xff), "wait status 255");
+    }
+
+    #[test]
+    fn shells_see_the_code_or_128_and_the_signal() {
+        assert_eq!(WaitStatus::of_exit(3).shell_code(), 3);
+        assert_eq!(WaitStatus::of_signal(15).shell_code(), 143);
+        assert_eq!(WaitStatus(11 | 0x80).shell_code(), 139);
+        assert_eq!(WaitStatus(0x137f).shell_code(), 255);
+    }
+
+    #[test]
+    fn the_texts_agree_with_the_standard_library() {
+        use std::os::unix::process::ExitStatusExt;
+        for raw in 0..=0xffff {
+            let (ours, std) = (WaitStatus(raw), std::process::ExitStatus::from_raw(raw));
+            assert_eq!(ours.exited(), std.code(), "{raw:#x}");
+            assert_eq!(ours.stopped(), std.stopped_signal(), "{raw:#x}");
+            assert_eq!(ours.signal().is_some(), std.signal().is_some(), "{raw:#x}");
+            assert_eq!(
+                ours.signal().is_some() && ours.core_dumped(),
+                std.core_dumped() && std.signal().is_some()
+            );
         }
     }
 
-    #[test]
-    fn a_shell_adds_128_to_a_signal() {
-        assert_eq!(WaitStatus::of_exit(3).shell_code(), 3);
-        assert_eq!(WaitStatus::of_signal(15).shell_code(), 143);
-        assert_eq!(WaitStatus(0xffff).shell_code(), 255);
-        assert!(WaitStatus(0).is_success() && !WaitStatus(9).is_success());
-    }
-
-    #[test]
-    fn every_word_is_one_thing_only_and_prints() {
-        for raw in (0..=0xffff).chain([i32::MIN, -1, i32::MAX]) {
+    proptest! {
+        #[test]
+        fn any_word_has_a_text_and_a_code(raw: i32) {
             let status = WaitStatus(raw);
-            let kinds = usize::from(status.exit_code().is_some())
-                + usize::from(status.signal().is_some())
-                + usize::from(status.stop_signal().is_some());
-            assert!(kinds <= 1, "{raw:#x}");
-            assert!(!status.to_string().is_empty());
-            assert_eq!(status.shell_code() == 0, status.is_success(), "{raw:#x}");
+            prop_assert!(!status.to_string().is_empty());
+            prop_assert!((0..=255).contains(&status.shell_code()));
         }
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `ContainerInfo`: image, volumes, networks and the parts that belong to one containerizer.
 
-use super::{LinuxInfo, Labels, RLimitInfo, TtyInfo};
+use super::{Labels, LinuxInfo, RLimitInfo, TtyInfo};
 use crate::Secret;
 use crate::wire::{message, wire_enum};
 

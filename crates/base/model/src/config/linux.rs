@@ -81,11 +81,13 @@ wire_enum! {
     /// Whose users a container has.
     #[derive(Default)]
     pub enum UserNamespaceMode {
+        /// Not known.
+        Unknown = 0 => "UNKNOWN",
         /// The host's.
         #[default]
-        Host = 0 => "HOST",
+        Host = 1 => "HOST",
         /// Its own.
-        Private = 1 => "PRIVATE",
+        Private = 2 => "PRIVATE",
     }
 }
 
