@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use berth_model::{ContainerId, ContainerTermination};
+use berth_model::{ContainerId, ContainerTermination, NativeState};
 
 use crate::Settled;
 
@@ -16,12 +16,14 @@ use crate::Settled;
 /// order.
 ///
 /// ```text
-/// native:  PROVISIONING → PREPARING → ISOLATING → FETCHING → RUNNING → DESTROYING → TERMINATED
+/// native:  STARTING → PROVISIONING → PREPARING → ISOLATING → FETCHING → RUNNING → DESTROYING → TERMINATED
 /// docker:  FETCHING → PULLING → MOUNTING → RUNNING → DESTROYING → TERMINATED
 /// ```
 /// DESTROYING can be entered from everywhere; only TERMINATED follows it. PAUSED alternates with RUNNING.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
+    /// There is a record and nothing else.
+    Starting,
     /// The root filesystem is being made from an image.
     Provisioning,
     /// Isolators say what they need; the process is made.
@@ -48,6 +50,7 @@ impl Phase {
     /// The name as the failure texts have it: what was being done.
     pub fn doing(self) -> &'static str {
         match self {
+            Phase::Starting => "starting",
             Phase::Provisioning => "provisioning",
             Phase::Preparing => "preparing",
             Phase::Isolating => "isolating",
@@ -65,7 +68,8 @@ impl Phase {
     pub fn is_launching(self) -> bool {
         matches!(
             self,
-            Phase::Provisioning
+            Phase::Starting
+                | Phase::Provisioning
                 | Phase::Preparing
                 | Phase::Isolating
                 | Phase::Fetching
@@ -78,6 +82,7 @@ impl Phase {
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Phase::Starting => "STARTING",
             Phase::Provisioning => "PROVISIONING",
             Phase::Preparing => "PREPARING",
             Phase::Isolating => "ISOLATING",
@@ -89,6 +94,20 @@ impl fmt::Display for Phase {
             Phase::Destroying => "DESTROYING",
             Phase::Terminated => "TERMINATED",
         })
+    }
+}
+
+impl From<NativeState> for Phase {
+    fn from(state: NativeState) -> Phase {
+        match state {
+            NativeState::Starting => Phase::Starting,
+            NativeState::Provisioning => Phase::Provisioning,
+            NativeState::Preparing => Phase::Preparing,
+            NativeState::Isolating => Phase::Isolating,
+            NativeState::Fetching => Phase::Fetching,
+            NativeState::Running => Phase::Running,
+            NativeState::Destroying => Phase::Destroying,
+        }
     }
 }
 
@@ -302,6 +321,14 @@ mod tests {
         let log = EventLog::new(2);
         log.publish(&id(), What::Removed);
         assert_eq!(log.since(u64::MAX).try_next(), None);
+    }
+
+    #[test]
+    fn a_native_state_keeps_its_name_as_a_phase() {
+        for number in 0..=6 {
+            let state = NativeState::from_number(number).unwrap();
+            assert_eq!(Phase::from(state).to_string(), state.to_string());
+        }
     }
 
     #[test]
