@@ -1,2 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The native containerizer
+//! The native containerizer (Mesos's `mesos`): states and pipeline, records, recovery.
+//!
+//! [`Native`] is the blocking core: it owns a runtime directory and a work directory, launches containers through
+//! the isolators and collects what killed owners left. `berth run` uses it directly, as an agent for one container;
+//! [`MesosContainerizer`] is the same behind the containerizers' contract, one thread owning each container.
+//!
+//! Owns on disk: `<runtime_dir>/<kind>/<id>/` (record, lock, pid, exit record, control socket) and
+//! `<work_dir>/<kind>/<id>/` (sandbox, output, writable layer), where kind is `oneshot` or `containers`.
+
+mod collect;
+mod containerizer;
+mod error;
+mod fault;
+mod launch;
+mod live;
+mod native;
+mod record;
+mod request;
+mod rootfs;
+
+pub use collect::Collected;
+pub use containerizer::MesosContainerizer;
+pub use error::Error;
+pub use live::{Ending, Live, Outcome};
+pub use native::{Directories, Kind, Native};
+pub use record::{Listed, Record, Standing};
+pub use request::{Output, Request, RootSource, Timings};
+
+pub use berth_isolator::{DEFAULT_CAPABILITIES, Settings};
+pub use berth_launcher::Event;
+
+/// The result of an operation on native containers.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,2 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The Isolator trait and plan, spawn, isolate, release
+//! Launching: the [`Isolator`] trait, the [`Plan`] that isolators fill, and the [`Supervisor`] that carries it
+//! out.
+//!
+//! ```text
+//! plan     every isolator looks at the configuration and adds steps; nothing on the host changes yet
+//! spawn    the supervisor exists and waits
+//! isolate  every isolator makes what it needs on the host (groups, detached mounts), in table order
+//! release  the plan goes to the supervisor; its child sets itself up and waits at the gate; go
+//! ```
+//! Owns: the supervisor's socket and pidfd. Blocks; knows no runtime. Called by the native containerizer.
+
+mod error;
+mod isolator;
+mod plan;
+mod supervisor;
+
+pub use error::Error;
+pub use isolator::{Container, Isolator, Places, Rootfs};
+pub use plan::{Encoded, Phase, Plan};
+pub use supervisor::{Event, Supervisor};
+
+pub use berth_supervisor::{supervise, wire};
+pub use berth_sys as sys;
+
+/// The result of a step of a launch.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// The program that stands beside each container, as built with this crate.
+pub const INIT: &[u8] = include_bytes!(env!("BERTH_INIT"));

@@ -290,7 +290,7 @@ impl<'a> Reader<'a> {
 }
 
 #[cfg(feature = "encode")]
-pub use encode::{Encoder, TextList};
+pub use encode::{Encoder, TextList, fragment};
 
 #[cfg(feature = "encode")]
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -302,6 +302,18 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 mod encode {
     use super::{HEADER, MAGIC, Step, Texts, VERSION};
     use std::ffi::CString;
+
+    /// One step as bytes.
+    pub fn fragment(step: &Step<'_>) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64);
+        out.extend_from_slice(&u32::from(step.kind()).to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        step.write(&mut out);
+        let length = out.len() - 8;
+        out[4..8].copy_from_slice(&(length as u32).to_le_bytes());
+        out.resize(out.len() + length.wrapping_neg() % 8, 0);
+        out
+    }
 
     /// Writes a plan step by step.
     #[derive(Debug)]
@@ -319,17 +331,10 @@ mod encode {
             Encoder { out, steps: 0 }
         }
 
-        /// Appends a step; returns its index, by which a failure names it.
-        pub fn step(&mut self, step: Step<'_>) -> usize {
-            self.out.extend_from_slice(&u32::from(step.kind()).to_le_bytes());
-            let at = self.out.len();
-            self.out.extend_from_slice(&[0; 4]);
-            step.write(&mut self.out);
-            let length = self.out.len() - at - 4;
-            self.out[at..at + 4].copy_from_slice(&(length as u32).to_le_bytes());
-            self.out.resize(self.out.len() + length.wrapping_neg() % 8, 0);
+        /// Appends a step as [`fragment`] made it; its index is how many were appended before.
+        pub fn append(&mut self, fragment: &[u8]) {
+            self.out.extend_from_slice(fragment);
             self.steps += 1;
-            self.steps as usize - 1
         }
 
         /// The bytes.
@@ -373,15 +378,15 @@ mod tests {
         argv.push(&c"sh".to_owned());
         argv.push(&c"".to_owned());
         let mut e = Encoder::new();
-        e.step(Step::Join { fd: 7 });
-        e.step(Step::Gate {});
-        e.step(Step::User { uid: 1, gid: 2, groups: &[3, 0, 0, 0] });
-        e.step(Step::Execute {
+        e.append(&fragment(&Step::Join { fd: 7 }));
+        e.append(&fragment(&Step::Gate {}));
+        e.append(&fragment(&Step::User { uid: 1, gid: 2, groups: &[3, 0, 0, 0] }));
+        e.append(&fragment(&Step::Execute {
             file: c"sh",
             path: c"/bin",
             argv: argv.texts(),
             envp: TextList::default().texts(),
-        });
+        }));
         e.finish(0x1_2000_0000, FLAG_TTY, 24, 80)
     }
 

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The command line. What docker has by the same name means the same.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Contain commands on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "berth", version, about, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Where records, locks and sockets are (lost on reboot)
+    #[arg(long, alias = "runtime_dir", value_name = "DIR", default_value = "/run/berth", value_parser = absolute)]
+    pub(crate) runtime_dir: PathBuf,
+    /// Where sandboxes, output and writable layers are
+    #[arg(long, alias = "work_dir", value_name = "DIR", default_value = "/var/lib/berth", value_parser = absolute)]
+    pub(crate) work_dir: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a command in a new container
+    Run(Box<Run>),
+    /// List containers
+    #[command(alias = "ls")]
+    Ps(Ps),
+    /// Show all that is known of containers, as JSON
+    Inspect(Inspect),
+    /// Show what a container wrote
+    Logs(Logs),
+    /// Send a signal to containers' first processes
+    Kill(Kill),
+    /// Remove ended containers
+    Rm(Rm),
+}
+
+/// Run a command in a new container.
+///
+/// A container on the host's root file system has the host's network; one with a root file system of its own
+/// (--rootfs) has its own, with loopback only. The exit code is the command's; 125 when berth itself failed, 126 when
+/// the command can not be executed, 127 when it is not there, 128+n when signal n ended it.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// Remove everything of the container when it ends
+    #[arg(long)]
+    pub(crate) rm: bool,
+    /// Pass standard input on
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Give it a terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// Set an environment variable; without =VALUE, take it from here
+    #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// Mount a host path: /host/path:/container/path[:ro]
+    #[arg(short, long = "volume", value_name = "FROM:TO[:ro]")]
+    pub(crate) volume: Vec<String>,
+    /// Working directory inside (default: / with --rootfs, else the sandbox)
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+    /// Run as this user: name, uid, name:group or uid:gid
+    #[arg(short, long, value_name = "USER")]
+    pub(crate) user: Option<String>,
+    /// Name it
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Processors it may use at most, such as 0.5
+    #[arg(long, value_name = "N")]
+    pub(crate) cpus: Option<String>,
+    /// Memory it may use at most, such as 64m
+    #[arg(short, long, value_name = "BYTES")]
+    pub(crate) memory: Option<String>,
+    /// Processes it may have at most (default 4096; -1 for no limit)
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub(crate) pids_limit: Option<i64>,
+    /// Make its root file system read-only
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// Its network: none (loopback only) or host
+    #[arg(long, value_name = "NETWORK")]
+    pub(crate) network: Option<Network>,
+    /// A directory, or a tar archive (plain, gzip, xz, zstd), as its root file system
+    #[arg(long, value_name = "PATH")]
+    pub(crate) rootfs: Option<PathBuf>,
+    /// Add a capability, or ALL
+    #[arg(long, value_name = "CAP")]
+    pub(crate) cap_add: Vec<String>,
+    /// Drop a capability, or ALL
+    #[arg(long, value_name = "CAP")]
+    pub(crate) cap_drop: Vec<String>,
+    /// seccomp=PROFILE.json, seccomp=unconfined, no-new-privileges[=true|false]
+    #[arg(long, value_name = "OPTION")]
+    pub(crate) security_opt: Vec<String>,
+    /// A limit of setrlimit(2): NAME=SOFT[:HARD]
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    pub(crate) ulimit: Vec<String>,
+    /// Its host name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) hostname: Option<String>,
+    /// Have a small init reap processes and pass signals on
+    #[arg(long)]
+    pub(crate) init: bool,
+    /// The command and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Network {
+    None,
+    Host,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ps {
+    /// Also those that ended
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Only ids
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// table or json
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: Format,
+    /// Do not shorten
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub(crate) names: Vec<String>,
+    /// json, the only format
+    #[arg(short, long, value_name = "FORMAT", default_value = "json")]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// Go on until it ends
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Only the last lines
+    #[arg(short = 'n', long, value_name = "LINES")]
+    pub(crate) tail: Option<String>,
+    #[arg(value_name = "CONTAINER")]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Kill {
+    /// The signal, by name or number
+    #[arg(short, long, default_value = "KILL")]
+    pub(crate) signal: String,
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub(crate) names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rm {
+    /// Kill those that run
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub(crate) names: Vec<String>,
+}
+
+fn absolute(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() && !path.components().any(|c| c.as_os_str() == "..") {
+        Ok(path)
+    } else {
+        Err("must be an absolute path without '..'".to_owned())
+    }
+}

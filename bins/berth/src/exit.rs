@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Exit codes, as Docker's: 125 when it is our failure, 126 and 127 when the program can not be executed or is not
+//! there, the program's own code otherwise, 128+n when signal n ended it. The one table from class to exit code.
+
+use berth_model::Class;
+use std::process::ExitCode;
+
+/// Our own failure.
+pub(crate) const OURS: u8 = 125;
+
+/// A failure on its way to stderr.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    text: String,
+    advice: Option<&'static str>,
+}
+
+impl Failure {
+    /// A failure with its class.
+    pub(crate) fn new(class: Class, error: &dyn std::error::Error) -> Failure {
+        Failure { code: OURS, text: chain(error), advice: advice(class) }
+    }
+
+    /// A failure of a containerizer.
+    pub(crate) fn of(error: &berth_mesos::Error) -> Failure {
+        let code = error.execute_code();
+        let advice = if code.is_some() { None } else { advice(error.class()) };
+        Failure { code: code.unwrap_or(OURS), text: chain(error), advice }
+    }
+
+    /// A failure in words.
+    pub(crate) fn text(text: impl Into<String>) -> Failure {
+        Failure { code: OURS, text: text.into(), advice: None }
+    }
+
+    /// For commands other than `run`, whose failures have the code 1.
+    pub(crate) fn code(mut self, code: u8) -> Failure {
+        self.code = code;
+        self
+    }
+
+    /// Says it.
+    pub(crate) fn report(self) -> ExitCode {
+        eprintln!("berth: {}", self.text);
+        if let Some(advice) = self.advice {
+            eprintln!("berth: {advice}");
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+fn advice(class: Class) -> Option<&'static str> {
+    match class {
+        Class::Denied if !berth_sys::rustix::process::geteuid().is_root() => {
+            Some("containers are made by root: run it with sudo")
+        }
+        Class::Exhausted => {
+            Some("something ran out on this host: free disk space, memory or processes, and try again")
+        }
+        _ => None,
+    }
+}
+
+/// An error with its causes, in one line, made safe for a terminal.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Releasing what a container has, and collecting what killed owners left.
+//!
+//! `release` removes in an order that any kill leaves findable: control group, writable layer, directory on disk,
+//! and the runtime directory with the record last. Nobody but the holder of the container's lock releases it.
+
+use crate::native::{self, Native};
+use crate::record::{self, CONFIG, LOCK, PID, Record, STATUS, UNKNOWN, Unknown};
+use crate::{Error, Result, fault};
+use berth_launcher::Places;
+use berth_model::ContainerId;
+use berth_record::{BootId, Lock, Sync};
+use berth_sys::rustix::fs::{AtFlags, unlinkat};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// What stays of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// Nothing.
+    Nothing,
+    /// Record, exit record, sandbox, output.
+    Ended,
+}
+
+/// What was collected.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Containers of which everything was removed.
+    pub removed: Vec<String>,
+    /// Containers that ended while nobody watched; their records are kept.
+    pub ended: Vec<String>,
+    /// What could not be removed, and why.
+    pub left: Vec<String>,
+}
+
+impl Native {
+    /// Releases a container's things. The caller holds its lock, or has just let go of its only other holder.
+    pub(crate) fn release(&self, places: &Places, keep: Keep) -> Vec<String> {
+        let mut left = Vec::new();
+        let Some(name) = places.runtime.file_name().and_then(|n| n.to_str()) else { return left };
+        let Ok(id) = ContainerId::new(name) else { return left };
+        for isolator in self.isolators.iter().rev() {
+            if let Err(e) = isolator.cleanup(&id, places) {
+                left.push(format!("{}: {}", isolator.name(), chain(&e)));
+            }
+        }
+        let _ = fault::point("cleanup");
+        let mut remove = |at: &OwnedFd, name: &str| {
+            let removal = berth_image::remove_tree(at.as_fd(), name.as_ref());
+            left.extend(removal.failures.iter().map(|f| chain(f)));
+        };
+        match keep {
+            Keep::Nothing => remove(&self.work, name),
+            Keep::Ended => {
+                if let Ok(work) = native::directory(self.work.as_fd(), name) {
+                    for layer in ["upper", "scratch", crate::rootfs::UNPACKED] {
+                        remove(&work, layer);
+                    }
+                }
+            }
+        }
+        let _ = fault::point("remove");
+        if keep == Keep::Nothing && left.is_empty() {
+            left.extend(self.forget(name));
+        }
+        left
+    }
+
+    /// Removes the runtime directory, the record last of its files: until it is gone, the next command knows.
+    fn forget(&self, name: &str) -> Vec<String> {
+        let Ok(dir) = native::directory(self.runtime.as_fd(), name) else { return Vec::new() };
+        for file in [".status", STATUS, "ctl", PID, UNKNOWN, LOCK, CONFIG] {
+            let _ = unlinkat(&dir, file, AtFlags::empty());
+        }
+        match unlinkat(&self.runtime, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(berth_sys::Errno::NOENT) => Vec::new(),
+            // Something else is in it (a temporary file of a killed writer).
+            Err(_) => {
+                let removal = berth_image::remove_tree(self.runtime.as_fd(), name.as_ref());
+                removal.failures.iter().map(|f| chain(f)).collect()
+            }
+        }
+    }
+
+    /// Collects what killed owners left: for each container that nobody holds, its processes are ended, its control
+    /// group removed, and its record completed or removed. Containers that run, with or without their owner, are
+    /// left alone.
+    ///
+    /// # Errors
+    /// The directory can not be read.
+    pub fn collect(&self) -> Result<Collected> {
+        let mut collected = Collected::default();
+        let names = self.names()?;
+        let works = native::names(self.work.as_fd()).map_err(Error::directory("list", &self.work_path))?;
+        if names.is_empty() && works.is_empty() {
+            return Ok(collected);
+        }
+        let boot = BootId::current().map_err(|source| Error::Record { what: "read the boot id", source })?;
+        for name in names {
+            self.collect_one(&name, &boot, &mut collected)?;
+        }
+        // Directories on disk without a record: of a boot whose records are gone, or of a removal that was killed.
+        let door = self.door()?;
+        for name in works {
+            if self.existing(&name)?.is_none() {
+                let removal = berth_image::remove_tree(self.work.as_fd(), name.as_ref());
+                collected.left.extend(removal.failures.iter().map(|f| chain(f)));
+                collected.removed.push(name);
+            }
+        }
+        drop(door);
+        Ok(collected)
+    }
+
+    fn collect_one(&self, name: &str, boot: &BootId, collected: &mut Collected) -> Result<()> {
+        let Ok(id) = ContainerId::new(name) else { return Ok(()) };
+        let door = self.door()?;
+        let Some(dir) = self.existing(name)? else { return Ok(()) };
+        let lock = match Lock::try_acquire(dir.as_fd(), LOCK) {
+            Ok(Some(lock)) => lock,
+            Ok(None) => return Ok(()),
+            Err(e) => {
+                collected.left.push(format!("{name}: {}", chain(&e)));
+                return Ok(());
+            }
+        };
+        drop(door);
+        let record = berth_record::read::<Record>(dir.as_fd(), CONFIG, record::CAP);
+        let settled = native::status(dir.as_fd()).is_some()
+            || berth_record::read_bytes(dir.as_fd(), UNKNOWN, record::CAP).is_ok();
+        let committed = berth_record::read_bytes(dir.as_fd(), PID, record::CAP).is_ok();
+        let (keep, note) = match &record {
+            // Without a readable record nothing was announced: it was killed before, or while, writing it. A record
+            // of a newer version is not ours to judge.
+            Err(berth_record::Error::Newer { .. }) => return Ok(()),
+            Err(_) => (Keep::Nothing, None),
+            Ok(r) if r.remove => (Keep::Nothing, None),
+            Ok(_) if settled => (Keep::Ended, None),
+            Ok(r) if !committed => {
+                let _ = r;
+                (Keep::Nothing, None)
+            }
+            Ok(r) if r.boot != boot.as_str() => (Keep::Ended, Some("the machine was restarted while it ran")),
+            Ok(_) => (Keep::Ended, Some("its supervisor and its owner were killed while it ran")),
+        };
+        if settled && keep == Keep::Ended && !self.has_remains(name) {
+            return Ok(());
+        }
+        if let Some(why) = note {
+            let record = Unknown { why: why.to_owned() };
+            if let Err(e) = berth_record::write(dir.as_fd(), UNKNOWN, &record, Sync::No) {
+                collected.left.push(format!("{name}: {}", chain(&e)));
+            }
+        }
+        let left = self.release(&self.places(&id), keep);
+        collected.left.extend(left.into_iter().map(|l| format!("{name}: {l}")));
+        if keep == Keep::Nothing { &mut collected.removed } else { &mut collected.ended }
+            .push(name.to_owned());
+        drop(lock);
+        Ok(())
+    }
+
+    /// Whether an ended container still has something that its end should have removed.
+    fn has_remains(&self, name: &str) -> bool {
+        let group = format!("{}/{name}", self.cgroup);
+        let work = self.work_path.join(name);
+        ["cpu", "memory", "pids", "devices", "."]
+            .iter()
+            .any(|c| Path::new(CGROUPS).join(c).join(&group).exists())
+            || ["upper", "scratch", crate::rootfs::UNPACKED].iter().any(|l| work.join(l).exists())
+    }
+
+    /// Removes an ended container; `force` kills one that runs first.
+    ///
+    /// # Errors
+    /// None of that name; it runs and is not to be forced; something can not be removed.
+    pub fn remove(&self, name: &str, force: bool) -> Result<Vec<String>> {
+        let Some(dir) = self.existing(name)? else { return Err(Error::NotFound(name.to_owned())) };
+        let id = ContainerId::new(name).map_err(|e| Error::Invalid(e.to_string()))?;
+        let lock = match Lock::try_acquire(dir.as_fd(), LOCK) {
+            Ok(Some(lock)) => lock,
+            Ok(None) if !force => return Err(Error::Running(id)),
+            Ok(None) => {
+                self.kill(name, 9)?;
+                Lock::acquire(dir.as_fd(), LOCK, Instant::now() + Duration::from_secs(30))
+                    .map_err(|source| Error::Record { what: "wait for the container's end", source })?
+            }
+            Err(source) => return Err(Error::Record { what: "lock the container", source }),
+        };
+        let left = self.release(&self.places(&id), Keep::Nothing);
+        drop(lock);
+        Ok(left)
+    }
+
+    /// Sends a signal to the first process of a container that runs; `false` when none does.
+    ///
+    /// # Errors
+    /// The signal can not be sent.
+    pub fn kill(&self, name: &str, signal: i32) -> Result<bool> {
+        let Some(dir) = self.existing(name)? else { return Err(Error::NotFound(name.to_owned())) };
+        let Ok(pid) = berth_record::read::<record::Pid>(dir.as_fd(), PID, record::CAP) else {
+            return Ok(false);
+        };
+        let pid = berth_sys::rustix::process::Pid::from_raw(pid.pid);
+        let Some(pid) = pid else { return Ok(false) };
+        let Ok(pidfd) =
+            berth_sys::rustix::process::pidfd_open(pid, berth_sys::rustix::process::PidfdFlags::empty())
+        else {
+            return Ok(false);
+        };
+        // The supervisor holds the lock and has not written an exit record: the pid was not reaped when this was
+        // looked at, after the descriptor was opened, so it is the container's and no other's.
+        let held = Lock::is_held(dir.as_fd(), LOCK)
+            .map_err(|source| Error::Record { what: "look at the lock", source })?;
+        if !held || native::status(dir.as_fd()).is_some() {
+            return Ok(false);
+        }
+        match berth_sys::signal::send(&pidfd, signal) {
+            Ok(()) => Ok(true),
+            Err(berth_sys::Errno::SRCH) => Ok(false),
+            Err(e) => {
+                Err(berth_launcher::Error::io(format!("send signal {signal} to container {name}"), e).into())
+            }
+        }
+    }
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text
+}

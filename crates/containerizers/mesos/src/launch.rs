@@ -1,0 +1,381 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The launch pipeline.
+//!
+//! ```text
+//! open the root, resolve the user, prepare    nothing is made: bad input ends here
+//! lock and record                             the intent, before anything that it announces
+//! directories, output files, supervisor       (an archive is unpacked between these)
+//! isolate                                     control group, writable layer, detached mounts
+//! plan to the supervisor, forked, pid recorded, go
+//! ```
+//! A failure after the record undoes all in reverse and removes the record last; a kill anywhere leaves the record,
+//! by which the next command finds the rest (`collect`).
+
+use crate::fault;
+use crate::live::Live;
+use crate::native::{self, Native};
+use crate::record::{CONFIG, LOCK, PID, Pid, Record, STATUS_BEFORE};
+use crate::request::{Output, Request, RootSource, Timings};
+use crate::{Error, Result, rootfs};
+use berth_image::{Progress, ResolvedUser};
+use berth_launcher::{Container, Event, Places, Plan, Rootfs, Supervisor, wire};
+use berth_model::ContainerConfig;
+use berth_record::{BootId, Lock, Sync};
+use berth_sys::Errno;
+use berth_sys::rustix::fs::{CWD, Gid, Mode, OFlags, Uid, fchown, linkat, mkdirat, openat};
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Where programs are looked for when the container's environment has no PATH.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+impl Native {
+    /// Launches a container. It has passed the gate when this returns: it runs, or is about to execute its program.
+    ///
+    /// # Errors
+    /// Whatever kept it from running; nothing of it is left then.
+    pub fn launch(&self, request: Request, progress: &mut dyn FnMut(Progress)) -> Result<Live> {
+        let mut timings = Timings::start();
+        let mut places = self.places(&request.id);
+        if !request.config.directory.as_os_str().is_empty() {
+            places.sandbox = request.config.directory.clone();
+        }
+        let opened = rootfs::open(&request.root)?;
+        // What can be refused is refused now; for an archive the user is known only when it is unpacked.
+        if let Some(root) = &opened {
+            let user = rootfs::user(root, request.config.user.as_deref())?;
+            self.prepared(&request, root, &user, &places, None, &mut Plan::new())?;
+            arguments(&request.config)?;
+        }
+        timings.mark("check");
+        let (dir, lock) = self.claim(&request, &places)?;
+        timings.mark("record");
+        let made = self.make(request, &places, opened, dir, lock, &mut timings, progress);
+        made.map_err(|cause| self.undone(cause, &places))
+    }
+
+    /// Undoes what a failed launch made.
+    fn undone(&self, cause: Error, places: &Places) -> Error {
+        let undoing = self.release(places, crate::collect::Keep::Nothing);
+        if undoing.is_empty() { cause } else { Error::Undo { cause: Box::new(cause), undoing } }
+    }
+
+    /// Makes the container's runtime directory, locked and with its record.
+    fn claim(&self, request: &Request, places: &Places) -> Result<(OwnedFd, Lock)> {
+        let name = request.id.value();
+        let door = self.door()?;
+        match mkdirat(&self.runtime, name, Mode::from_bits_truncate(0o700)) {
+            Err(Errno::EXIST) => return Err(Error::Exists(request.id.clone())),
+            other => other.map_err(Error::directory("make", &places.runtime))?,
+        }
+        let claimed = || {
+            fault::point("lock")?;
+            let dir = native::directory(self.runtime.as_fd(), name)
+                .map_err(Error::directory("open", &places.runtime))?;
+            let lock = Lock::try_acquire(dir.as_fd(), LOCK)
+                .map_err(|source| Error::Record { what: "lock the container", source })?
+                .ok_or_else(|| Error::Exists(request.id.clone()))?;
+            drop(door);
+            let record = self.record(request, places)?;
+            fault::point("record")?;
+            // On tmpfs, and lost with the boot: no fsync (41.3).
+            berth_record::write(dir.as_fd(), CONFIG, &record, Sync::No)
+                .map_err(|source| Error::Record { what: "write the container's record", source })?;
+            Ok((dir, lock))
+        };
+        claimed().map_err(|cause| self.undone(cause, places))
+    }
+
+    fn record(&self, request: &Request, places: &Places) -> Result<Record> {
+        let mut config = request.config.clone();
+        config.directory = places.sandbox.clone();
+        let boot = BootId::current().map_err(|source| Error::Record { what: "read the boot id", source })?;
+        Ok(Record {
+            id: request.id.clone(),
+            config,
+            root: match &request.root {
+                RootSource::Host => "host".to_owned(),
+                RootSource::Directory(path) | RootSource::Archive(path) => path.display().to_string(),
+            },
+            cgroup: places.cgroup.clone(),
+            working_directory: request.working_directory.clone(),
+            tty: is_tty(&request.config),
+            init: request.init,
+            remove: request.remove,
+            created_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64),
+            boot: boot.as_str().to_owned(),
+        })
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the steps of one function, told apart for reading")]
+    fn make(
+        &self,
+        mut request: Request,
+        places: &Places,
+        opened: Option<Rootfs>,
+        dir: OwnedFd,
+        lock: Lock,
+        timings: &mut Timings,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Live> {
+        let files = self.files(&request, places, &dir)?;
+        fault::point("dirs")?;
+        timings.mark("files");
+        let title = CString::new(request.id.value()).unwrap_or_default();
+        let supervisor = Supervisor::start(&title, files.null.as_fd())?;
+        timings.mark("spawn");
+        let mut supervisor = Some(supervisor);
+        let started = self.start(
+            &mut request,
+            places,
+            opened,
+            (&dir, &lock),
+            &files,
+            &mut supervisor,
+            timings,
+            progress,
+        );
+        let (encoded, pid, pidfd) = match started {
+            Ok(started) => started,
+            Err(cause) => {
+                // Ends the child too, so that what `undone` releases is in nobody's use.
+                if let Some(supervisor) = supervisor.take() {
+                    supervisor.abort();
+                }
+                return Err(cause);
+            }
+        };
+        let Some(supervisor) = supervisor else {
+            return Err(berth_launcher::Error::Gone("the start of the container").into());
+        };
+        let mut live = Live::new(
+            request.id.clone(),
+            places.clone(),
+            supervisor,
+            (pid, pidfd),
+            encoded,
+            (dir, lock),
+            (files.stdout, files.stderr),
+            request.remove,
+        );
+        live.timings(timings);
+        Ok(live)
+    }
+
+    /// From the waiting supervisor to `go`.
+    #[expect(clippy::too_many_arguments, reason = "the steps of one function, told apart for reading")]
+    fn start(
+        &self,
+        request: &mut Request,
+        places: &Places,
+        opened: Option<Rootfs>,
+        (dir, lock): (&OwnedFd, &Lock),
+        files: &Files,
+        supervisor: &mut Option<Supervisor>,
+        timings: &mut Timings,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(berth_launcher::Encoded, i32, OwnedFd)> {
+        let gone = || berth_launcher::Error::Gone("the start of the container");
+        let supervisor = supervisor.as_ref().ok_or_else(gone)?;
+        fault::point("spawn")?;
+        let encoded = self.plan(request, places, opened, files, progress)?;
+        timings.mark("isolate");
+        fault::point("send")?;
+        let stdin = request.stdin.take();
+        let stdin = stdin.as_ref().map_or(files.null.as_fd(), AsFd::as_fd);
+        let fixed = [
+            dir.as_fd(),
+            lock.as_fd(),
+            files.status.as_fd(),
+            stdin,
+            files.stdout.as_fd(),
+            files.stderr.as_fd(),
+        ];
+        supervisor.send(&encoded, fixed)?;
+        timings.mark("send");
+        let (pid, pidfd) = match supervisor.next() {
+            Event::Forked { pid, pidfd } => (pid, pidfd),
+            Event::Refused(why) => return Err(berth_launcher::Error::Refused(why).into()),
+            Event::Failed { step, errno } => return Err(encoded.failure(step, errno).into()),
+            _ => return Err(gone().into()),
+        };
+        fault::point("forked")?;
+        timings.mark("forked");
+        let record = Pid { pid, supervisor: supervisor.pid() };
+        berth_record::write(dir.as_fd(), PID, &record, Sync::No)
+            .map_err(|source| Error::Record { what: "write the container's pid", source })?;
+        fault::point("pid")?;
+        supervisor.go()?;
+        timings.mark("go");
+        Ok((encoded, pid, pidfd))
+    }
+
+    fn plan(
+        &self,
+        request: &Request,
+        places: &Places,
+        opened: Option<Rootfs>,
+        files: &Files,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<berth_launcher::Encoded> {
+        let root = match (opened, &request.root) {
+            (Some(root), _) => root,
+            (None, RootSource::Archive(path)) => rootfs::unpack(path, &places.work, progress)?,
+            (None, _) => Rootfs::Host,
+        };
+        let user = rootfs::user(&root, request.config.user.as_deref())?;
+        if user.uid != 0 || user.gid != 0 {
+            fchown(&files.sandbox, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)))
+                .map_err(Error::directory("give the sandbox to the user", &places.sandbox))?;
+        }
+        let mut plan = Plan::new();
+        let container = self.prepared(request, &root, &user, places, Some(files), &mut plan)?;
+        for isolator in &self.isolators {
+            isolator.isolate(&container, &mut plan)?;
+        }
+        fault::point("isolate")?;
+        if request.notify {
+            plan.flag(wire::FLAG_NOTIFY);
+        }
+        let directory = match &request.working_directory {
+            Some(directory) => directory.clone(),
+            None if root.is_own() => self.sandbox_directory.display().to_string(),
+            None => places.sandbox.display().to_string(),
+        };
+        plan.working_directory(&directory)?;
+        let environment = self.environment(request, &root, &user, places);
+        let (file, argv) = arguments(&request.config)?;
+        let path = environment.iter().rev().find(|(n, _)| n == "PATH").map_or(PATH, |(_, v)| v);
+        plan.execute(&file, path, &argv, &environment)?;
+        Ok(plan.encode()?)
+    }
+
+    fn prepared<'a>(
+        &'a self,
+        request: &'a Request,
+        root: &'a Rootfs,
+        user: &'a ResolvedUser,
+        places: &'a Places,
+        files: Option<&'a Files>,
+        plan: &mut Plan,
+    ) -> Result<Container<'a>> {
+        let container = Container {
+            id: &request.id,
+            config: &request.config,
+            rootfs: root,
+            user,
+            places,
+            work: files.map(|f| f.work.as_fd()),
+            sandbox: files.map(|f| f.sandbox.as_fd()),
+            sandbox_directory: &self.sandbox_directory,
+            tty: is_tty(&request.config),
+            init: request.init,
+        };
+        for isolator in &self.isolators {
+            isolator.prepare(&container, plan)?;
+        }
+        Ok(container)
+    }
+
+    /// Later wins: what every container has, what the caller gives, MESOS_SANDBOX, the configuration's own.
+    fn environment(
+        &self,
+        request: &Request,
+        root: &Rootfs,
+        user: &ResolvedUser,
+        places: &Places,
+    ) -> Vec<(String, String)> {
+        let sandbox = if root.is_own() { self.sandbox_directory.clone() } else { places.sandbox.clone() };
+        let mut all =
+            vec![("PATH".to_owned(), PATH.to_owned()), ("HOME".to_owned(), user.home.display().to_string())];
+        let later = request
+            .environment
+            .iter()
+            .cloned()
+            .chain([("MESOS_SANDBOX".to_owned(), sandbox.display().to_string())])
+            .chain(crate::request::variables(&request.config));
+        for (name, value) in later {
+            match all.iter_mut().find(|(n, _)| *n == name) {
+                Some(found) => found.1 = value,
+                None => all.push((name, value)),
+            }
+        }
+        all
+    }
+
+    fn files(&self, request: &Request, places: &Places, dir: &OwnedFd) -> Result<Files> {
+        let name = request.id.value();
+        let fault = |what| Error::directory(what, &places.work);
+        match mkdirat(&self.work, name, Mode::from_bits_truncate(0o700)) {
+            // Left by a boot whose records are gone: not ours, so it is collected first.
+            Err(Errno::EXIST) => {
+                let removal = berth_image::remove_tree(self.work.as_fd(), name.as_ref());
+                if !removal.is_complete() {
+                    return Err(fault("remove the remains of an earlier")(Errno::NOTEMPTY));
+                }
+                mkdirat(&self.work, name, Mode::from_bits_truncate(0o700)).map_err(fault("make"))?;
+            }
+            other => other.map_err(fault("make"))?,
+        }
+        let work = native::directory(self.work.as_fd(), name).map_err(fault("open"))?;
+        if places.sandbox.starts_with(&places.work) {
+            mkdirat(&work, "sandbox", Mode::from_bits_truncate(0o750)).map_err(fault("make a sandbox in"))?;
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let sandbox = openat(CWD, &places.sandbox, flags, Mode::empty())
+            .map_err(Error::directory("open the sandbox", &places.sandbox))?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let output = |output: Output| {
+            let mode = Mode::from_bits_truncate(0o640);
+            let file = openat(&work, output.name(), flags | OFlags::WRONLY, mode)?;
+            // The same file in the sandbox, where Mesos's users look for it. What the container does to that name is
+            // nothing to ours.
+            linkat(&work, output.name(), &sandbox, output.name(), berth_sys::rustix::fs::AtFlags::empty())?;
+            Ok(file)
+        };
+        let stdout = output(Output::Stdout).map_err(fault("make stdout in"))?;
+        let stderr = output(Output::Stderr).map_err(fault("make stderr in"))?;
+        // The exit record, with its block: writing it later needs no space.
+        let mode = Mode::from_bits_truncate(0o600);
+        let status = openat(dir, STATUS_BEFORE, flags.difference(OFlags::APPEND) | OFlags::WRONLY, mode)
+            .map_err(Error::directory("make an exit record in", &places.runtime))?;
+        berth_sys::rustix::io::pwrite(&status, b"           \n", 0)
+            .map_err(Error::directory("make an exit record in", &places.runtime))?;
+        let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .map_err(Error::directory("open", "/dev/null"))?;
+        Ok(Files { work, sandbox, stdout, stderr, status, null })
+    }
+}
+
+struct Files {
+    work: OwnedFd,
+    sandbox: OwnedFd,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+    status: OwnedFd,
+    null: OwnedFd,
+}
+
+fn is_tty(config: &ContainerConfig) -> bool {
+    config.container_info.as_ref().is_some_and(|i| i.tty_info.is_some())
+}
+
+/// The executable and its arguments (20 §7.23).
+fn arguments(config: &ContainerConfig) -> Result<(String, Vec<String>)> {
+    let command = &config.command_info;
+    if command.shell {
+        let value = command
+            .value
+            .clone()
+            .ok_or_else(|| Error::Invalid("Shell command is not specified".to_owned()))?;
+        return Ok(("sh".to_owned(), vec!["sh".to_owned(), "-c".to_owned(), value]));
+    }
+    let value = command
+        .value
+        .clone()
+        .filter(|v| !v.is_empty())
+        .ok_or_else(|| Error::Invalid("Executable path is not specified".to_owned()))?;
+    let argv = if command.arguments.is_empty() { vec![value.clone()] } else { command.arguments.clone() };
+    Ok((value, argv))
+}

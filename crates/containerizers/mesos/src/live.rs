@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A container that runs, as its owner holds it.
+
+use crate::collect::Keep;
+use crate::native::{self, Native};
+use crate::record::{UNKNOWN, Unknown};
+use crate::request::{Output, Timings};
+use crate::{Error, Result, fault};
+use berth_launcher::{Encoded, Event, Places, Supervisor};
+use berth_model::{ContainerId, WaitStatus};
+use berth_record::{Lock, Sync};
+use berth_sys::rustix::event::{PollFd, PollFlags, poll};
+use berth_sys::rustix::fs::{Mode, OFlags, openat};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+/// How a container ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// With this wait status.
+    Status(WaitStatus),
+    /// Nobody can say how.
+    Unknown(String),
+}
+
+/// How a container ended, and what went wrong when it was cleaned up.
+#[derive(Debug)]
+pub struct Outcome {
+    /// How it ended.
+    pub ending: Ending,
+    /// What is left on the host, and why.
+    pub left: Vec<String>,
+}
+
+/// A container that this process launched. Dropping it leaves the container running; the next command collects it.
+#[derive(Debug)]
+pub struct Live {
+    id: ContainerId,
+    places: Places,
+    supervisor: Supervisor,
+    pid: i32,
+    pidfd: OwnedFd,
+    plan: Encoded,
+    dir: OwnedFd,
+    lock: Lock,
+    output: (OwnedFd, OwnedFd),
+    remove: bool,
+    phases: Vec<(&'static str, Duration)>,
+}
+
+impl Live {
+    #[expect(clippy::too_many_arguments, reason = "made in one place, from what that place made")]
+    pub(crate) fn new(
+        id: ContainerId,
+        places: Places,
+        supervisor: Supervisor,
+        (pid, pidfd): (i32, OwnedFd),
+        mut plan: Encoded,
+        (dir, lock): (OwnedFd, Lock),
+        output: (OwnedFd, OwnedFd),
+        remove: bool,
+    ) -> Live {
+        // The child has its copies: what stays open here would keep its mounts alive after it.
+        plan.close();
+        Live { id, places, supervisor, pid, pidfd, plan, dir, lock, output, remove, phases: Vec::new() }
+    }
+
+    pub(crate) fn timings(&mut self, timings: &Timings) {
+        self.phases = timings.phases().to_vec();
+    }
+
+    /// How long each phase of its launch took.
+    pub fn phases(&self) -> &[(&'static str, Duration)] {
+        &self.phases
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &ContainerId {
+        &self.id
+    }
+
+    /// Its places.
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// Its first process's pid on the host.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Its first process.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Its supervisor.
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
+    }
+
+    /// One of its output files, opened anew for reading through our own descriptor of it.
+    ///
+    /// # Errors
+    /// No descriptors left.
+    pub fn reader(&self, output: Output) -> Result<OwnedFd> {
+        let file = match output {
+            Output::Stdout => &self.output.0,
+            Output::Stderr => &self.output.1,
+        };
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file));
+        openat(berth_sys::rustix::fs::CWD, path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(Error::directory("open the output of", &self.places.work))
+    }
+
+    /// Sends a signal to its first process.
+    ///
+    /// # Errors
+    /// It ended.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        berth_sys::signal::send(&self.pidfd, signal).map_err(|e| {
+            berth_launcher::Error::io(format!("Unable to send signal to container: {}", self.id), e).into()
+        })
+    }
+
+    /// Kills it.
+    pub fn kill(&self) {
+        let _ = berth_sys::signal::send(&self.pidfd, 9);
+    }
+
+    /// What an event of the supervisor means: `Ok(None)` to go on waiting.
+    ///
+    /// # Errors
+    /// The program could not be executed, or a step failed.
+    pub fn judge(&self, event: Event) -> std::result::Result<Option<Ending>, Error> {
+        match event {
+            Event::Failed { step, errno } => Err(self.plan.failure(step, errno).into()),
+            Event::Exited { status, .. } => Ok(Some(Ending::Status(WaitStatus(status)))),
+            Event::Refused(why) => Err(berth_launcher::Error::Refused(why).into()),
+            Event::Gone => Ok(Some(self.orphaned())),
+            Event::Forked { .. } | Event::Running | Event::Output(_) => Ok(None),
+        }
+    }
+
+    /// Waits for its end, heeding nothing else.
+    ///
+    /// # Errors
+    /// As [`Live::judge`].
+    pub fn wait(&self) -> std::result::Result<Ending, Error> {
+        loop {
+            if let Some(ending) = self.judge(self.supervisor.next())? {
+                return Ok(ending);
+            }
+        }
+    }
+
+    /// The supervisor died: its container is ended, and its status asked of the kernel, which still knows it (since
+    /// 6.15). An exit record that was written already is the truth.
+    fn orphaned(&self) -> Ending {
+        self.kill();
+        let _ = poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], None);
+        if let Some((status, _)) = native::status(self.dir.as_fd()) {
+            return Ending::Status(status);
+        }
+        // It is readable when it ended; it is reaped, by whoever is its parent now, a moment later.
+        let limit = std::time::Instant::now() + Duration::from_secs(5);
+        loop {
+            match berth_sys::pidfd::exit_status(&self.pidfd) {
+                Ok(Some(status)) => {
+                    let text = format!("{status}\n");
+                    let name = crate::record::STATUS;
+                    let _ = berth_record::write_atomic(self.dir.as_fd(), name, text.as_bytes(), Sync::No);
+                    return Ending::Status(WaitStatus(status));
+                }
+                Ok(None) if std::time::Instant::now() < limit => {
+                    std::thread::yield_now();
+                }
+                _ => break,
+            }
+        }
+        let why = "its supervisor was killed, and the kernel does not tell the status".to_owned();
+        let record = Unknown { why: why.clone() };
+        let _ = berth_record::write(self.dir.as_fd(), UNKNOWN, &record, Sync::No);
+        Ending::Unknown(why)
+    }
+
+    /// Cleans up after its end. What is kept is the record, the exit record, the sandbox and the output, unless
+    /// everything is to go.
+    pub fn finish(self, native: &Native, ending: Ending) -> Outcome {
+        let _ = fault::point("exited");
+        let keep = if self.remove { Keep::Nothing } else { Keep::Ended };
+        let left = native.release(&self.places, keep);
+        self.supervisor.reap();
+        drop(self.lock);
+        Outcome { ending, left }
+    }
+
+    /// Ends it after a failure to execute, and leaves nothing.
+    pub fn abandon(self, native: &Native) -> Vec<String> {
+        self.kill();
+        while !matches!(self.supervisor.next(), Event::Gone | Event::Exited { .. }) {}
+        self.supervisor.reap();
+        native.release(&self.places, Keep::Nothing)
+    }
+}

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The blocking core: directories, instance, isolators.
+
+use crate::record::{self, LOCK, Listed, PID, Record, STATUS, Standing, UNKNOWN};
+use crate::{Error, Result};
+use berth_isolator::Settings;
+use berth_launcher::{Isolator, Places};
+use berth_model::{ContainerId, WaitStatus};
+use berth_record::{InstanceId, Lock};
+use berth_sys::Errno;
+use berth_sys::rustix::fs::{CWD, Dir, Mode, OFlags, mkdirat, openat, statat};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Where everything is.
+#[derive(Debug, Clone)]
+pub struct Directories {
+    /// `--runtime_dir`, meant to be lost on reboot.
+    pub runtime: PathBuf,
+    /// `--work_dir`.
+    pub work: PathBuf,
+    /// `--cgroups_root`, below which each container has its group; `berth/<instance>` when not given.
+    pub cgroup: Option<String>,
+}
+
+/// Whose containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Each with an owner of its own (`berth run`).
+    OneShot,
+    /// Of one agent.
+    Agent,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::OneShot => "oneshot",
+            Kind::Agent => "containers",
+        }
+    }
+}
+
+/// Native containers in a pair of directories.
+pub struct Native {
+    pub(crate) isolators: Vec<Box<dyn Isolator>>,
+    pub(crate) runtime: OwnedFd,
+    pub(crate) work: OwnedFd,
+    pub(crate) runtime_path: PathBuf,
+    pub(crate) work_path: PathBuf,
+    pub(crate) instance: InstanceId,
+    pub(crate) cgroup: String,
+    /// Where a container sees its sandbox (`--sandbox_directory`).
+    pub(crate) sandbox_directory: PathBuf,
+}
+
+impl std::fmt::Debug for Native {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Native").field("runtime", &self.runtime_path).field("work", &self.work_path).finish()
+    }
+}
+
+/// Longest wait for the lock that guards making and collecting containers, which is held for moments.
+const DOOR: Duration = Duration::from_secs(10);
+
+impl Native {
+    /// Opens the directories, making them when missing (0711 outside, 0700 inside), and builds the isolators.
+    ///
+    /// # Errors
+    /// A directory or the instance's record can not be made, or an isolator not built.
+    pub fn open(directories: &Directories, kind: Kind, settings: &Settings) -> Result<Native> {
+        let isolators = berth_isolator::build(settings)?;
+        let runtime = outer(&directories.runtime)?;
+        let work = outer(&directories.work)?;
+        let instance = InstanceId::open(runtime.as_fd())
+            .map_err(|source| Error::Record { what: "read the instance's id", source })?;
+        Ok(Native {
+            isolators,
+            runtime: inner(&runtime, kind.name(), &directories.runtime)?,
+            work: inner(&work, kind.name(), &directories.work)?,
+            runtime_path: directories.runtime.join(kind.name()),
+            work_path: directories.work.join(kind.name()),
+            cgroup: directories.cgroup.clone().unwrap_or_else(|| format!("berth/{instance}")),
+            instance,
+            sandbox_directory: PathBuf::from("/mnt/mesos/sandbox"),
+        })
+    }
+
+    /// The instance's id, which is in every control group's path.
+    pub fn instance(&self) -> InstanceId {
+        self.instance
+    }
+
+    /// Where a container has its things.
+    pub fn places(&self, id: &ContainerId) -> Places {
+        Places {
+            runtime: self.runtime_path.join(id.value()),
+            work: self.work_path.join(id.value()),
+            sandbox: self.work_path.join(id.value()).join("sandbox"),
+            cgroup: format!("{}/{}", self.cgroup, id.value()),
+        }
+    }
+
+    /// Guards making and collecting, so that nobody collects a directory whose lock is about to be taken.
+    pub(crate) fn door(&self) -> Result<Lock> {
+        Lock::acquire(self.runtime.as_fd(), ".door", Instant::now() + DOOR)
+            .map_err(|source| Error::Record { what: "wait for another berth command", source })
+    }
+
+    /// A container's runtime directory, if it is there.
+    pub(crate) fn existing(&self, id: &str) -> Result<Option<OwnedFd>> {
+        match directory(self.runtime.as_fd(), id) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(e) => Err(Error::directory("open", self.runtime_path.join(id))(e)),
+        }
+    }
+
+    /// The names of all containers here.
+    ///
+    /// # Errors
+    /// The directory can not be read.
+    pub(crate) fn names(&self) -> Result<Vec<String>> {
+        names(self.runtime.as_fd()).map_err(Error::directory("list", &self.runtime_path))
+    }
+
+    /// Every container, with how it stands. A record that can not be read is left out.
+    ///
+    /// # Errors
+    /// The directory can not be read.
+    pub fn list(&self) -> Result<Vec<Listed>> {
+        let mut all = Vec::new();
+        for name in self.names()? {
+            if let Ok(Some(listed)) = self.look(&name) {
+                all.push(listed);
+            }
+        }
+        all.sort_by_key(|l| std::cmp::Reverse(l.record.created_ms));
+        Ok(all)
+    }
+
+    /// One container, by name.
+    ///
+    /// # Errors
+    /// Its record can not be read.
+    pub fn look(&self, name: &str) -> Result<Option<Listed>> {
+        let Some(dir) = self.existing(name)? else { return Ok(None) };
+        let read = berth_record::read::<Record>(dir.as_fd(), record::CONFIG, record::CAP);
+        let record = match read {
+            Ok(record) => record,
+            Err(berth_record::Error::Missing { .. }) => return Ok(None),
+            Err(source) => return Err(Error::Record { what: "read the container's record", source }),
+        };
+        Ok(Some(Listed { record, standing: standing(dir.as_fd())? }))
+    }
+}
+
+/// How a container stands, from its files.
+pub(crate) fn standing(dir: BorrowedFd<'_>) -> Result<Standing> {
+    let fault = |what| move |source| Error::Record { what, source };
+    if let Some((status, at_ms)) = status(dir) {
+        return Ok(Standing::Exited { status, at_ms });
+    }
+    if let Ok(unknown) = berth_record::read::<record::Unknown>(dir, UNKNOWN, record::CAP) {
+        return Ok(Standing::Unknown { why: unknown.why });
+    }
+    if !Lock::is_held(dir, LOCK).map_err(fault("look at the container's lock"))? {
+        // Between the look at the record and the look at the lock the container may have ended.
+        if let Some((status, at_ms)) = status(dir) {
+            return Ok(Standing::Exited { status, at_ms });
+        }
+        return Ok(Standing::Unknown { why: "its supervisor and its owner were killed".to_owned() });
+    }
+    match berth_record::read::<record::Pid>(dir, PID, record::CAP) {
+        Ok(pid) => Ok(Standing::Running { pid: pid.pid }),
+        Err(_) => Ok(Standing::Launching),
+    }
+}
+
+/// The exit record and when it was written.
+pub(crate) fn status(dir: BorrowedFd<'_>) -> Option<(WaitStatus, u64)> {
+    let text = berth_record::read_bytes(dir, STATUS, 64).ok()?;
+    let number: i32 = std::str::from_utf8(&text).ok()?.trim().parse().ok()?;
+    let stat = statat(dir, STATUS, berth_sys::rustix::fs::AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    let at_ms = (stat.st_mtime.max(0) as u64) * 1000 + stat.st_mtime_nsec as u64 / 1_000_000;
+    Some((WaitStatus(number), at_ms))
+}
+
+pub(crate) fn directory(at: BorrowedFd<'_>, name: &str) -> std::result::Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(at, name, flags, Mode::empty())
+}
+
+/// The entries of a directory but those that begin with a dot.
+pub(crate) fn names(dir: BorrowedFd<'_>) -> std::result::Result<Vec<String>, Errno> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(dir)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if !name.starts_with('.') {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Opens one of the two outer directories; made with all its parents when missing.
+fn outer(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match openat(CWD, path, flags, Mode::empty()) {
+        Err(Errno::NOENT) => {}
+        other => return other.map_err(Error::directory("open", path)),
+    }
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    let failed = |source| Error::Directory { what: "make", path: path.to_owned(), source };
+    std::fs::DirBuilder::new().recursive(true).mode(0o711).create(path).map_err(failed)?;
+    // Whatever the umask was: 0711 lets nobody list it, and what must be traversed can be.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o711)).map_err(failed)?;
+    openat(CWD, path, flags, Mode::empty()).map_err(Error::directory("open", path))
+}
+
+fn inner(outer: &OwnedFd, name: &str, path: &Path) -> Result<OwnedFd> {
+    match directory(outer.as_fd(), name) {
+        Err(Errno::NOENT) => {}
+        other => return other.map_err(Error::directory("open", path.join(name))),
+    }
+    match mkdirat(outer, name, Mode::from_bits_truncate(0o700)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(e) => return Err(Error::directory("make", path.join(name))(e)),
+    }
+    directory(outer.as_fd(), name).map_err(Error::directory("open", path.join(name)))
+}
+
+impl Native {
+    /// One of a container's output files, for reading. It is found in a directory of ours, never by a path that the
+    /// container can change.
+    ///
+    /// # Errors
+    /// None of that name; no output (its launch has not come so far).
+    pub fn output(&self, name: &str, output: crate::Output) -> Result<std::fs::File> {
+        if self.existing(name)?.is_none() {
+            return Err(Error::NotFound(name.to_owned()));
+        }
+        let failed = || Error::directory("open the output of", self.work_path.join(name));
+        let dir = directory(self.work.as_fd(), name).map_err(failed())?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        openat(&dir, output.name(), flags, Mode::empty()).map(std::fs::File::from).map_err(failed())
+    }
+
+    /// All that is known of a container: its record, its places, and what its control group says of limits and use.
+    ///
+    /// # Errors
+    /// None of that name; its record can not be read.
+    pub fn inspect(&self, name: &str) -> Result<serde_json::Value> {
+        let listed = self.look(name)?.ok_or_else(|| Error::NotFound(name.to_owned()))?;
+        let places = self.places(&listed.record.id);
+        let encoded = berth_record::encode(&listed.record)
+            .map_err(|source| Error::Record { what: "read the container's record", source })?;
+        let record: serde_json::Value = serde_json::from_slice(&encoded)
+            .map_err(|e| Error::Invalid(format!("the record of {name} is not JSON: {e}")))?;
+        let group = berth_cgroup::Hierarchies::probe(Path::new("/sys/fs/cgroup"))
+            .and_then(|h| berth_cgroup::Group::open(&h, &listed.record.cgroup));
+        let (applied, used) = match group {
+            Ok(group) => (format!("{:?}", group.limits_applied()), format!("{:?}", group.usage())),
+            Err(_) => (String::new(), String::new()),
+        };
+        Ok(serde_json::json!({
+            "id": name, "record": record, "limits_applied": applied, "usage": used,
+            "places": { "runtime": places.runtime, "work": places.work, "sandbox": places.sandbox, "cgroup": places.cgroup },
+        }))
+    }
+}

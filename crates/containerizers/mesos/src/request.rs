@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is asked of a launch beside Mesos's ContainerConfig.
+
+use berth_model::{ContainerConfig, ContainerId};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// A launch.
+#[derive(Debug)]
+pub struct Request {
+    /// The container's id.
+    pub id: ContainerId,
+    /// Mesos's configuration. `directory` and `rootfs` are filled in by the launch.
+    pub config: ContainerConfig,
+    /// Where the root file system comes from.
+    pub root: RootSource,
+    /// The working directory inside; none for the sandbox.
+    pub working_directory: Option<String>,
+    /// Whether a small init is its first process.
+    pub init: bool,
+    /// Environment under the configuration's own, which wins.
+    pub environment: Vec<(String, String)>,
+    /// Everything of it goes when it ends.
+    pub remove: bool,
+    /// Tell when the program was executed.
+    pub notify: bool,
+    /// What the program reads when it has no terminal: `None` is /dev/null.
+    pub stdin: Option<std::os::fd::OwnedFd>,
+}
+
+/// Where a root file system comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RootSource {
+    /// The host's own.
+    Host,
+    /// A directory, which is not written to.
+    Directory(PathBuf),
+    /// An archive, unpacked for this container.
+    Archive(PathBuf),
+}
+
+/// Where a container's output goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// `stdout`.
+    Stdout,
+    /// `stderr`.
+    Stderr,
+}
+
+impl Output {
+    /// The file's name in the container's directory.
+    pub fn name(self) -> &'static str {
+        match self {
+            Output::Stdout => "stdout",
+            Output::Stderr => "stderr",
+        }
+    }
+}
+
+/// How long each phase of a launch took.
+#[derive(Debug)]
+pub struct Timings {
+    last: Instant,
+    phases: Vec<(&'static str, Duration)>,
+}
+
+impl Timings {
+    pub(crate) fn start() -> Timings {
+        Timings { last: Instant::now(), phases: Vec::with_capacity(16) }
+    }
+
+    /// Ends a phase.
+    pub fn mark(&mut self, name: &'static str) {
+        let now = Instant::now();
+        self.phases.push((name, now - self.last));
+        self.last = now;
+    }
+
+    /// The phases so far.
+    pub fn phases(&self) -> &[(&'static str, Duration)] {
+        &self.phases
+    }
+}
+
+/// The variables of a configuration's command, secrets left out (they come with their resolver).
+pub(crate) fn variables(config: &ContainerConfig) -> impl Iterator<Item = (String, String)> + '_ {
+    config.command_info.environment.variables.iter().filter_map(|v| Some((v.name.clone(), v.value.clone()?)))
+}

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `filesystem/linux`: a mount namespace of its own, and the root file system.
+//!
+//! Acts on the host: for a root file system that others use too it makes a writable layer (`upper` and `scratch` in
+//! the container's directory) and mounts overlay *detached* (fsopen(2)), so that nothing of it shows in the host's
+//! mount table and the last descriptor's end is its unmount. Lower and upper are given as descriptors of ours, so
+//! no character of a path can be mistaken for an option. The layer goes with the container's directory.
+//!
+//! Everything is mounted nodev: device files in a root file system are only files.
+
+use crate::{Settings, text};
+use berth_launcher::wire::Step;
+use berth_launcher::{Container, Error, Isolator, Phase, Plan, Result, Rootfs};
+use berth_sys::mounts::{Attributes, Reach, set_attributes};
+use berth_sys::process::Namespaces;
+use berth_sys::rustix::fs::{Mode, OFlags, mkdirat, openat};
+use berth_sys::rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, open_tree,
+};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+const NAME: &str = "filesystem/linux";
+
+struct Linux;
+
+pub(crate) fn make(_: &Settings) -> Result<Box<dyn Isolator>> {
+    Ok(Box::new(Linux))
+}
+
+impl Isolator for Linux {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn prepare(&self, container: &Container<'_>, plan: &mut Plan) -> Result<()> {
+        plan.namespaces(Namespaces::MOUNT);
+        let own = container.rootfs.is_own();
+        let what = "cut the mounts off from the host's";
+        plan.step(NAME, Phase::Root, Step::Propagation { slave: (!own).into() }, what);
+        if !own {
+            if read_only(container) {
+                return Err(Error::Unsupported(
+                    "a read-only root needs a root file system of its own: give --rootfs, or leave --read-only away"
+                        .to_owned(),
+                ));
+            }
+            plan.step(NAME, Phase::Root, Step::KeepRoot {}, "open the root");
+        } else if read_only(container) {
+            plan.step(NAME, Phase::Sealed, Step::SealRoot {}, "make the root file system read-only");
+        }
+        Ok(())
+    }
+
+    fn isolate(&self, container: &Container<'_>, plan: &mut Plan) -> Result<()> {
+        let work =
+            || container.work.ok_or_else(|| Error::Invalid("the container has no directory".to_owned()));
+        let (tree, path) = match container.rootfs {
+            Rootfs::Host => return Ok(()),
+            Rootfs::Layered { dir, path } => (layered(work()?, dir.as_fd()), path),
+            Rootfs::Own { dir, path } => (own(dir), path),
+        };
+        let tree = tree
+            .map_err(|(what, e)| Error::io(format!("{what} for root file system {}", path.display()), e))?;
+        let tree = plan.descriptor(tree);
+        let at = container.places.runtime.to_string_lossy();
+        let step = Step::Root { tree, at: &text(&at)? };
+        plan.step(NAME, Phase::Root, step, format!("make {} the root", path.display()));
+        Ok(())
+    }
+}
+
+fn read_only(container: &Container<'_>) -> bool {
+    container.linux().is_some_and(|l| l.read_only_rootfs == Some(true))
+}
+
+type Step2<T> = std::result::Result<T, (&'static str, berth_sys::Errno)>;
+
+fn layered(work: BorrowedFd<'_>, lower: BorrowedFd<'_>) -> Step2<OwnedFd> {
+    for name in ["upper", "scratch"] {
+        mkdirat(work, name, Mode::from_bits_truncate(0o755)).map_err(|e| ("make a writable layer", e))?;
+    }
+    let open = |name: &str| {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        openat(work, name, flags, Mode::empty()).map_err(|e| ("open the writable layer", e))
+    };
+    let (upper, scratch) = (open("upper")?, open("scratch")?);
+    let failed = |e| ("mount an overlay", e);
+    let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed)?;
+    for (key, fd) in [("lowerdir", lower), ("upperdir", upper.as_fd()), ("workdir", scratch.as_fd())] {
+        fsconfig_set_string(&context, key, format!("/proc/self/fd/{}", fd.as_raw_fd())).map_err(failed)?;
+    }
+    // The layer ends with the container: nothing is gained by writing it out at its unmount.
+    let _ = fsconfig_set_flag(&context, c"volatile");
+    fsconfig_create(&context).map_err(failed)?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_NODEV).map_err(failed)
+}
+
+fn own(dir: &OwnedFd) -> Step2<OwnedFd> {
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = open_tree(dir, c"", flags).map_err(|e| ("clone the mount", e))?;
+    set_attributes(tree.as_fd(), c"", Reach::One, Attributes::NODEV, true).map_err(|e| ("set nodev", e))?;
+    Ok(tree)
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What an isolator is, and what it is told.
+
+use crate::{Plan, Result};
+use berth_image::ResolvedUser;
+use berth_model::{ContainerConfig, ContainerId};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// One aspect of isolation of the native containerizer.
+///
+/// `prepare` only looks and adds data to the plan; bad input is refused there, before anything is made.
+/// `isolate` makes what is needed on the host. `cleanup` undoes it and may be called twice, and for containers
+/// whose `isolate` never ran or never ended.
+pub trait Isolator: Sync {
+    /// Its name, as in `--isolation`.
+    fn name(&self) -> &'static str;
+
+    /// Adds steps to the plan.
+    ///
+    /// # Errors
+    /// What is asked can not be; nothing was changed.
+    fn prepare(&self, container: &Container<'_>, plan: &mut Plan) -> Result<()> {
+        let _ = (container, plan);
+        Ok(())
+    }
+
+    /// Makes what the container needs on the host, and adds the steps that need it.
+    ///
+    /// # Errors
+    /// It could not; `cleanup` follows.
+    fn isolate(&self, container: &Container<'_>, plan: &mut Plan) -> Result<()> {
+        let _ = (container, plan);
+        Ok(())
+    }
+
+    /// Releases all that `isolate` made.
+    ///
+    /// # Errors
+    /// Something is left; the others are cleaned up all the same.
+    fn cleanup(&self, id: &ContainerId, places: &Places) -> Result<()> {
+        let _ = (id, places);
+        Ok(())
+    }
+}
+
+/// Where a container has its things on the host.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// Its runtime directory (records, lock, control socket); gone after a reboot.
+    pub runtime: PathBuf,
+    /// Its directory on disk (sandbox, output, writable layer).
+    pub work: PathBuf,
+    /// Its sandbox.
+    pub sandbox: PathBuf,
+    /// Its control group, relative to each hierarchy.
+    pub cgroup: String,
+}
+
+/// The root file system that a container gets.
+#[derive(Debug)]
+pub enum Rootfs {
+    /// The host's own.
+    Host,
+    /// A directory that is not written to: a writable layer lies above it.
+    Layered {
+        /// As the operator named it.
+        path: PathBuf,
+        /// The directory.
+        dir: OwnedFd,
+    },
+    /// A directory of the container's own.
+    Own {
+        /// Where it is.
+        path: PathBuf,
+        /// The directory.
+        dir: OwnedFd,
+    },
+}
+
+impl Rootfs {
+    /// Whether it is another than the host's.
+    pub fn is_own(&self) -> bool {
+        !matches!(self, Rootfs::Host)
+    }
+}
+
+/// What isolators are told of a container.
+#[derive(Debug)]
+pub struct Container<'a> {
+    /// Its id.
+    pub id: &'a ContainerId,
+    /// What was asked.
+    pub config: &'a ContainerConfig,
+    /// Its root file system.
+    pub rootfs: &'a Rootfs,
+    /// Whom it runs as.
+    pub user: &'a ResolvedUser,
+    /// Its places.
+    pub places: &'a Places,
+    /// Its directory on disk, open.
+    pub work: Option<BorrowedFd<'a>>,
+    /// Its sandbox, open. Both are there from `isolate` on.
+    pub sandbox: Option<BorrowedFd<'a>>,
+    /// Where the sandbox is seen inside, with a root file system of its own.
+    pub sandbox_directory: &'a Path,
+    /// Whether it has a terminal.
+    pub tty: bool,
+    /// Whether a small init is to be its first process.
+    pub init: bool,
+}
+
+impl Container<'_> {
+    /// `linux_info` of the configuration, if any.
+    pub fn linux(&self) -> Option<&berth_model::LinuxInfo> {
+        self.config.container_info.as_ref()?.linux_info.as_ref()
+    }
+}

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The owner's end of a supervisor.
+
+use crate::{Encoded, Error, INIT, Result};
+use berth_supervisor::protocol::{self, DATA, Kind, Message};
+use berth_supervisor::wire::place;
+use berth_sys::process::{Pointers, Spawn, spawn};
+use berth_sys::rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use berth_sys::rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// A supervisor that this process started. Dropping it before [`Supervisor::go`] ends the container; after it
+/// the container goes on.
+#[derive(Debug)]
+pub struct Supervisor {
+    socket: OwnedFd,
+    pid: i32,
+    pidfd: OwnedFd,
+}
+
+/// What a supervisor tells.
+#[derive(Debug)]
+pub enum Event {
+    /// The container's first process exists and sets itself up.
+    Forked {
+        /// Its pid here.
+        pid: i32,
+        /// It.
+        pidfd: OwnedFd,
+    },
+    /// The program was executed.
+    Running,
+    /// A step failed.
+    Failed {
+        /// Which.
+        step: u32,
+        /// Why.
+        errno: i32,
+    },
+    /// Data from the terminal.
+    Output(Vec<u8>),
+    /// The container ended.
+    Exited {
+        /// The wait status word.
+        status: i32,
+        /// Why the exit record could not be written, or 0.
+        record_error: i32,
+    },
+    /// The plan was not taken.
+    Refused(String),
+    /// The supervisor is gone.
+    Gone,
+}
+
+impl Supervisor {
+    /// Starts one, which waits for its plan. `title` is its name in process lists.
+    ///
+    /// # Errors
+    /// No memory, processes or descriptors left.
+    pub fn start(title: &CStr, null: BorrowedFd<'_>) -> Result<Supervisor> {
+        let failed = |what: &str| {
+            let what = format!("{what} for the supervisor");
+            move |e: berth_sys::Errno| Error::io(what, e)
+        };
+        let program = sealed(c"berth-init", INIT).map_err(failed("make a sealed copy of berth-init"))?;
+        let (socket, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .map_err(failed("make a socket"))?;
+        let mut room = [[0usize; 3]; 2];
+        let [argv, envp] = &mut room;
+        let argv = Pointers::fill(argv, [c"berth-init", title].into_iter()).map_err(failed("name it"))?;
+        let envp = Pointers::fill(envp, std::iter::empty()).map_err(failed("name it"))?;
+        let descriptors = [null, null, null, theirs.as_fd()];
+        let (pid, pidfd) = spawn(&Spawn { program: program.as_fd(), argv, envp, descriptors: &descriptors })
+            .map_err(failed("start a process"))?;
+        Ok(Supervisor { socket, pid, pidfd })
+    }
+
+    /// Gives up before `go`: the supervisor ends its child and itself; waits for that.
+    pub fn abort(self) {
+        drop(self.socket);
+        reap(&self.pidfd);
+    }
+
+    /// Waits for the end of a supervisor whose container ended, and reaps it.
+    pub fn reap(self) {
+        drop(self.socket);
+        reap(&self.pidfd);
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// It, as a descriptor that is readable once it ended.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// The socket, for poll.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Hands over the plan. `fixed` are the descriptors of [`place`], in order.
+    ///
+    /// # Errors
+    /// The supervisor is gone, or no memory for the message.
+    pub fn send(&self, plan: &Encoded, fixed: [BorrowedFd<'_>; place::FIRST]) -> Result<()> {
+        let bytes = sealed(c"berth-plan", &plan.bytes)
+            .map_err(|e| Error::io("make a memory file for the plan", e))?;
+        let fds: Vec<BorrowedFd<'_>> =
+            fixed.into_iter().chain(plan.borrowed()).chain([bytes.as_fd()]).collect();
+        let message = Message::new(Kind::Plan, plan.bytes.len() as u32, fds.len() as u32);
+        protocol::send(&self.socket, message, &[], &fds).map_err(|e| match e {
+            berth_sys::Errno::PIPE | berth_sys::Errno::CONNRESET => Error::Gone("the hand-over of the plan"),
+            e => Error::io("send the plan to the supervisor", e),
+        })
+    }
+
+    /// What it says next; waits for it.
+    pub fn next(&self) -> Event {
+        let mut data = [0u8; DATA];
+        let mut fds = [None];
+        match protocol::receive(&self.socket, &mut data, &mut fds) {
+            Ok(Some((message, n))) => event(message, &data[..n.min(DATA)], fds).unwrap_or(Event::Gone),
+            Ok(None) | Err(_) => Event::Gone,
+        }
+    }
+
+    /// Lets the program start. From here on the container outlives this process.
+    ///
+    /// # Errors
+    /// The supervisor is gone.
+    pub fn go(&self) -> Result<()> {
+        self.tell(Message::new(Kind::Go, 0, 0), &[])
+    }
+
+    /// Sends a signal to the container's first process.
+    ///
+    /// # Errors
+    /// The supervisor is gone.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        self.tell(Message::new(Kind::Signal, signal as u32, 0), &[])
+    }
+
+    /// The terminal's new size.
+    ///
+    /// # Errors
+    /// The supervisor is gone.
+    pub fn resize(&self, rows: u16, cols: u16) -> Result<()> {
+        self.tell(Message::new(Kind::Resize, rows.into(), cols.into()), &[])
+    }
+
+    /// Data for the terminal, at most [`DATA`] bytes.
+    ///
+    /// # Errors
+    /// The supervisor is gone.
+    pub fn input(&self, data: &[u8]) -> Result<()> {
+        self.tell(Message::new(Kind::Input, 0, 0), data)
+    }
+
+    fn tell(&self, message: Message, data: &[u8]) -> Result<()> {
+        protocol::send(&self.socket, message, data, &[]).map_err(|_| Error::Gone("a request"))
+    }
+}
+
+fn reap(pidfd: &OwnedFd) {
+    use berth_sys::rustix::process::{WaitId, WaitIdOptions, waitid};
+    while let Err(berth_sys::Errno::INTR) = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED) {}
+}
+
+fn event(message: Message, data: &[u8], [fd]: [Option<OwnedFd>; 1]) -> Option<Event> {
+    Some(match message.kind {
+        Kind::Forked => Event::Forked { pid: message.a as i32, pidfd: fd? },
+        Kind::Running => Event::Running,
+        Kind::Failed => Event::Failed { step: message.a, errno: message.b as i32 },
+        Kind::Output => Event::Output(data.to_vec()),
+        Kind::Exited => Event::Exited { status: message.a as i32, record_error: message.b as i32 },
+        Kind::Refused => Event::Refused(match message.a {
+            1 => format!("it speaks version {}", message.b),
+            2 => "it is malformed".to_owned(),
+            _ => format!("no process could be made: {}", std::io::Error::from_raw_os_error(message.b as i32)),
+        }),
+        _ => return None,
+    })
+}
+
+/// A memory file with that content which nobody can change any more.
+fn sealed(name: &CStr, content: &[u8]) -> berth_sys::Result<OwnedFd> {
+    let file = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut rest = content;
+    while !rest.is_empty() {
+        let n = berth_sys::rustix::io::write(&file, rest)?;
+        rest = &rest[n..];
+    }
+    fcntl_add_seals(&file, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
+    Ok(file)
+}
