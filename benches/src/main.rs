@@ -15,6 +15,7 @@ mod oci;
 mod phases;
 mod plan;
 mod procfs;
+mod quiet;
 mod report;
 mod rounds;
 mod site;
@@ -150,9 +151,8 @@ fn measure(options: &Options, programs: &Programs, site: &Site, stop: &Stop) -> 
                 .iter()
                 .map(|kind| contestant::command(*kind, programs, site, stage, plan::COMMAND))
                 .collect();
-            let summaries = rounds::run(commands?, options.times(), pace, stop)?;
-            let rows = report::rows(&names, &summaries);
-            report.runs.push(Table { storage: stage.name.clone(), pace: pace.name, rows });
+            let timed = rounds::run(commands?, options.times(), pace, stop)?;
+            report.runs.push(Table::new(stage.name.clone(), pace.name, &names, &timed));
         }
         report.phases.extend(phases_on(stage, options.times(), &kinds, programs, site, stop)?);
     }
@@ -190,7 +190,7 @@ fn version(programs: &Programs, kind: Kind) -> Option<Version> {
 }
 
 /// Programs that do nothing: what a process costs by the way it is built.
-fn exec_to_exit(options: &Options, site: &Site, stop: &Stop) -> Result<Vec<report::Row>, Error> {
+fn exec_to_exit(options: &Options, site: &Site, stop: &Stop) -> Result<Table, Error> {
     let busybox = site.stages.first().map(|stage| stage.rootfs().join("bin/true"));
     let candidates = [
         ("C, no libc", Some(site.bin().join("empty-nolibc"))),
@@ -220,7 +220,8 @@ fn exec_to_exit(options: &Options, site: &Site, stop: &Stop) -> Result<Vec<repor
         }
         command
     });
-    Ok(report::rows(&names, &rounds::run(commands.collect(), options.times(), Pace::BURSTS, stop)?))
+    let timed = rounds::run(commands.collect(), options.times(), Pace::BURSTS, stop)?;
+    Ok(Table::new("none".to_owned(), Pace::BURSTS.name, &names, &timed))
 }
 
 /// What the floor program and berth say about their own phases.

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::machine::Machine;
 use crate::phases::Phase;
+use crate::rounds::Timed;
 use crate::stats::Summary;
 
 /// Everything that one run of the bench found out.
@@ -20,7 +21,7 @@ pub(crate) struct Report {
     /// Launch to exit, one table for each storage and pace.
     pub(crate) runs: Vec<Table>,
     /// Programs that do nothing, as context.
-    pub(crate) exec_to_exit: Vec<Row>,
+    pub(crate) exec_to_exit: Table,
     pub(crate) phases: Vec<Phases>,
 }
 
@@ -44,6 +45,34 @@ pub(crate) struct Table {
     pub(crate) storage: String,
     pub(crate) pace: &'static str,
     pub(crate) rows: Vec<Row>,
+    /// Turns taken again because other programs ran meanwhile.
+    pub(crate) repeated: usize,
+    /// Turns that count although other programs ran meanwhile.
+    pub(crate) disturbed: usize,
+}
+
+impl Table {
+    /// The rows with their ratios, from what was timed in the order of the names.
+    pub(crate) fn new(storage: String, pace: &'static str, names: &[&'static str], timed: &Timed) -> Table {
+        let rows = rows(names, &timed.summaries);
+        Table { storage, pace, rows, repeated: timed.repeated, disturbed: timed.disturbed }
+    }
+
+    fn text(&self, text: &mut String) {
+        rows_text(text, &self.rows);
+        if self.repeated > 0 {
+            line(text, &format!("  {} turns taken again: other programs ran meanwhile", self.repeated));
+        }
+        if self.disturbed > 0 {
+            line(
+                text,
+                &format!(
+                    "  WARNING: other programs ran in {} turns that count: do not quote",
+                    self.disturbed
+                ),
+            );
+        }
+    }
 }
 
 /// One contestant.
@@ -66,8 +95,7 @@ pub(crate) struct Phases {
     pub(crate) phases: Vec<Phase>,
 }
 
-/// Rows with their ratios, from summaries in the order of the names.
-pub(crate) fn rows(names: &[&'static str], summaries: &[Summary]) -> Vec<Row> {
+fn rows(names: &[&'static str], summaries: &[Summary]) -> Vec<Row> {
     let median = |wanted: &str| {
         let at = names.iter().position(|name| *name == wanted)?;
         Some(summaries.get(at)?.median_ms)
@@ -97,10 +125,10 @@ impl Report {
                 &mut text,
                 &format!("\nlaunch to exit on {}, {}, {} times", table.storage, table.pace, self.times),
             );
-            rows_text(&mut text, &table.rows);
+            table.text(&mut text);
         }
         line(&mut text, &format!("\nexec to exit of programs that do nothing, {} times", self.times));
-        rows_text(&mut text, &self.exec_to_exit);
+        self.exec_to_exit.text(&mut text);
         for phases in &self.phases {
             line(&mut text, &format!("\nphases of {} on {}, medians in us", phases.name, phases.storage));
             for phase in &phases.phases {

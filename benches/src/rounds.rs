@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::contestant::{self, show};
 use crate::error::Error;
+use crate::quiet::Others;
 use crate::stats::{Shuffler, Summary};
 
 /// Set by ^C, SIGTERM and SIGHUP; looked at between two commands.
@@ -59,33 +60,78 @@ impl Pace {
     }
 }
 
-/// Runs all commands for some rounds of warm-up and then until each has been timed at least that often. One
-/// summary for each, in their order.
-pub(crate) fn run(
-    commands: Vec<Command>,
-    times: usize,
-    pace: Pace,
-    stop: &Stop,
-) -> Result<Vec<Summary>, Error> {
+/// What came of it.
+#[derive(Debug)]
+pub(crate) struct Timed {
+    /// One for each command, in their order.
+    pub(crate) summaries: Vec<Summary>,
+    /// Turns that were taken again because other programs ran meanwhile.
+    pub(crate) repeated: usize,
+    /// Turns in which other programs ran and that count all the same: patience had ended.
+    pub(crate) disturbed: usize,
+}
+
+/// A disturbed turn is taken again as long as this many per turn have not been used up.
+pub(crate) const PATIENCE: usize = 3;
+/// Before a turn is taken again. Tests do not look at the figures.
+pub(crate) const REST: Duration = Duration::from_millis(if cfg!(test) { 0 } else { 100 });
+
+/// Runs all commands for some rounds of warm-up and then until each has been timed at least that often.
+pub(crate) fn run(commands: Vec<Command>, times: usize, pace: Pace, stop: &Stop) -> Result<Timed, Error> {
     let mut commands: Vec<Command> = commands.into_iter().map(contestant::quiet).collect();
     let mut series = vec![Vec::with_capacity(times); commands.len()];
     let mut order: Vec<usize> = (0..commands.len()).collect();
     let mut shuffler = Shuffler::new();
     let rounds = times.div_ceil(pace.burst);
     let warm_up = rounds.div_ceil(20).min(10);
+    // One by one, a turn is a whole round: the commands in it stay paired.
+    let turn_length = if pace.burst > 1 { 1 } else { order.len().max(1) };
+    let mut patience = PATIENCE * rounds * order.len().div_ceil(turn_length);
+    let (mut repeated, mut disturbed) = (0, 0);
     for round in 0..warm_up + rounds {
         shuffler.shuffle(&mut order);
-        for &at in &order {
-            for turn in 0..pace.untimed() + pace.burst {
-                check(stop)?;
-                let duration = once(&mut commands[at], pace.gap)?;
-                if round >= warm_up && turn >= pace.untimed() {
-                    series[at].push(duration);
-                }
+        for turn in order.chunks(turn_length) {
+            let mut others = Others::now();
+            let mut durations = take_turn(turn, &mut commands, pace, stop)?;
+            if round < warm_up {
+                continue;
+            }
+            let mut bad = others.disturbed();
+            while bad && patience > 0 {
+                (patience, repeated) = (patience - 1, repeated + 1);
+                thread::sleep(REST);
+                others = Others::now();
+                durations = take_turn(turn, &mut commands, pace, stop)?;
+                bad = others.disturbed();
+            }
+            disturbed += usize::from(bad);
+            for (at, duration) in durations {
+                series[at].push(duration);
             }
         }
     }
-    Ok(series.iter().filter_map(|durations| Summary::of(durations)).collect())
+    let summaries = series.iter().filter_map(|durations| Summary::of(durations)).collect();
+    Ok(Timed { summaries, repeated, disturbed })
+}
+
+/// Runs these commands, each as often as the pace says. Which one took how long.
+fn take_turn(
+    turn: &[usize],
+    commands: &mut [Command],
+    pace: Pace,
+    stop: &Stop,
+) -> Result<Vec<(usize, Duration)>, Error> {
+    let mut durations = Vec::with_capacity(turn.len() * pace.burst);
+    for &at in turn {
+        for run in 0..pace.untimed() + pace.burst {
+            check(stop)?;
+            let duration = once(&mut commands[at], pace.gap)?;
+            if run >= pace.untimed() {
+                durations.push((at, duration));
+            }
+        }
+    }
+    Ok(durations)
 }
 
 fn once(command: &mut Command, gap: Duration) -> Result<Duration, Error> {
@@ -112,7 +158,7 @@ mod tests {
     fn every_command_is_timed_as_often_as_asked_at_least() {
         let times = |pace| {
             let commands = vec![Command::new("true"), Command::new("true")];
-            run(commands, 12, pace, &Stop::default()).unwrap()
+            run(commands, 12, pace, &Stop::default()).unwrap().summaries
         };
         let counts = |pace| times(pace).iter().map(|summary| summary.count).collect::<Vec<_>>();
         assert_eq!(counts(Pace::ONE_BY_ONE), [12, 12]);
