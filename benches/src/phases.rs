@@ -3,13 +3,15 @@
 //! The floor program does so with `-p`, berth with `BERTH_TIMINGS=1`.
 
 use std::process::Command;
+use std::thread;
 
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::contestant;
 use crate::error::Error;
-use crate::rounds::{Stop, check};
+use crate::quiet::Others;
+use crate::rounds::{PATIENCE, REST, Stop, check};
 use crate::stats;
 
 /// The median of one phase, in the unit that it was reported in (the floor program: microseconds).
@@ -19,7 +21,10 @@ pub(crate) struct Phase {
     pub(crate) median: f64,
 }
 
-/// Runs `make` for that many times and takes the medians, phase by phase, in the order of the first report.
+/// Runs between two looks at what other programs did.
+const TURN: usize = 5;
+
+/// Runs `make` for at least that many times and takes the medians, phase by phase, in the order of the first report.
 /// Empty when the program reports nothing.
 pub(crate) fn collect(
     make: impl Fn() -> Result<Command, Error>,
@@ -27,10 +32,23 @@ pub(crate) fn collect(
     stop: &Stop,
 ) -> Result<Vec<Phase>, Error> {
     let mut series: Vec<(String, Vec<f64>)> = Vec::new();
-    for _ in 0..times {
-        check(stop)?;
-        let stderr = contestant::prove(make()?, "asked for its phases")?;
-        for (name, value) in report(&stderr) {
+    let turns = times.div_ceil(TURN);
+    let mut patience = turns * PATIENCE;
+    let mut taken = 0;
+    while taken < turns {
+        let others = Others::now();
+        let mut numbers = Vec::new();
+        for _ in 0..TURN {
+            check(stop)?;
+            numbers.extend(report(&contestant::prove(make()?, "asked for its phases")?));
+        }
+        if patience > 0 && others.disturbed() {
+            patience -= 1;
+            thread::sleep(REST);
+            continue;
+        }
+        taken += 1;
+        for (name, value) in numbers {
             match series.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, values)) => values.push(value),
                 None => series.push((name, vec![value])),
