@@ -277,6 +277,7 @@ impl<'a> Tree<'a> {
     /// Removes what `name` is now, unless it is a directory with something in it.
     fn clear(&mut self, name: &Name) -> Result<(), TreeFault> {
         let here = self.parent(name)?;
+        let inode = here.inode;
         let stat =
             rustix::fs::statat(&here.fd, name.last(), AtFlags::SYMLINK_NOFOLLOW).map_err(write("look at"))?;
         let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
@@ -288,12 +289,14 @@ impl<'a> Tree<'a> {
             }
             Err(errno) => return Err(write("replace")(errno)),
         }
-        // A link that other names went through may be gone, or the very directory that we are in.
-        self.here = None;
         if is_dir && let Some(gone) = self.directories.remove(&stat.st_ino) {
             self.names -= gone.path.as_os_str().len() as u64;
         }
-        Ok(())
+        // What is gone may have been a link on the way here (`l/l`, where `l` points to its own directory).
+        match self.find(name.parent())? {
+            Some((_, found)) if found == inode => Ok(()),
+            _ => refused("it would replace a link that its own name goes through"),
+        }
     }
 
     /// The directory that `name` goes into, made with its parents if need be.

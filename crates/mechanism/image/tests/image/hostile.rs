@@ -89,6 +89,7 @@ fn a_hard_link_reaches_only_regular_files_of_the_archive() {
         Tar::new().hard_link("l", &secret),
         Tar::new().symlink("s", &secret).hard_link("l", "s"),
         Tar::new().symlink("s", yard.canary()).hard_link("l", "s/secret"),
+        Tar::new().file("f", "").symlink("s", "f").hard_link("l", "s"),
         Tar::new().dir("d", 0o755).hard_link("l", "d"),
         Tar::new().add(&Entry::new(b'6', "pipe")).hard_link("l", "pipe"),
         Tar::new().add(&Entry::new(b'3', "dev")).hard_link("l", "dev"),
@@ -101,6 +102,22 @@ fn a_hard_link_reaches_only_regular_files_of_the_archive() {
     }
     yard.unpack(&Tar::new().file("f", "x").hard_link("l", "/f").hard_link("l", "./l").end()).unwrap();
     assert_eq!(yard.read("l"), "x");
+    let yard = Yard::new();
+    yard.unpack(&Tar::new().file("f", "x").hard_link("f", "f").end()).unwrap();
+    assert_eq!(yard.read("f"), "x", "a link to itself lost the file");
+}
+
+#[test]
+fn a_link_that_is_replaced_through_itself_is_refused() {
+    for (link, name) in [(".", "l/l"), ("e/..", "l/e"), ("e/../e/..", "l/l")] {
+        let tar = Tar::new().dir("e", 0o755).symlink("l", link).file("l/before", "").symlink(name, "x");
+        let text = Yard::new().refusal(&tar.file("l/after", "").end());
+        assert!(text.contains("goes through"), "{text}");
+    }
+    let yard = Yard::new();
+    yard.unpack(&Tar::new().dir("e", 0o755).symlink("l", ".").symlink("l/e", "x").file("l/after", "").end())
+        .unwrap();
+    assert!(yard.exists("after"));
 }
 
 #[test]

@@ -169,6 +169,30 @@ fn what_can_not_be_removed_is_listed_and_the_rest_goes() {
 }
 
 #[test]
+fn a_directory_moved_away_while_it_is_emptied_does_not_lead_out() {
+    for _ in 0..12 {
+        let dir = tempfile::tempdir().unwrap();
+        let (inside, outside) = (dir.path().join("tree/a/moved"), dir.path().join("outside"));
+        fs::create_dir_all(&outside).unwrap();
+        fs::write(outside.join("secret"), "").unwrap();
+        for n in 0..60 {
+            fs::create_dir_all(inside.join(format!("{n}/x/y"))).unwrap();
+        }
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        std::thread::scope(|scope| {
+            let remover = scope.spawn(|| remove(dir.path(), "tree"));
+            // The remover is in there as soon as something is missing.
+            while fs::read_dir(&inside).is_ok_and(|entries| entries.count() == 60) {
+                assert!(std::time::Instant::now() < deadline, "nothing was removed");
+            }
+            let _ = fs::rename(&inside, outside.join("moved"));
+            remover.join().unwrap();
+        });
+        assert!(outside.join("secret").exists(), "it went on outside of the tree");
+    }
+}
+
+#[test]
 fn a_root_removes_below_itself_only() {
     let yard = Yard::new();
     fs::create_dir_all(yard.path("target/a/b")).unwrap();
