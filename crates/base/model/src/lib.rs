@@ -20,7 +20,7 @@ pub use capability::{Capabilities, Capability, UnknownCapability};
 pub use class::Class;
 pub use config::*;
 pub use id::*;
-pub use resources::{Resource, Resources};
+pub use resources::{DiskInfo, Ranges, Resource, Resources, Scalar};
 pub use secret::{ExposedSecret, Secret, SecretBytes, SecretReference, SecretType, SecretValue};
 pub use states::{Denied, NativeEvent, NativeState};
 pub use status::*;
