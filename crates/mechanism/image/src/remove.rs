@@ -9,7 +9,7 @@
 use std::collections::HashSet;
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -75,7 +75,7 @@ impl RemoveFailure {
 /// Removes `name` in the directory `dir` with all that is below it.
 ///
 /// Never follows a link, never crosses into another mount, goes on after an error, and answers what stayed.
-/// What does not exist is removed already. `name` is one component: `/`, `.` and `..` are refused.
+/// What does not exist is removed already. A directory of ours that is not writable is made so. `name` is one component: `/`, `.` and `..` are refused.
 pub fn remove_tree(dir: BorrowedFd<'_>, name: &OsStr) -> Removal {
     let mut removal = Removal::default();
     let Ok(name) = component(name) else {
@@ -135,8 +135,11 @@ impl<'a> Walk<'a> {
 
     /// Opens a sub-directory and makes it the deepest level.
     fn enter(&mut self, dir: BorrowedFd<'_>, name: CString, removal: &mut Removal) -> Option<OwnedFd> {
-        let opened = open_here(dir, &name).and_then(|fd| Ok((identity(fd.as_fd())?, fd)));
-        match opened {
+        let opened = match open_here(dir, &name) {
+            Err(Errno::ACCESS) => unlock(dir, &name).and_then(|()| open_here(dir, &name)),
+            opened => opened,
+        };
+        match opened.and_then(|fd| Ok((make_writable(fd.as_fd())?, fd))) {
             Ok((id, fd)) => {
                 self.levels.push(Level { name, id, pending: Vec::new(), stuck: HashSet::new() });
                 Some(fd)
@@ -279,6 +282,26 @@ fn open_here(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<OwnedFd> {
 
 fn identity(dir: BorrowedFd<'_>) -> rustix::io::Result<(u64, u64)> {
     rustix::fs::fstat(dir).map(|stat| (stat.st_dev, stat.st_ino))
+}
+
+/// Opens a directory of ours for ourselves. Privileged processes never come here.
+fn unlock(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    let fd = rustix::fs::openat2(dir, name, flags, Mode::empty(), resolve)?;
+    // fchmod(2) does not take `O_PATH`; the way through /proc names the same directory.
+    rustix::fs::chmod(format!("/proc/self/fd/{}", fd.as_raw_fd()), Mode::RWXU)
+}
+
+/// The identity of a directory, which is made writable first: images have many that are not, and without
+/// privileges their entries would stay. Whether it helped shows when they are removed.
+fn make_writable(dir: BorrowedFd<'_>) -> rustix::io::Result<(u64, u64)> {
+    let stat = rustix::fs::fstat(dir)?;
+    let me = rustix::process::geteuid();
+    if stat.st_mode & 0o300 != 0o300 && !me.is_root() && stat.st_uid == me.as_raw() {
+        let _ = rustix::fs::fchmod(dir, Mode::RWXU);
+    }
+    Ok((stat.st_dev, stat.st_ino))
 }
 
 fn is_dir(dir: BorrowedFd<'_>, name: &CStr) -> bool {

@@ -2,7 +2,9 @@
 //! Archives made by hand, header by header, so that they can lie; and a place to unpack them in.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -227,6 +229,15 @@ impl Yard {
 
     pub(crate) fn exists(&self, name: &str) -> bool {
         fs::symlink_metadata(self.rootfs().join(name)).is_ok()
+    }
+}
+
+/// A tree may have directories that only our own remover gets rid of without privileges.
+impl Drop for Yard {
+    fn drop(&mut self) {
+        if let Ok(dir) = fs::File::open(self.dir.path()) {
+            berth_image::remove_tree(dir.as_fd(), OsStr::new("target"));
+        }
     }
 }
 

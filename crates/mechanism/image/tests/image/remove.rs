@@ -193,6 +193,30 @@ fn a_directory_moved_away_while_it_is_emptied_does_not_lead_out() {
 }
 
 #[test]
+fn directories_without_permissions_go_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let shut = |path: &str, mode: u32| {
+        fs::set_permissions(dir.path().join(path), std::os::unix::fs::PermissionsExt::from_mode(mode))
+            .unwrap();
+    };
+    fs::create_dir_all(dir.path().join("tree/none/deep")).unwrap();
+    fs::create_dir_all(dir.path().join("tree/read/deep")).unwrap();
+    fs::write(dir.path().join("tree/read/file"), "").unwrap();
+    for (path, mode) in
+        [("tree/none/deep", 0), ("tree/none", 0), ("tree/read/deep", 0o555), ("tree/read", 0o555)]
+    {
+        shut(path, mode);
+    }
+    shut("tree", 0o500);
+    if is_root() {
+        println!("not checked: permissions do not stop root");
+    }
+    let removal = remove(dir.path(), "tree");
+    assert!(removal.is_complete(), "{removal:?}");
+    assert_eq!(removal.removed, 6);
+}
+
+#[test]
 fn a_root_removes_below_itself_only() {
     let yard = Yard::new();
     fs::create_dir_all(yard.path("target/a/b")).unwrap();
