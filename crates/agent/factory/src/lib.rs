@@ -1,2 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-//! create(flags) and resources(flags): the one place that names all containerizers
+//! create(flags) and resources(flags): the one place that names all containerizers.
+//!
+//! Text becomes flags ([`Loaded`], [`Flags`]), the host is looked at once ([`Host`]), and from there on
+//! everything is a pure function until a [`Makers`] entry is called. This crate keeps nothing: no thread, no
+//! file, no state.
+
+mod create;
+mod flags;
+mod gpus;
+mod host;
+mod isolation;
+mod known;
+mod load;
+mod resources;
+
+pub use create::{
+    Cause, ComposingMaker, CreateError, Created, ImageKind, Kind, Made, Maker, Makers, Native, NativeMaker,
+    create,
+};
+pub use flags::{DEFAULT_ISOLATION, Flags};
+pub use gpus::GpuError;
+pub use host::Host;
+pub use isolation::{
+    BuiltIn, Isolation, IsolationError, Launcher, ORDER, check_isolators, normalise_isolation, position,
+};
+pub use known::{KNOWN, Kind as FlagKind, Known, find};
+pub use load::{LoadError, Loaded, hint, parse_bool, parse_indices};
+pub use resources::{Determined, ResourcesError, resources};

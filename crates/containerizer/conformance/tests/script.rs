@@ -15,12 +15,12 @@ fn start(site: &Site, script: &Script) -> Child {
         .env("BERTH_TEST_MARKER", site.marker())
         .stdin(Stdio::null())
         .spawn()
-        .unwrap()
+        .expect("there is a shell")
 }
 
 fn signal(child: &Child, signal: i32) {
     let line = format!("kill -{signal} {}", child.id());
-    assert!(Command::new("sh").arg("-c").arg(line).status().unwrap().success());
+    assert!(Command::new("sh").arg("-c").arg(line).status().is_ok_and(|status| status.success()));
 }
 
 fn soon() -> Instant {
