@@ -28,6 +28,8 @@ pub(crate) const WITHIN_ROW: &[(&str, &str)] = &[
     ("crates/base/record", "crates/base/sys"),
     // The launcher is what the mechanisms of a start come together in.
     ("crates/mechanism/launcher", "crates/mechanism/cgroup"),
+    // A launch knows its user, whom the image's passwd names.
+    ("crates/mechanism/launcher", "crates/mechanism/image"),
     ("crates/mechanism/launcher", "crates/mechanism/logger"),
     ("crates/mechanism/launcher", "crates/mechanism/seccomp"),
     ("crates/mechanism/launcher", "crates/mechanism/supervisor"),

@@ -6,7 +6,7 @@
 
 use crate::exit::Failure;
 use crate::terminal;
-use berth_mesos::{Ending, Error, Event, Live, Output, Request};
+use berth_factory::oneshot::{Ending, Error, Event, Live, Output, Request};
 use berth_sys::rustix::event::{PollFd, PollFlags, poll};
 use berth_sys::rustix::fs::inotify;
 use berth_sys::rustix::io::{read, write};

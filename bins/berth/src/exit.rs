@@ -23,7 +23,7 @@ impl Failure {
     }
 
     /// A failure of a containerizer.
-    pub(crate) fn of(error: &berth_mesos::Error) -> Failure {
+    pub(crate) fn of(error: &berth_factory::oneshot::Error) -> Failure {
         let code = error.execute_code();
         let advice = if code.is_some() { None } else { advice(error.class()) };
         Failure { code: code.unwrap_or(OURS), text: chain(error), advice }

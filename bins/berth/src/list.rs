@@ -4,7 +4,7 @@
 use crate::cli::{Format, Global, Inspect, Kill, Ps, Rm};
 use crate::exit::Failure;
 use crate::open::open;
-use berth_mesos::{Listed, Standing};
+use berth_factory::oneshot::{Listed, Standing};
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};

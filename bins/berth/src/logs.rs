@@ -5,7 +5,7 @@ use crate::attach::write_all;
 use crate::cli::{Global, Logs};
 use crate::exit::Failure;
 use crate::open::open;
-use berth_mesos::{Native, Output, Standing};
+use berth_factory::oneshot::{Native, Output, Standing};
 use berth_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
 use berth_sys::rustix::fs::inotify;
 use std::fs::File;

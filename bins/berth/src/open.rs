@@ -4,7 +4,7 @@
 use crate::cli::Global;
 use crate::exit::Failure;
 use berth_cgroup::Hierarchies;
-use berth_mesos::{Directories, Kind, Native, Settings};
+use berth_factory::oneshot::{Directories, Kind, Native, Settings};
 
 /// Opens the one-shot containers of the directories named, and collects what killed commands left there.
 pub(crate) fn open(global: &Global, without: Vec<String>, seccomp_paths: bool) -> Result<Native, Failure> {

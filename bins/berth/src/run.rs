@@ -6,7 +6,7 @@ use crate::cli::{Global, Network, Run};
 use crate::exit::{Failure, OURS};
 use crate::open::open;
 use crate::terminal;
-use berth_mesos::{DEFAULT_CAPABILITIES, Ending, Live, Native, Request, RootSource};
+use berth_factory::oneshot::{DEFAULT_CAPABILITIES, Ending, Live, Native, Request, RootSource};
 use berth_model::{
     Bytes, Capabilities, Capability, CapabilityInfo, ContainerConfig, ContainerId, ContainerInfo,
     ContainerType, LinuxInfo, NetworkInfo, RLimit, RLimitInfo, RLimitType, SeccompInfo, TtyInfo, Variable,
@@ -48,7 +48,7 @@ pub(crate) fn run(global: &Global, args: Run) -> Result<u8, Failure> {
 fn conclude(
     native: &Native,
     live: Live,
-    attached: Result<Ending, berth_mesos::Error>,
+    attached: Result<Ending, berth_factory::oneshot::Error>,
 ) -> Result<u8, Failure> {
     match attached {
         Err(cause) => {
@@ -182,7 +182,7 @@ fn limits(args: &Run) -> Result<BTreeMap<String, f64>, Failure> {
     let mut limits = BTreeMap::new();
     if let Some(text) = &args.cpus {
         let cpus: f64 = text.parse().unwrap_or(f64::NAN);
-        let host = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
+        let host = processors();
         if !(cpus.is_finite() && cpus >= 0.01) || text.starts_with('+') {
             return Err(Failure::text(format!(
                 "--cpus {text}: must be a number of at least 0.01, such as 0.5"
@@ -208,6 +208,12 @@ fn limits(args: &Run) -> Result<BTreeMap<String, f64>, Failure> {
         n => return Err(Failure::text(format!("--pids-limit {n}: must be at least 1, or -1 for no limit"))),
     }
     Ok(limits)
+}
+
+/// The processors that this process may use.
+fn processors() -> f64 {
+    let set = berth_sys::rustix::thread::sched_getaffinity(None);
+    set.map_or(1.0, |set| f64::from(set.count().max(1)))
 }
 
 fn container_info(args: &Run, security: &Security) -> Result<ContainerInfo, Failure> {

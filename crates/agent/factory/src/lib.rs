@@ -12,6 +12,7 @@ mod host;
 mod isolation;
 mod known;
 mod load;
+pub mod oneshot;
 mod resources;
 
 pub use create::{

@@ -19,6 +19,8 @@ pub mod ptrace;
 mod raw;
 pub mod seccomp;
 pub mod signal;
+#[cfg(feature = "std")]
+pub mod spawn;
 #[cfg(feature = "start")]
 pub mod start;
 

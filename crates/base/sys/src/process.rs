@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Making processes: clone3(2) for a single-threaded program, a vfork-like start of a helper from a program
-//! with threads, execve, exit.
+//! Processes: clone3(2) for a single-threaded program, execve, exit. Starting a helper from a program with threads
+//! is in `spawn`.
 
-use crate::{Errno, Result, raw, signal};
-use core::arch::asm;
+use crate::{Errno, Result, raw};
 use core::ffi::CStr;
-use core::sync::atomic::{AtomicI32, Ordering};
 use linux_raw_sys::general as k;
-use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use rustix::fd::{FromRawFd, OwnedFd, RawFd};
 
 /// Namespaces that a new process gets (`CLONE_NEW*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -96,6 +94,19 @@ pub fn fork(_proof: &SingleThreaded, namespaces: Namespaces) -> Result<Side> {
     Ok(Side::Parent(pid as i32, unsafe { OwnedFd::from_raw_fd(pidfd) }))
 }
 
+/// A new process in the caller's namespaces (clone(2)): for a process whose filter refuses clone3, as Docker's does.
+pub fn fork_here(_proof: &SingleThreaded) -> Result<Side> {
+    let mut pidfd: RawFd = -1;
+    let flags = (k::CLONE_PIDFD | k::SIGCHLD) as usize;
+    // SAFETY: as in `fork`; clone(flags, stack = the same, parent_tid = where the pidfd goes, child_tid, tls).
+    let pid = unsafe { raw::call(k::__NR_clone, [flags, 0, &raw mut pidfd as usize, 0, 0, 0])? };
+    if pid == 0 {
+        return Ok(Side::Child);
+    }
+    // SAFETY: the kernel wrote a new descriptor, which is ours alone.
+    Ok(Side::Parent(pid as i32, unsafe { OwnedFd::from_raw_fd(pidfd) }))
+}
+
 /// Moves the caller into new namespaces (unshare(2)).
 pub fn unshare(namespaces: Namespaces) -> Result<()> {
     // SAFETY: no pointers. Namespace flags, unlike CLONE_FILES, change nothing that Rust values rely on.
@@ -144,143 +155,4 @@ pub fn working_directory(room: &mut [u8]) -> Result<&[u8]> {
     // SAFETY: the kernel writes at most `room.len()` bytes at the pointer and returns how many it did.
     let n = unsafe { raw::call(k::__NR_getcwd, [room.as_mut_ptr() as usize, room.len(), 0, 0, 0, 0])? };
     Ok(&room[..n.saturating_sub(1).min(room.len())])
-}
-
-/// What [`spawn`] starts.
-#[derive(Debug)]
-pub struct Spawn<'a> {
-    /// The program (executed by descriptor, so no path can be swapped).
-    pub program: BorrowedFd<'a>,
-    /// Its arguments.
-    pub argv: Pointers<'a>,
-    /// Its environment.
-    pub envp: Pointers<'a>,
-    /// Descriptors it inherits as 0, 1, 2, …: nothing else is inherited.
-    pub descriptors: &'a [BorrowedFd<'a>],
-}
-
-struct Child<'a> {
-    spawn: &'a Spawn<'a>,
-    error: AtomicI32,
-}
-
-const STACK: usize = 16 * 1024;
-
-/// Starts a program in its own session, with all signals blocked (it is to unblock what it wants), and
-/// returns its pid and a pidfd.
-///
-/// Safe in a program with threads: the child shares the memory, stands on its own stack, and makes only
-/// system calls until its exec; the caller's thread waits until then (`CLONE_VM|CLONE_VFORK`), with signals
-/// blocked so that no handler runs in the child.
-pub fn spawn(spawn: &Spawn<'_>) -> Result<(i32, OwnedFd)> {
-    let mut stack = [0u128; STACK / 16];
-    let child = Child { spawn, error: AtomicI32::new(0) };
-    let mut pidfd: RawFd = -1;
-    let flags = (k::CLONE_VM | k::CLONE_VFORK | k::CLONE_PIDFD | k::SIGCHLD) as usize;
-    let mask = signal::set_mask(signal::Set::ALL)?;
-    let mut rax = k::__NR_clone as usize;
-    // SAFETY: clone(flags, stack, parent_tid = where the pidfd goes, child_tid, tls). The child runs
-    // `in_child` on `stack`, which is aligned to 16, lives until this function returns, and by CLONE_VFORK
-    // the caller does not return before the child has executed or exited. r12 and r13 survive the syscall in
-    // both. The child never returns from `in_child`. Memory it writes is `child.error`, an atomic.
-    unsafe {
-        let top = stack.as_mut_ptr().add(stack.len());
-        asm!(
-            "syscall",
-            "test rax, rax",
-            "jnz 2f",
-            "xor ebp, ebp",
-            "mov rdi, r13",
-            "call r12",
-            "ud2",
-            "2:",
-            inlateout("rax") rax,
-            in("rdi") flags,
-            in("rsi") top,
-            in("rdx") &raw mut pidfd,
-            in("r10") 0,
-            in("r8") 0,
-            in("r12") in_child as unsafe extern "C" fn(*const Child<'_>) -> !,
-            in("r13") &raw const child,
-            lateout("rcx") _,
-            lateout("r11") _,
-        );
-    }
-    let _ = signal::set_mask(mask);
-    if rax > usize::MAX - 4095 {
-        return Err(Errno::from_raw_os_error(-(rax as isize) as i32));
-    }
-    // SAFETY: the kernel wrote a new descriptor, which is ours alone.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    match child.error.load(Ordering::SeqCst) {
-        0 => Ok((rax as i32, pidfd)),
-        error => {
-            let _ = rustix::process::waitid(
-                rustix::process::WaitId::PidFd(rustix::fd::AsFd::as_fd(&pidfd)),
-                rustix::process::WaitIdOptions::EXITED,
-            );
-            Err(Errno::from_raw_os_error(error))
-        }
-    }
-}
-
-/// The child of [`spawn`]: arranges its descriptors and executes. Only system calls.
-unsafe extern "C" fn in_child(child: *const Child<'_>) -> ! {
-    // SAFETY: `spawn` passes a pointer to a value that lives until after the exec.
-    let child = unsafe { &*child };
-    let error = arrange_and_execute(child.spawn);
-    child.error.store(error.raw_os_error(), Ordering::SeqCst);
-    exit(127)
-}
-
-fn arrange_and_execute(spawn: &Spawn<'_>) -> Errno {
-    /// Above every number that is inherited, so that placing one never overwrites another.
-    const HIGH: usize = 64;
-    if spawn.descriptors.len() >= HIGH {
-        return Errno::MFILE;
-    }
-    let dup_high = |fd: BorrowedFd<'_>| {
-        // SAFETY: F_DUPFD_CLOEXEC takes no pointer.
-        unsafe {
-            let args = [fd.as_raw_fd() as usize, k::F_DUPFD_CLOEXEC as usize, HIGH, 0, 0, 0];
-            raw::call(k::__NR_fcntl, args)
-        }
-    };
-    let program = match dup_high(spawn.program) {
-        Ok(fd) => fd,
-        Err(e) => return e,
-    };
-    let mut high = [0usize; HIGH];
-    for (slot, fd) in high.iter_mut().zip(spawn.descriptors) {
-        match dup_high(*fd) {
-            Ok(fd) => *slot = fd,
-            Err(e) => return e,
-        }
-    }
-    for (number, from) in high[..spawn.descriptors.len()].iter().enumerate() {
-        // SAFETY: no pointers; this table of descriptors is the child's own copy.
-        if let Err(e) = unsafe { raw::call(k::__NR_dup3, [*from, number, 0, 0, 0, 0]) } {
-            return e;
-        }
-    }
-    if let Err(e) = crate::fd::close_from(spawn.descriptors.len() as RawFd, crate::fd::Fate::CloseOnExec) {
-        return e;
-    }
-    if let Err(e) = rustix::process::setsid() {
-        return e;
-    }
-    // SAFETY: the arrays are null-terminated and valid (`Pointers`); the empty path with AT_EMPTY_PATH means
-    // the descriptor itself.
-    let rc = unsafe {
-        let args = [
-            program,
-            c"".as_ptr() as usize,
-            spawn.argv.0.as_ptr() as usize,
-            spawn.envp.0.as_ptr() as usize,
-            k::AT_EMPTY_PATH as usize,
-            0,
-        ];
-        raw::call(k::__NR_execveat, args)
-    };
-    rc.err().unwrap_or(Errno::INVAL)
 }

@@ -13,6 +13,7 @@ const DETACH: usize = 17;
 const SEIZE: usize = 0x4206;
 const SETOPTIONS: usize = 0x4200;
 const GETEVENTMSG: usize = 0x4201;
+const GET_SYSCALL_INFO: usize = 0x420e;
 /// TRACESYSGOOD | TRACEFORK | TRACEVFORK | TRACECLONE | TRACEEXEC | EXITKILL.
 const OPTIONS: usize = 0x1 | 0x2 | 0x4 | 0x8 | 0x10 | 0x10_0000;
 
@@ -53,6 +54,34 @@ pub fn go_on(pid: Pid, signal: i32) -> Result<()> {
 /// Stops tracing it and lets it run.
 pub fn detach(pid: Pid) -> Result<()> {
     request(DETACH, pid, 0)
+}
+
+/// Which half of a system call a stop is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// Before it, with its number: a process that is killed here has not made it.
+    Entry(u64),
+    /// After it.
+    Exit,
+    /// Neither: the stop has another reason.
+    None,
+}
+
+/// What the stop of a process is about (PTRACE_GET_SYSCALL_INFO, kernel 5.3).
+pub fn at_call(pid: Pid) -> Result<Call> {
+    // struct ptrace_syscall_info (include/uapi/linux/ptrace.h): op, arch, two addresses, the number, arguments.
+    let mut info = [0u64; 11];
+    // SAFETY: the kernel writes at most the size given, in bytes, at the pointer.
+    unsafe {
+        let size = core::mem::size_of_val(&info);
+        let pid = pid.as_raw_nonzero().get() as usize;
+        raw::call(k::__NR_ptrace, [GET_SYSCALL_INFO, pid, size, &raw mut info as usize, 0, 0])?;
+    }
+    Ok(match info[0] as u8 {
+        1 => Call::Entry(info[3]),
+        2 => Call::Exit,
+        _ => Call::None,
+    })
 }
 
 /// The pid of the child that the event stop is about.

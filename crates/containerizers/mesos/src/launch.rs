@@ -3,10 +3,11 @@
 //!
 //! ```text
 //! open the root, resolve the user, prepare    nothing is made: bad input ends here
+//! supervisor                                  which makes its child and the namespaces meanwhile
 //! lock and record                             the intent, before anything that it announces
-//! directories, output files, supervisor       (an archive is unpacked between these)
+//! directories, output files                   (an archive is unpacked now, and its supervisor started after)
 //! isolate                                     control group, writable layer, detached mounts
-//! plan to the supervisor, forked, pid recorded, go
+//! plan to the child, pid recorded, go
 //! ```
 //! A failure after the record undoes all in reverse and removes the record last; a kill anywhere leaves the record,
 //! by which the next command finds the rest (`collect`).
@@ -35,30 +36,132 @@ impl Native {
     ///
     /// # Errors
     /// Whatever kept it from running; nothing of it is left then.
-    pub fn launch(&self, request: Request, progress: &mut dyn FnMut(Progress)) -> Result<Live> {
+    pub fn launch(&self, mut request: Request, progress: &mut dyn FnMut(Progress)) -> Result<Live> {
         let mut timings = Timings::start();
         let mut places = self.places(&request.id);
         if !request.config.directory.as_os_str().is_empty() {
             places.sandbox = request.config.directory.clone();
         }
         let opened = rootfs::open(&request.root)?;
+        arguments(&request.config)?;
         // What can be refused is refused now; for an archive the user is known only when it is unpacked.
-        if let Some(root) = &opened {
-            let user = rootfs::user(root, request.config.user.as_deref())?;
-            self.prepared(&request, root, &user, &places, None, &mut Plan::new())?;
-            arguments(&request.config)?;
-        }
+        let checked = match opened {
+            Some(root) => Some(self.check(&request, root, &places)?),
+            None => None,
+        };
+        let null = openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .map_err(Error::directory("open", "/dev/null"))?;
         timings.mark("check");
-        let (dir, lock) = self.claim(&request, &places)?;
-        timings.mark("record");
-        let made = self.make(request, &places, opened, dir, lock, &mut timings, progress);
-        made.map_err(|cause| self.undone(cause, &places))
+        // The supervisor makes its child's namespaces, the longest part of a launch, while we do the rest. Neither
+        // needs a record: both end by themselves when we do.
+        let title = CString::new(request.id.value()).unwrap_or_default();
+        let start = |checked: &Checked| Supervisor::start(&title, null.as_fd(), checked.plan.wanted());
+        let mut supervisor = checked.as_ref().map(start).transpose()?;
+        timings.mark("spawn");
+        let made =
+            self.make(&mut request, &places, checked, &mut supervisor, &start, &null, &mut timings, progress);
+        match (made, supervisor) {
+            (Ok(made), Some(supervisor)) => {
+                let mut live = Live::new(request.id.clone(), places, supervisor, made, request.remove);
+                live.timings(&timings);
+                Ok(live)
+            }
+            (Err(Failed { cause, claimed }), supervisor) => {
+                // Ends the child too, so that what is undone is in nobody's use.
+                if let Some(supervisor) = supervisor {
+                    supervisor.abort();
+                }
+                let undoing = claimed.map(|claimed| {
+                    let left = self.release(&places, crate::collect::Keep::Nothing);
+                    drop(claimed);
+                    left
+                });
+                match undoing {
+                    Some(undoing) if !undoing.is_empty() => {
+                        Err(Error::Undo { cause: Box::new(cause), undoing })
+                    }
+                    _ => Err(cause),
+                }
+            }
+            (Ok(_), None) => Err(berth_launcher::Error::Gone("the start of the container").into()),
+        }
     }
 
-    /// Undoes what a failed launch made.
-    fn undone(&self, cause: Error, places: &Places) -> Error {
-        let undoing = self.release(places, crate::collect::Keep::Nothing);
-        if undoing.is_empty() { cause } else { Error::Undo { cause: Box::new(cause), undoing } }
+    /// Asks every isolator; nothing is made.
+    fn check(&self, request: &Request, root: Rootfs, places: &Places) -> Result<Checked> {
+        let user = rootfs::user(&root, request.config.user.as_deref())?;
+        let mut plan = Plan::new();
+        let container = self.container(request, &root, &user, places, None);
+        for isolator in &self.isolators {
+            isolator.prepare(&container, &mut plan)?;
+        }
+        Ok(Checked { root, user, plan })
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the steps of one function, told apart for reading")]
+    fn make(
+        &self,
+        request: &mut Request,
+        places: &Places,
+        checked: Option<Checked>,
+        supervisor: &mut Option<Supervisor>,
+        start: &dyn Fn(&Checked) -> berth_launcher::Result<Supervisor>,
+        null: &OwnedFd,
+        timings: &mut Timings,
+        progress: &mut dyn FnMut(Progress),
+    ) -> std::result::Result<Made, Failed> {
+        let before = |e: Error| Failed { cause: e, claimed: None };
+        fault::point("spawn").map_err(before)?;
+        let (dir, lock) = self.claim(request, places).map_err(before)?;
+        timings.mark("record");
+        let rest = || {
+            let files = self.files(request, places, &dir)?;
+            fault::point("dirs")?;
+            timings.mark("files");
+            let checked = match (checked, &request.root) {
+                (None, RootSource::Archive(path)) => {
+                    let root = rootfs::unpack(path, &places.work, progress)?;
+                    self.check(request, root, places)?
+                }
+                (None, _) => self.check(request, Rootfs::Host, places)?,
+                (Some(checked), _) => checked,
+            };
+            if supervisor.is_none() {
+                *supervisor = Some(start(&checked)?);
+            }
+            let gone = || berth_launcher::Error::Gone("the start of the container");
+            let supervisor = supervisor.as_ref().ok_or_else(gone)?;
+            let encoded = self.plan(request, places, checked, &files)?;
+            timings.mark("isolate");
+            fault::point("send")?;
+            let stdin = request.stdin.take();
+            let stdin = stdin.as_ref().unwrap_or(null);
+            let attend = [dir.as_fd(), lock.as_fd(), files.status.as_fd(), files.stdout.as_fd()];
+            let stdio = [stdin.as_fd(), files.stdout.as_fd(), files.stderr.as_fd()];
+            supervisor.send(&encoded, attend, stdio)?;
+            timings.mark("send");
+            let (pid, pidfd) = match supervisor.next() {
+                Event::Forked { pid, pidfd } => (pid, pidfd),
+                Event::Refused(why) => return Err(berth_launcher::Error::Refused(why).into()),
+                Event::Failed { step, errno } => return Err(encoded.failure(step, errno).into()),
+                _ => return Err(gone().into()),
+            };
+            fault::point("forked")?;
+            timings.mark("forked");
+            let record = Pid { pid, supervisor: supervisor.pid() };
+            berth_record::write(dir.as_fd(), PID, &record, Sync::No)
+                .map_err(|source| Error::Record { what: "write the container's pid", source })?;
+            fault::point("pid")?;
+            supervisor.go()?;
+            timings.mark("go");
+            Ok((encoded, pid, pidfd, files))
+        };
+        match rest() {
+            Ok((plan, pid, pidfd, files)) => {
+                Ok(Made { plan, pid, pidfd, dir, lock, output: (files.stdout, files.stderr) })
+            }
+            Err(cause) => Err(Failed { cause, claimed: Some((dir, lock)) }),
+        }
     }
 
     /// Makes the container's runtime directory, locked and with its record.
@@ -84,7 +187,7 @@ impl Native {
                 .map_err(|source| Error::Record { what: "write the container's record", source })?;
             Ok((dir, lock))
         };
-        claimed().map_err(|cause| self.undone(cause, places))
+        claimed().inspect_err(|_| drop(self.release(places, crate::collect::Keep::Nothing)))
     }
 
     fn record(&self, request: &Request, places: &Places) -> Result<Record> {
@@ -108,129 +211,19 @@ impl Native {
         })
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the steps of one function, told apart for reading")]
-    fn make(
-        &self,
-        mut request: Request,
-        places: &Places,
-        opened: Option<Rootfs>,
-        dir: OwnedFd,
-        lock: Lock,
-        timings: &mut Timings,
-        progress: &mut dyn FnMut(Progress),
-    ) -> Result<Live> {
-        let files = self.files(&request, places, &dir)?;
-        fault::point("dirs")?;
-        timings.mark("files");
-        let title = CString::new(request.id.value()).unwrap_or_default();
-        let supervisor = Supervisor::start(&title, files.null.as_fd())?;
-        timings.mark("spawn");
-        let mut supervisor = Some(supervisor);
-        let started = self.start(
-            &mut request,
-            places,
-            opened,
-            (&dir, &lock),
-            &files,
-            &mut supervisor,
-            timings,
-            progress,
-        );
-        let (encoded, pid, pidfd) = match started {
-            Ok(started) => started,
-            Err(cause) => {
-                // Ends the child too, so that what `undone` releases is in nobody's use.
-                if let Some(supervisor) = supervisor.take() {
-                    supervisor.abort();
-                }
-                return Err(cause);
-            }
-        };
-        let Some(supervisor) = supervisor else {
-            return Err(berth_launcher::Error::Gone("the start of the container").into());
-        };
-        let mut live = Live::new(
-            request.id.clone(),
-            places.clone(),
-            supervisor,
-            (pid, pidfd),
-            encoded,
-            (dir, lock),
-            (files.stdout, files.stderr),
-            request.remove,
-        );
-        live.timings(timings);
-        Ok(live)
-    }
-
-    /// From the waiting supervisor to `go`.
-    #[expect(clippy::too_many_arguments, reason = "the steps of one function, told apart for reading")]
-    fn start(
-        &self,
-        request: &mut Request,
-        places: &Places,
-        opened: Option<Rootfs>,
-        (dir, lock): (&OwnedFd, &Lock),
-        files: &Files,
-        supervisor: &mut Option<Supervisor>,
-        timings: &mut Timings,
-        progress: &mut dyn FnMut(Progress),
-    ) -> Result<(berth_launcher::Encoded, i32, OwnedFd)> {
-        let gone = || berth_launcher::Error::Gone("the start of the container");
-        let supervisor = supervisor.as_ref().ok_or_else(gone)?;
-        fault::point("spawn")?;
-        let encoded = self.plan(request, places, opened, files, progress)?;
-        timings.mark("isolate");
-        fault::point("send")?;
-        let stdin = request.stdin.take();
-        let stdin = stdin.as_ref().map_or(files.null.as_fd(), AsFd::as_fd);
-        let fixed = [
-            dir.as_fd(),
-            lock.as_fd(),
-            files.status.as_fd(),
-            stdin,
-            files.stdout.as_fd(),
-            files.stderr.as_fd(),
-        ];
-        supervisor.send(&encoded, fixed)?;
-        timings.mark("send");
-        let (pid, pidfd) = match supervisor.next() {
-            Event::Forked { pid, pidfd } => (pid, pidfd),
-            Event::Refused(why) => return Err(berth_launcher::Error::Refused(why).into()),
-            Event::Failed { step, errno } => return Err(encoded.failure(step, errno).into()),
-            _ => return Err(gone().into()),
-        };
-        fault::point("forked")?;
-        timings.mark("forked");
-        let record = Pid { pid, supervisor: supervisor.pid() };
-        berth_record::write(dir.as_fd(), PID, &record, Sync::No)
-            .map_err(|source| Error::Record { what: "write the container's pid", source })?;
-        fault::point("pid")?;
-        supervisor.go()?;
-        timings.mark("go");
-        Ok((encoded, pid, pidfd))
-    }
-
     fn plan(
         &self,
         request: &Request,
         places: &Places,
-        opened: Option<Rootfs>,
+        checked: Checked,
         files: &Files,
-        progress: &mut dyn FnMut(Progress),
     ) -> Result<berth_launcher::Encoded> {
-        let root = match (opened, &request.root) {
-            (Some(root), _) => root,
-            (None, RootSource::Archive(path)) => rootfs::unpack(path, &places.work, progress)?,
-            (None, _) => Rootfs::Host,
-        };
-        let user = rootfs::user(&root, request.config.user.as_deref())?;
+        let Checked { root, user, mut plan } = checked;
         if user.uid != 0 || user.gid != 0 {
             fchown(&files.sandbox, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)))
                 .map_err(Error::directory("give the sandbox to the user", &places.sandbox))?;
         }
-        let mut plan = Plan::new();
-        let container = self.prepared(request, &root, &user, places, Some(files), &mut plan)?;
+        let container = self.container(request, &root, &user, places, Some(files));
         for isolator in &self.isolators {
             isolator.isolate(&container, &mut plan)?;
         }
@@ -251,16 +244,15 @@ impl Native {
         Ok(plan.encode()?)
     }
 
-    fn prepared<'a>(
+    fn container<'a>(
         &'a self,
         request: &'a Request,
         root: &'a Rootfs,
         user: &'a ResolvedUser,
         places: &'a Places,
         files: Option<&'a Files>,
-        plan: &mut Plan,
-    ) -> Result<Container<'a>> {
-        let container = Container {
+    ) -> Container<'a> {
+        Container {
             id: &request.id,
             config: &request.config,
             rootfs: root,
@@ -268,14 +260,11 @@ impl Native {
             places,
             work: files.map(|f| f.work.as_fd()),
             sandbox: files.map(|f| f.sandbox.as_fd()),
+            skeleton: self.skeleton.as_fd(),
             sandbox_directory: &self.sandbox_directory,
             tty: is_tty(&request.config),
             init: request.init,
-        };
-        for isolator in &self.isolators {
-            isolator.prepare(&container, plan)?;
         }
-        Ok(container)
     }
 
     /// Later wins: what every container has, what the caller gives, MESOS_SANDBOX, the configuration's own.
@@ -329,9 +318,17 @@ impl Native {
         let output = |output: Output| {
             let mode = Mode::from_bits_truncate(0o640);
             let file = openat(&work, output.name(), flags | OFlags::WRONLY, mode)?;
-            // The same file in the sandbox, where Mesos's users look for it. What the container does to that name is
-            // nothing to ours.
-            linkat(&work, output.name(), &sandbox, output.name(), berth_sys::rustix::fs::AtFlags::empty())?;
+            // The same file in an agent's sandbox, where Mesos's users look for it. What the container does to that
+            // name is nothing to ours.
+            if !places.sandbox.starts_with(&places.work) {
+                linkat(
+                    &work,
+                    output.name(),
+                    &sandbox,
+                    output.name(),
+                    berth_sys::rustix::fs::AtFlags::empty(),
+                )?;
+            }
             Ok(file)
         };
         let stdout = output(Output::Stdout).map_err(fault("make stdout in"))?;
@@ -342,9 +339,7 @@ impl Native {
             .map_err(Error::directory("make an exit record in", &places.runtime))?;
         berth_sys::rustix::io::pwrite(&status, b"           \n", 0)
             .map_err(Error::directory("make an exit record in", &places.runtime))?;
-        let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-            .map_err(Error::directory("open", "/dev/null"))?;
-        Ok(Files { work, sandbox, stdout, stderr, status, null })
+        Ok(Files { work, sandbox, stdout, stderr, status })
     }
 }
 
@@ -354,7 +349,29 @@ struct Files {
     stdout: OwnedFd,
     stderr: OwnedFd,
     status: OwnedFd,
-    null: OwnedFd,
+}
+
+/// What every isolator agreed to.
+struct Checked {
+    root: Rootfs,
+    user: ResolvedUser,
+    plan: Plan,
+}
+
+/// A launch that came through.
+pub(crate) struct Made {
+    pub(crate) plan: berth_launcher::Encoded,
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) dir: OwnedFd,
+    pub(crate) lock: Lock,
+    pub(crate) output: (OwnedFd, OwnedFd),
+}
+
+/// A launch that did not, and what is to be undone under its lock.
+struct Failed {
+    cause: Error,
+    claimed: Option<(OwnedFd, Lock)>,
 }
 
 fn is_tty(config: &ContainerConfig) -> bool {

@@ -49,17 +49,14 @@ pub struct Live {
 }
 
 impl Live {
-    #[expect(clippy::too_many_arguments, reason = "made in one place, from what that place made")]
     pub(crate) fn new(
         id: ContainerId,
         places: Places,
         supervisor: Supervisor,
-        (pid, pidfd): (i32, OwnedFd),
-        mut plan: Encoded,
-        (dir, lock): (OwnedFd, Lock),
-        output: (OwnedFd, OwnedFd),
+        made: crate::launch::Made,
         remove: bool,
     ) -> Live {
+        let crate::launch::Made { mut plan, pid, pidfd, dir, lock, output } = made;
         // The child has its copies: what stays open here would keep its mounts alive after it.
         plan.close();
         Live { id, places, supervisor, pid, pidfd, plan, dir, lock, output, remove, phases: Vec::new() }

@@ -47,6 +47,8 @@ pub struct Native {
     pub(crate) isolators: Vec<Box<dyn Isolator>>,
     pub(crate) runtime: OwnedFd,
     pub(crate) work: OwnedFd,
+    /// The lowest layer of every layered root: empty directories for what is mounted.
+    pub(crate) skeleton: OwnedFd,
     pub(crate) runtime_path: PathBuf,
     pub(crate) work_path: PathBuf,
     pub(crate) instance: InstanceId,
@@ -75,7 +77,10 @@ impl Native {
         let work = outer(&directories.work)?;
         let instance = InstanceId::open(runtime.as_fd())
             .map_err(|source| Error::Record { what: "read the instance's id", source })?;
+        let sandbox_directory = PathBuf::from("/mnt/mesos/sandbox");
+        let skeleton = skeleton(&work, &directories.work, &sandbox_directory)?;
         Ok(Native {
+            skeleton,
             isolators,
             runtime: inner(&runtime, kind.name(), &directories.runtime)?,
             work: inner(&work, kind.name(), &directories.work)?,
@@ -83,7 +88,7 @@ impl Native {
             work_path: directories.work.join(kind.name()),
             cgroup: directories.cgroup.clone().unwrap_or_else(|| format!("berth/{instance}")),
             instance,
-            sandbox_directory: PathBuf::from("/mnt/mesos/sandbox"),
+            sandbox_directory,
         })
     }
 
@@ -217,6 +222,27 @@ fn outer(path: &Path) -> Result<OwnedFd> {
     // Whatever the umask was: 0711 lets nobody list it, and what must be traversed can be.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o711)).map_err(failed)?;
     openat(CWD, path, flags, Mode::empty()).map_err(Error::directory("open", path))
+}
+
+/// The directories that are mounted on, once for all containers: a root file system that lacks one shows it from here,
+/// and nothing has to be made in its writable layer.
+fn skeleton(work: &OwnedFd, path: &Path, sandbox: &Path) -> Result<OwnedFd> {
+    let deepest = format!("skeleton/{}", sandbox.display().to_string().trim_start_matches('/'));
+    let parents = Path::new(&deepest).ancestors().skip(1).filter(|p| !p.as_os_str().is_empty());
+    let mut all: Vec<String> = parents.map(|p| p.display().to_string()).collect();
+    all.reverse();
+    all.extend(["skeleton/dev", "skeleton/proc", "skeleton/sys"].map(str::to_owned));
+    all.push(deepest.clone());
+    // The last that is made stands for all.
+    if directory(work.as_fd(), &deepest).is_err() {
+        for name in all {
+            match mkdirat(work, name.as_str(), Mode::from_bits_truncate(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(e) => return Err(Error::directory("make", path.join(name))(e)),
+            }
+        }
+    }
+    directory(work.as_fd(), "skeleton").map_err(Error::directory("open", path.join("skeleton")))
 }
 
 fn inner(outer: &OwnedFd, name: &str, path: &Path) -> Result<OwnedFd> {

@@ -13,7 +13,7 @@ use berth_launcher::wire::Step;
 use berth_launcher::{Container, Error, Isolator, Phase, Plan, Result, Rootfs};
 use berth_sys::mounts::{Attributes, Reach, set_attributes};
 use berth_sys::process::Namespaces;
-use berth_sys::rustix::fs::{Mode, OFlags, mkdirat, openat};
+use berth_sys::rustix::fs::{Mode, OFlags, fstatfs, mkdirat, openat};
 use berth_sys::rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
     fsconfig_set_string, fsmount, fsopen, open_tree,
@@ -57,7 +57,7 @@ impl Isolator for Linux {
             || container.work.ok_or_else(|| Error::Invalid("the container has no directory".to_owned()));
         let (tree, path) = match container.rootfs {
             Rootfs::Host => return Ok(()),
-            Rootfs::Layered { dir, path } => (layered(work()?, dir.as_fd()), path),
+            Rootfs::Layered { dir, path } => (layered(work()?, dir.as_fd(), container.skeleton), path),
             Rootfs::Own { dir, path } => (own(dir), path),
         };
         let tree = tree
@@ -74,9 +74,12 @@ fn read_only(container: &Container<'_>) -> bool {
     container.linux().is_some_and(|l| l.read_only_rootfs == Some(true))
 }
 
+/// tmpfs in statfs(2).
+const TMPFS: u64 = 0x0102_1994;
+
 type Step2<T> = std::result::Result<T, (&'static str, berth_sys::Errno)>;
 
-fn layered(work: BorrowedFd<'_>, lower: BorrowedFd<'_>) -> Step2<OwnedFd> {
+fn layered(work: BorrowedFd<'_>, lower: BorrowedFd<'_>, skeleton: BorrowedFd<'_>) -> Step2<OwnedFd> {
     for name in ["upper", "scratch"] {
         mkdirat(work, name, Mode::from_bits_truncate(0o755)).map_err(|e| ("make a writable layer", e))?;
     }
@@ -87,11 +90,17 @@ fn layered(work: BorrowedFd<'_>, lower: BorrowedFd<'_>) -> Step2<OwnedFd> {
     let (upper, scratch) = (open("upper")?, open("scratch")?);
     let failed = |e| ("mount an overlay", e);
     let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed)?;
-    for (key, fd) in [("lowerdir", lower), ("upperdir", upper.as_fd()), ("workdir", scratch.as_fd())] {
-        fsconfig_set_string(&context, key, format!("/proc/self/fd/{}", fd.as_raw_fd())).map_err(failed)?;
+    let by_number = |fd: BorrowedFd<'_>| format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let layers = format!("{}:{}", by_number(lower), by_number(skeleton));
+    let set = |key: &str, value: String| fsconfig_set_string(&context, key, value).map_err(failed);
+    set("lowerdir", layers)?;
+    set("upperdir", by_number(upper.as_fd()))?;
+    set("workdir", by_number(scratch.as_fd()))?;
+    // The layer ends with the container: nothing is gained by writing it out at its unmount, as a disk's file system
+    // would. (The mark that this leaves costs more than it saves where there is nothing to write to.)
+    if fstatfs(&upper).map_err(failed)?.f_type as u64 != TMPFS {
+        let _ = fsconfig_set_flag(&context, c"volatile");
     }
-    // The layer ends with the container: nothing is gained by writing it out at its unmount.
-    let _ = fsconfig_set_flag(&context, c"volatile");
     fsconfig_create(&context).map_err(failed)?;
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_NODEV).map_err(failed)
 }

@@ -102,6 +102,8 @@ pub struct Container<'a> {
     pub work: Option<BorrowedFd<'a>>,
     /// Its sandbox, open. Both are there from `isolate` on.
     pub sandbox: Option<BorrowedFd<'a>>,
+    /// A directory with the mount points that every root file system needs, to lie below those that lack them.
+    pub skeleton: BorrowedFd<'a>,
     /// Where the sandbox is seen inside, with a root file system of its own.
     pub sandbox_directory: &'a Path,
     /// Whether it has a terminal.

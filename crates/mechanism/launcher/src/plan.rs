@@ -77,9 +77,9 @@ impl Plan {
         self.namespaces = self.namespaces.and(namespaces);
     }
 
-    /// Whether such a namespace is asked for.
-    pub fn has(&self, namespaces: Namespaces) -> bool {
-        self.namespaces.has(namespaces)
+    /// The namespaces asked for.
+    pub fn wanted(&self) -> Namespaces {
+        self.namespaces
     }
 
     /// Sets a flag of the wire (`FLAG_*`).
@@ -130,7 +130,7 @@ impl Plan {
         }
         let (rows, cols) = self.size;
         let bytes = encoder.finish(self.namespaces.bits(), self.flags, rows, cols);
-        Ok(Encoded { bytes, descriptors: self.descriptors, labels })
+        Ok(Encoded { bytes, flags: self.flags, descriptors: self.descriptors, labels })
     }
 }
 
@@ -138,6 +138,7 @@ impl Plan {
 #[derive(Debug)]
 pub struct Encoded {
     pub(crate) bytes: Vec<u8>,
+    pub(crate) flags: u32,
     pub(crate) descriptors: Vec<OwnedFd>,
     labels: Vec<Label>,
 }

@@ -3,20 +3,22 @@
 
 use crate::{Encoded, Error, INIT, Result};
 use berth_supervisor::protocol::{self, DATA, Kind, Message};
-use berth_supervisor::wire::place;
-use berth_sys::process::{Pointers, Spawn, spawn};
+use berth_supervisor::wire::{attend, place};
+use berth_sys::process::Namespaces;
 use berth_sys::rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use berth_sys::rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use berth_sys::spawn::{self, Spawn, Spawned};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// A supervisor that this process started. Dropping it before [`Supervisor::go`] ends the container; after it
-/// the container goes on.
+/// A supervisor that this process started. Dropping it before [`Supervisor::go`] ends the container; after it the
+/// container goes on.
 #[derive(Debug)]
 pub struct Supervisor {
     socket: OwnedFd,
-    pid: i32,
-    pidfd: OwnedFd,
+    /// Where the child takes its plan.
+    plan: OwnedFd,
+    process: Spawned<2, 5>,
 }
 
 /// What a supervisor tells.
@@ -54,49 +56,54 @@ pub enum Event {
 }
 
 impl Supervisor {
-    /// Starts one, which waits for its plan. `title` is its name in process lists.
+    /// Starts one, which makes its child with these namespaces and waits. `title` is its name in process lists. It ends
+    /// by itself when this is dropped, so it needs no record.
     ///
     /// # Errors
     /// No memory, processes or descriptors left.
-    pub fn start(title: &CStr, null: BorrowedFd<'_>) -> Result<Supervisor> {
+    pub fn start(title: &CStr, null: BorrowedFd<'_>, namespaces: Namespaces) -> Result<Supervisor> {
         let failed = |what: &str| {
             let what = format!("{what} for the supervisor");
             move |e: berth_sys::Errno| Error::io(what, e)
         };
         let program = sealed(c"berth-init", INIT).map_err(failed("make a sealed copy of berth-init"))?;
-        let (socket, theirs) =
+        let pair = || {
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-                .map_err(failed("make a socket"))?;
-        let mut room = [[0usize; 3]; 2];
-        let [argv, envp] = &mut room;
-        let argv = Pointers::fill(argv, [c"berth-init", title].into_iter()).map_err(failed("name it"))?;
-        let envp = Pointers::fill(envp, std::iter::empty()).map_err(failed("name it"))?;
-        let descriptors = [null, null, null, theirs.as_fd()];
-        let (pid, pidfd) = spawn(&Spawn { program: program.as_fd(), argv, envp, descriptors: &descriptors })
-            .map_err(failed("start a process"))?;
-        Ok(Supervisor { socket, pid, pidfd })
+                .map_err(failed("make a socket"))
+        };
+        let ((socket, theirs), (plan, childs)) = (pair()?, pair()?);
+        let null = || null.try_clone_to_owned().map_err(|e| Error::io("copy a descriptor", e));
+        let spawn = Spawn {
+            program,
+            argv: [c"berth-init".to_owned(), title.to_owned()],
+            descriptors: [null()?, null()?, null()?, theirs, childs],
+        };
+        let process = spawn::spawn(spawn).map_err(failed("start a process"))?;
+        let supervisor = Supervisor { socket, plan, process };
+        supervisor.tell(Message::new(Kind::Prepare, namespaces.bits() as u32, 0), &[])?;
+        Ok(supervisor)
     }
 
     /// Gives up before `go`: the supervisor ends its child and itself; waits for that.
     pub fn abort(self) {
-        drop(self.socket);
-        reap(&self.pidfd);
+        drop((self.socket, self.plan));
+        reap(self.process.pidfd());
     }
 
     /// Waits for the end of a supervisor whose container ended, and reaps it.
     pub fn reap(self) {
-        drop(self.socket);
-        reap(&self.pidfd);
+        drop((self.socket, self.plan));
+        reap(self.process.pidfd());
     }
 
     /// Its pid.
     pub fn pid(&self) -> i32 {
-        self.pid
+        self.process.pid()
     }
 
     /// It, as a descriptor that is readable once it ended.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+        self.process.pidfd()
     }
 
     /// The socket, for poll.
@@ -104,20 +111,29 @@ impl Supervisor {
         self.socket.as_fd()
     }
 
-    /// Hands over the plan. `fixed` are the descriptors of [`place`], in order.
+    /// Hands over the container: to the supervisor what it keeps (`attend`), to its child the plan, with `stdio`.
     ///
     /// # Errors
-    /// The supervisor is gone, or no memory for the message.
-    pub fn send(&self, plan: &Encoded, fixed: [BorrowedFd<'_>; place::FIRST]) -> Result<()> {
-        let bytes = sealed(c"berth-plan", &plan.bytes)
-            .map_err(|e| Error::io("make a memory file for the plan", e))?;
-        let fds: Vec<BorrowedFd<'_>> =
-            fixed.into_iter().chain(plan.borrowed()).chain([bytes.as_fd()]).collect();
-        let message = Message::new(Kind::Plan, plan.bytes.len() as u32, fds.len() as u32);
-        protocol::send(&self.socket, message, &[], &fds).map_err(|e| match e {
+    /// One of them is gone, or no memory for the message.
+    pub fn send(
+        &self,
+        plan: &Encoded,
+        attend: [BorrowedFd<'_>; attend::COUNT],
+        stdio: [BorrowedFd<'_>; place::FIRST],
+    ) -> Result<()> {
+        self.process.executed().map_err(|e| Error::io("execute berth-init", e))?;
+        let failed = |e| match e {
             berth_sys::Errno::PIPE | berth_sys::Errno::CONNRESET => Error::Gone("the hand-over of the plan"),
             e => Error::io("send the plan to the supervisor", e),
-        })
+        };
+        let bytes = sealed(c"berth-plan", &plan.bytes)
+            .map_err(|e| Error::io("make a memory file for the plan", e))?;
+        let message = Message::new(Kind::Attend, plan.flags, 0);
+        protocol::send(&self.socket, message, &[], &attend).map_err(failed)?;
+        let fds: Vec<BorrowedFd<'_>> =
+            stdio.into_iter().chain(plan.borrowed()).chain([bytes.as_fd()]).collect();
+        let message = Message::new(Kind::Plan, plan.bytes.len() as u32, fds.len() as u32);
+        protocol::send(&self.plan, message, &[], &fds).map_err(failed)
     }
 
     /// What it says next; waits for it.
@@ -167,9 +183,9 @@ impl Supervisor {
     }
 }
 
-fn reap(pidfd: &OwnedFd) {
+fn reap(pidfd: BorrowedFd<'_>) {
     use berth_sys::rustix::process::{WaitId, WaitIdOptions, waitid};
-    while let Err(berth_sys::Errno::INTR) = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED) {}
+    while let Err(berth_sys::Errno::INTR) = waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {}
 }
 
 fn event(message: Message, data: &[u8], [fd]: [Option<OwnedFd>; 1]) -> Option<Event> {

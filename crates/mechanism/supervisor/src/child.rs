@@ -10,6 +10,7 @@
 use crate::protocol::{self, Kind, Message};
 use crate::terminal;
 use crate::wire::{self, MAX_DESCRIPTORS, Plan, Step, place};
+use berth_sys::memory::Mapping;
 use berth_sys::mounts::{Attributes, Reach, set_attributes};
 use berth_sys::process::Namespaces;
 use berth_sys::rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -25,22 +26,60 @@ use core::ffi::CStr;
 /// The descriptors that came with the plan.
 pub(crate) type Descriptors = [Option<OwnedFd>; MAX_DESCRIPTORS];
 
-/// Carries out the plan. Never returns: the program runs, or the failure is reported and the child ends.
-pub(crate) fn run(plan: &Plan<'_>, fds: &Descriptors, supervisor: BorrowedFd<'_>) -> ! {
-    let mut child = Child { plan, fds, supervisor, root: None };
-    let mut index = 0;
-    let error = match child.prepare() {
-        Err(e) => e,
-        Ok(()) => loop {
-            match plan.steps().nth(index) {
-                Some(Ok(step)) => match child.step(&step) {
-                    Ok(()) => index += 1,
-                    Err(e) => break e,
-                },
-                _ => break Errno::NOSYS,
-            }
-        },
+/// The child's own beginning: it does what every container needs, then takes its plan from `owner` and carries it out.
+pub(crate) fn main(owner: BorrowedFd<'_>, supervisor: BorrowedFd<'_>) -> ! {
+    let refuse = |why: u32, number: u32| -> ! {
+        let _ = protocol::send(supervisor, Message::new(Kind::Refused, why, number), &[], &[]);
+        berth_sys::process::exit(125)
     };
+    if let Err(e) = prepare() {
+        refuse(3, e.raw_os_error() as u32)
+    }
+    let mut fds: Descriptors = [const { None }; MAX_DESCRIPTORS];
+    let (length, count) = match protocol::receive(owner, &mut [], &mut fds) {
+        Ok(Some((Message { kind: Kind::Plan, a, b }, _))) => (a as usize, b as usize),
+        // Nobody needs this container any more.
+        _ => berth_sys::process::exit(125),
+    };
+    let file = count.checked_sub(1).and_then(|last| fds.get_mut(last)).and_then(Option::take);
+    let Some(mapping) = file.and_then(|file| Mapping::of_sealed(&file, length).ok()) else { refuse(2, 0) };
+    match Plan::read(mapping.bytes()) {
+        Ok(plan) => run(&plan, &fds, supervisor),
+        Err(wire::Malformed::Version(_)) => refuse(1, wire::VERSION),
+        Err(_) => refuse(2, 0),
+    }
+}
+
+/// What every container needs before its plan.
+fn prepare() -> Result<()> {
+    signal::reset_dispositions();
+    // The end of the supervisor is the end of the container (it can not be watched any more).
+    berth_sys::rustix::process::set_parent_process_death_signal(Some(
+        berth_sys::rustix::process::Signal::KILL,
+    ))?;
+    // Nothing may look into this process while it holds descriptors of the host (CVE-2016-9962).
+    berth_sys::rustix::process::set_dumpable_behavior(
+        berth_sys::rustix::process::DumpableBehavior::NotDumpable,
+    )?;
+    berth_sys::rustix::process::setsid()?;
+    berth_sys::rustix::process::umask(Mode::empty());
+    Ok(())
+}
+
+/// Carries out the plan. Never returns: the program runs, or the failure is reported and the child ends.
+fn run(plan: &Plan<'_>, fds: &Descriptors, supervisor: BorrowedFd<'_>) -> ! {
+    let mut child = Child { plan, fds, supervisor, root: None, null: None };
+    let mut index = 0;
+    let mut carry_out = || -> Result<()> {
+        child.place_stdio()?;
+        for step in plan.steps() {
+            child.step(&step.map_err(|_| Errno::PROTO)?)?;
+            index += 1;
+        }
+        // A plan ends with the program.
+        Err(Errno::NOSYS)
+    };
+    let error = carry_out().err().unwrap_or(Errno::NOSYS);
     let report = Message::new(Kind::Failed, index as u32, error.raw_os_error() as u32);
     let _ = protocol::send(supervisor, report, &[], &[]);
     berth_sys::process::exit(125)
@@ -52,22 +91,12 @@ struct Child<'a> {
     supervisor: BorrowedFd<'a>,
     /// The container's root, once it is the root.
     root: Option<OwnedFd>,
+    /// /dev/null, once it was looked at.
+    null: Option<OwnedFd>,
 }
 
 impl Child<'_> {
-    /// What every container needs before its first step.
-    fn prepare(&mut self) -> Result<()> {
-        signal::reset_dispositions();
-        // The end of the supervisor is the end of the container (it can not be watched any more).
-        berth_sys::rustix::process::set_parent_process_death_signal(Some(
-            berth_sys::rustix::process::Signal::KILL,
-        ))?;
-        // Nothing may look into this process while it holds descriptors of the host (CVE-2016-9962).
-        berth_sys::rustix::process::set_dumpable_behavior(
-            berth_sys::rustix::process::DumpableBehavior::NotDumpable,
-        )?;
-        berth_sys::rustix::process::setsid()?;
-        berth_sys::rustix::process::umask(Mode::empty());
+    fn place_stdio(&self) -> Result<()> {
         if self.plan.flags & wire::FLAG_TTY == 0 {
             for (index, number) in [(place::STDIN, 0), (place::STDOUT, 1), (place::STDERR, 2)] {
                 fd::place(self.fd(index as u32)?, number)?;
@@ -199,7 +228,7 @@ impl Child<'_> {
         }
     }
 
-    fn mask(&self, name: &CStr) -> Result<()> {
+    fn mask(&mut self, name: &CStr) -> Result<()> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let stat = match fs::openat(CWD, name, flags, Mode::empty()) {
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
@@ -209,19 +238,27 @@ impl Child<'_> {
             let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
             return mount::mount(c"tmpfs", name, c"tmpfs", flags, c"size=0,nr_inodes=1,mode=555");
         }
-        // /dev is a tmpfs that we mounted and filled in this very namespace (or, on the host's root, the
-        // host's own), so this is the device 1:3; looked at all the same (CVE-2025-31133).
-        let null = fs::openat(CWD, c"/dev/null", flags, Mode::empty())?;
-        let stat = fs::fstat(&null)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice
-            || stat.st_rdev != fs::makedev(1, 3)
-        {
-            return Err(Errno::NODEV);
-        }
         let clone =
             OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-        let null = mount::open_tree(&null, c"", clone)?;
+        let null = mount::open_tree(self.null()?, c"", clone)?;
         mount::move_mount(&null, c"", CWD, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    }
+
+    /// /dev/null, of the /dev that we mounted and filled in this very namespace (or, on the host's root, the host's
+    /// own). It is the device 1:3, looked at all the same (CVE-2025-31133).
+    fn null(&mut self) -> Result<BorrowedFd<'_>> {
+        if self.null.is_none() {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let null = fs::openat(CWD, c"/dev/null", flags, Mode::empty())?;
+            let stat = fs::fstat(&null)?;
+            if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice
+                || stat.st_rdev != fs::makedev(1, 3)
+            {
+                return Err(Errno::NODEV);
+            }
+            self.null = Some(null);
+        }
+        self.null.as_ref().map(AsFd::as_fd).ok_or(Errno::NODEV)
     }
 
     fn volume(&self, tree: u32, target: &CStr, file: bool) -> Result<()> {

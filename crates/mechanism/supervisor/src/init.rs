@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `--init`: a first process that reaps orphans and passes signals on, for programs that do neither.
 
-use berth_sys::process::{Side, SingleThreaded, exit, fork};
+use berth_sys::process::{Side, SingleThreaded, exit, fork_here};
 use berth_sys::rustix::fd::{AsFd, OwnedFd};
 use berth_sys::rustix::process::{WaitOptions, wait};
-use berth_sys::{Errno, Result, fd, process::Namespaces, signal};
+use berth_sys::{Errno, Result, fd, signal};
 
 /// Splits the child: the new process returns and becomes the program; this one stays as pid 1.
 pub(crate) fn split() -> Result<()> {
     signal::set_mask(signal::Set::ALL)?;
-    match fork(&SingleThreaded::at_start_of_program(), Namespaces::default())? {
+    match fork_here(&SingleThreaded::at_start_of_program())? {
         Side::Child => Ok(()),
         Side::Parent(pid, pidfd) => stay(pid, pidfd),
     }

@@ -3,7 +3,8 @@
 //! header, up to [`DATA`] bytes of data, at most one descriptor.
 //!
 //! ```text
-//! owner → supervisor   plan (with descriptors) · go · signal · resize · input · attach
+//! owner → supervisor   prepare · attend (with descriptors) · go · signal · resize · input · attach
+//! owner → child        plan (with descriptors), on a socket of its own
 //! supervisor → owner   hello · forked (pid, with its pidfd) · running · failed (step, errno) · output · exited (status)
 //! ```
 //! Another process connects to `ctl` in the container's runtime directory; the supervisor greets it with
@@ -26,7 +27,7 @@ const HEADER: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Kind {
-    /// To the supervisor: `a` = length of the plan, `b` = number of descriptors; the plan's memfd is the last.
+    /// To the child: `a` = length of the plan, `b` = number of descriptors; the plan's memfd is the last.
     Plan = 1,
     /// To the supervisor, and on to the child: pass the gate.
     Go = 2,
@@ -38,6 +39,11 @@ pub enum Kind {
     Input = 5,
     /// To the supervisor: send me the terminal's output from now on.
     Attach = 6,
+    /// To the supervisor, first: make the child with the namespaces `a`.
+    Prepare = 7,
+    /// To the supervisor: look after the container; `a` = flags of the plan, with the descriptors of
+    /// [`crate::wire::attend`].
+    Attend = 8,
     /// From the supervisor to a new client: protocol version `a`, the container's pid `b`.
     Hello = 64,
     /// From the supervisor: the child exists, with pid `a`; its pidfd comes along.
@@ -52,7 +58,8 @@ pub enum Kind {
     Exited = 69,
     /// From the child to the supervisor: the terminal's master comes along.
     Terminal = 70,
-    /// From the supervisor: the plan was not understood (`a` = 1: version; 2: malformed; 3: clone failed with errno `b`).
+    /// From the supervisor: the plan was not understood (`a` = 1: of another version than `b`; 2: malformed; 3: no child,
+    /// with errno `b`).
     Refused = 71,
 }
 
@@ -60,8 +67,8 @@ impl Kind {
     fn of(number: u32) -> Option<Kind> {
         use Kind::*;
         [
-            Plan, Go, Signal, Resize, Input, Attach, Hello, Forked, Running, Failed, Output, Exited,
-            Terminal, Refused,
+            Plan, Go, Signal, Resize, Input, Attach, Prepare, Attend, Hello, Forked, Running, Failed, Output,
+            Exited, Terminal, Refused,
         ]
         .into_iter()
         .find(|k| *k as u32 == number)

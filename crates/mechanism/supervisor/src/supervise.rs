@@ -2,18 +2,20 @@
 //! The supervisor itself: one thread, one loop.
 //!
 //! ```text
-//!            plan                  go / gate passed             end of the child
+//!          prepare             attend, go / gate passed         end of the child
 //! WAITING ─────────> FORKED ───────────────────────> RUNNING ───────────────────> record written, reaped, told
 //!                       └── owner gone, or a step failed: the child is killed ──────┘
 //! ```
 //! Until the owner said `go` its end ends the container: nothing was promised yet. After that the supervisor
 //! survives whoever started it. The exit record is written before the child is reaped; its file was made
 //! beforehand, so a full disk can not lose a status.
+//!
+//! The child is made before its plan exists: making the namespaces is the longest part of a launch, and goes on while
+//! the owner makes the rest. The plan comes to the child on a socket of its own.
 
+use crate::child;
 use crate::protocol::{self, DATA, Kind, Message};
-use crate::wire::{self, MAX_DESCRIPTORS, Malformed, Plan, place};
-use crate::{child, child::Descriptors};
-use berth_sys::memory::Mapping;
+use crate::wire::{self, attend};
 use berth_sys::process::{Namespaces, Side, SingleThreaded, exit, fork};
 use berth_sys::rustix::event::{PollFd, PollFlags, poll};
 use berth_sys::rustix::fd::{AsFd, OwnedFd};
@@ -29,6 +31,8 @@ use core::ffi::CStr;
 
 /// The number at which the owner's socket is inherited.
 pub const OWNER: i32 = 3;
+/// The number at which the child's socket for its plan is inherited.
+pub const PLAN: i32 = 4;
 /// The exit record before it is one.
 pub const RECORD_BEFORE: &CStr = c".status";
 /// The exit record: the wait status word in decimal (as Mesos's `status`).
@@ -41,66 +45,49 @@ const CLIENTS: usize = 8;
 /// What `berth-init` does.
 pub fn main() -> ! {
     let proof = SingleThreaded::at_start_of_program();
-    let status = match fd::inherited(OWNER).and_then(|owner| supervise(&proof, owner)) {
-        Ok(()) => 0,
-        Err(_) => 125,
-    };
-    exit(status)
+    let sockets = fd::inherited(OWNER).and_then(|owner| Ok((owner, fd::inherited(PLAN)?)));
+    match sockets.and_then(|(owner, plan)| supervise(&proof, owner, plan)) {
+        Ok(()) => exit(0),
+        Err(_) => exit(125),
+    }
 }
 
-fn supervise(proof: &SingleThreaded, owner: OwnedFd) -> Result<()> {
-    let mut fds: Descriptors = [const { None }; MAX_DESCRIPTORS];
-    let Some((message, _)) = protocol::receive(&owner, &mut [], &mut fds)? else { return Ok(()) };
-    if message.kind != Kind::Plan {
+fn supervise(proof: &SingleThreaded, owner: OwnedFd, plan: OwnedFd) -> Result<()> {
+    let Some((message, _)) = protocol::receive(&owner, &mut [], &mut [])? else { return Ok(()) };
+    if message.kind != Kind::Prepare {
         return Err(Errno::PROTO);
     }
-    let plan_at = (message.b as usize).saturating_sub(1);
-    let plan_file = fds.get_mut(plan_at).and_then(Option::take).ok_or(Errno::PROTO)?;
-    let mapping = Mapping::of_sealed(&plan_file, message.a as usize)?;
-    drop(plan_file);
-    let plan = match Plan::read(mapping.bytes()) {
-        Ok(plan) => plan,
-        Err(fault) => {
-            let why = if matches!(fault, Malformed::Version(_)) { 1 } else { 2 };
-            return protocol::send(&owner, Message::new(Kind::Refused, why, wire::VERSION), &[], &[]);
-        }
-    };
     let (ours, childs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    let (pid, pidfd) = match fork(proof, Namespaces::from_bits(plan.namespaces)) {
-        Ok(Side::Child) => child::run(&plan, &fds, childs.as_fd()),
+    let (pid, pidfd) = match fork(proof, Namespaces::from_bits(message.a.into())) {
+        Ok(Side::Child) => {
+            // The owner's end must close with the supervisor's copy, not with ours.
+            drop((owner, ours));
+            child::main(plan.as_fd(), childs.as_fd())
+        }
         Ok(Side::Parent(pid, pidfd)) => (pid, pidfd),
         Err(e) => {
             let refused = Message::new(Kind::Refused, 3, e.raw_os_error() as u32);
             return protocol::send(&owner, refused, &[], &[]);
         }
     };
-    drop(childs);
-    let keep = |at: usize| core::mem::take(&mut fds[at]);
-    let [directory, lock, record, output] =
-        [place::DIRECTORY, place::LOCK, place::RECORD, place::STDOUT].map(keep);
-    let tty = plan.flags & wire::FLAG_TTY != 0;
-    let notify = plan.flags & wire::FLAG_NOTIFY != 0;
-    drop(fds);
-    drop(mapping);
+    drop((childs, plan));
     let mut state = Supervisor {
         phase: Phase::Forked,
         pid,
         pidfd,
         child: Some(ours),
-        directory: directory.ok_or(Errno::PROTO)?,
-        record: record.ok_or(Errno::PROTO)?,
-        _lock: lock,
-        output: output.filter(|_| tty),
+        files: [const { None }; attend::COUNT],
+        tty: false,
+        notify: false,
         master: None,
         control: None,
-        notify,
         clients: [const { None }; CLIENTS],
         input: Chunk::EMPTY,
     };
     let forked = Message::new(Kind::Forked, pid as u32, wire::VERSION);
     // An owner that is gone already is noticed by the loop.
     let _ = protocol::send(&owner, forked, &[], &[state.pidfd.as_fd()]);
-    state.clients[0] = Some(Client { socket: owner, attached: tty, pending: Chunk::EMPTY });
+    state.clients[0] = Some(Client { socket: owner, attached: false, pending: Chunk::EMPTY });
     state.watch()
 }
 
@@ -149,14 +136,12 @@ struct Supervisor {
     pid: i32,
     pidfd: OwnedFd,
     child: Option<OwnedFd>,
-    directory: OwnedFd,
-    record: OwnedFd,
-    _lock: Option<OwnedFd>,
-    /// Where the terminal's output is kept.
-    output: Option<OwnedFd>,
+    /// By the places of [`attend`].
+    files: [Option<OwnedFd>; attend::COUNT],
+    tty: bool,
+    notify: bool,
     master: Option<OwnedFd>,
     control: Option<OwnedFd>,
-    notify: bool,
     clients: [Option<Client>; CLIENTS],
     /// Input that the terminal had no room for.
     input: Chunk,
@@ -271,7 +256,9 @@ impl Supervisor {
                 }
                 self.master = master;
             }
-            Ok(Some((failed @ Message { kind: Kind::Failed, .. }, _))) => self.tell_owner(failed),
+            Ok(Some((failed @ Message { kind: Kind::Failed | Kind::Refused, .. }, _))) => {
+                self.tell_owner(failed)
+            }
             Ok(Some(_)) | Err(Errno::AGAIN) => {}
             // Its end of the socket closed: by exec if it said so before, else by its death.
             Ok(None) | Err(_) => {
@@ -301,7 +288,8 @@ impl Supervisor {
             let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
             // Reached through the directory's descriptor: its path may be longer than sun_path.
             let mut path = *b"/proc/self/fd/00/ctl\0";
-            let number = berth_sys::rustix::fd::AsRawFd::as_raw_fd(&self.directory);
+            let directory = self.files[attend::DIRECTORY].as_ref().ok_or(Errno::BADF)?;
+            let number = berth_sys::rustix::fd::AsRawFd::as_raw_fd(directory);
             if number > 99 {
                 return Err(Errno::BADF);
             }
@@ -350,8 +338,10 @@ impl Supervisor {
             return;
         }
         let mut data = [0u8; DATA];
+        let mut fds = [const { None }; attend::COUNT];
         let Some(client) = &mut self.clients[index] else { return };
-        match protocol::receive(&client.socket, &mut data, &mut []) {
+        match protocol::receive(&client.socket, &mut data, &mut fds) {
+            Ok(Some((Message { kind: Kind::Attend, a: flags, .. }, _))) => self.attend(index, flags, fds),
             Ok(Some((message, n))) => self.asked(index, message, &data[..n.min(DATA)]),
             Ok(None) => self.gone(index),
             Err(Errno::AGAIN | Errno::PROTO) => {}
@@ -359,9 +349,21 @@ impl Supervisor {
         }
     }
 
+    fn attend(&mut self, index: usize, flags: u32, fds: [Option<OwnedFd>; attend::COUNT]) {
+        if index != 0 || self.phase != Phase::Forked || fds.iter().any(Option::is_none) {
+            return;
+        }
+        self.files = fds;
+        self.tty = flags & wire::FLAG_TTY != 0;
+        self.notify = flags & wire::FLAG_NOTIFY != 0;
+        if let Some(owner) = &mut self.clients[0] {
+            owner.attached = self.tty;
+        }
+    }
+
     fn asked(&mut self, index: usize, message: Message, data: &[u8]) {
         match message.kind {
-            Kind::Go if index == 0 && self.phase == Phase::Forked => {
+            Kind::Go if index == 0 && self.phase == Phase::Forked && self.files[0].is_some() => {
                 self.phase = Phase::Committed;
                 if let Some(child) = &self.child {
                     let _ = protocol::send(child, Message::new(Kind::Go, 0, 0), &[], &[]);
@@ -435,7 +437,7 @@ impl Supervisor {
             // until the container ends; but it is not polled, or the loop would spin.
             Err(_) => return self.hang_up(),
         };
-        if let Some(output) = &self.output {
+        if let (true, Some(output)) = (self.tty, &self.files[attend::OUTPUT]) {
             let mut rest = &data[..n];
             while let Ok(written @ 1..) = berth_sys::rustix::io::write(output, rest) {
                 rest = &rest[written..];
@@ -488,8 +490,8 @@ impl Supervisor {
             let _ =
                 protocol::send(&client.socket, Message::new(Kind::Exited, status as u32, error), &[], &[]);
         }
-        if self.control.is_some() {
-            let _ = fs::unlinkat(&self.directory, CONTROL, fs::AtFlags::empty());
+        if let (Some(_), Some(directory)) = (&self.control, &self.files[attend::DIRECTORY]) {
+            let _ = fs::unlinkat(directory, CONTROL, fs::AtFlags::empty());
         }
         Ok(())
     }
@@ -523,8 +525,12 @@ impl Supervisor {
                 break;
             }
         }
-        berth_sys::rustix::io::pwrite(&self.record, &text, 0)?;
-        fs::renameat(&self.directory, RECORD_BEFORE, &self.directory, RECORD)
+        let (Some(record), Some(directory)) = (&self.files[attend::RECORD], &self.files[attend::DIRECTORY])
+        else {
+            return Err(Errno::BADF);
+        };
+        berth_sys::rustix::io::pwrite(record, &text, 0)?;
+        fs::renameat(directory, RECORD_BEFORE, directory, RECORD)
     }
 }
 

@@ -29,20 +29,28 @@ pub const FLAG_NOTIFY: u32 = 4;
 
 /// The places of the descriptors that every plan has. Those of the steps follow.
 pub mod place {
+    /// What the program reads.
+    pub const STDIN: usize = 0;
+    /// Where it writes.
+    pub const STDOUT: usize = 1;
+    /// Where it writes errors.
+    pub const STDERR: usize = 2;
+    /// The first that steps may name.
+    pub const FIRST: usize = 3;
+}
+
+/// The places of the descriptors that a supervisor gets.
+pub mod attend {
     /// The container's runtime directory.
     pub const DIRECTORY: usize = 0;
     /// The lock, held as long as any process of ours cares for the container.
     pub const LOCK: usize = 1;
     /// The exit record, made beforehand so that writing it needs no space.
     pub const RECORD: usize = 2;
-    /// What the program reads.
-    pub const STDIN: usize = 3;
-    /// Where it writes; with a terminal, where the supervisor copies its output.
-    pub const STDOUT: usize = 4;
-    /// Where it writes errors.
-    pub const STDERR: usize = 5;
-    /// The first that steps may name.
-    pub const FIRST: usize = 6;
+    /// Where a terminal's output is copied.
+    pub const OUTPUT: usize = 3;
+    /// How many.
+    pub const COUNT: usize = 4;
 }
 
 /// What is at fault with a plan's bytes.

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The native containerizer's blocking core, for `berth run`: an agent for one container, without the contract's
+//! answers and threads. It is named here, because nobody else names a concrete containerizer.
+
+pub use berth_mesos::{
+    Collected, DEFAULT_CAPABILITIES, Directories, Ending, Error, Event, Kind, Listed, Live, Native, Output, Outcome,
+    Record, Request, RootSource, Settings, Standing,
+};
