@@ -143,6 +143,8 @@ fn request(args: &Run, security: &Security) -> Result<Request, Failure> {
         remove: args.rm,
         notify: false,
         stdin: None,
+        pid_checkpoint: None,
+        watch: None,
     })
 }
 

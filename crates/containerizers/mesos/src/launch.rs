@@ -16,16 +16,17 @@ use crate::fault;
 use crate::live::Live;
 use crate::native::{self, Native};
 use crate::record::{CONFIG, LOCK, PID, Pid, Record, STATUS_BEFORE};
-use crate::request::{Output, Request, RootSource, Timings};
+use crate::request::{Output, Request, RootSource, Timings, Watch};
 use crate::{Error, Result, rootfs};
 use berth_image::{Progress, ResolvedUser};
 use berth_launcher::{Container, Event, Places, Plan, Rootfs, Supervisor, wire};
-use berth_model::ContainerConfig;
+use berth_model::{ContainerConfig, NativeEvent};
 use berth_record::{BootId, Lock, Sync};
 use berth_sys::Errno;
-use berth_sys::rustix::fs::{CWD, Gid, Mode, OFlags, Uid, fchown, linkat, mkdirat, openat};
+use berth_sys::rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid, fchown, linkat, mkdirat, openat, unlinkat};
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Where programs are looked for when the container's environment has no PATH.
@@ -126,6 +127,7 @@ impl Native {
                 (None, _) => self.check(request, Rootfs::Host, places)?,
                 (Some(checked), _) => checked,
             };
+            Watch::tell(&mut request.watch, NativeEvent::Provisioned)?;
             if supervisor.is_none() {
                 *supervisor = Some(start(&checked)?);
             }
@@ -148,10 +150,16 @@ impl Native {
             };
             fault::point("forked")?;
             timings.mark("forked");
+            // First the agent's checkpoint, then ours: a pid here without one there means that the agent's state was
+            // wiped.
+            if let Some(path) = &request.pid_checkpoint {
+                checkpoint(path, pid)?;
+            }
             let record = Pid { pid, supervisor: supervisor.pid() };
             berth_record::write(dir.as_fd(), PID, &record, Sync::No)
                 .map_err(|source| Error::Record { what: "write the container's pid", source })?;
             fault::point("pid")?;
+            Watch::tell(&mut request.watch, NativeEvent::Forked)?;
             supervisor.go()?;
             timings.mark("go");
             Ok((encoded, pid, pidfd, files))
@@ -220,8 +228,10 @@ impl Native {
     ) -> Result<berth_launcher::Encoded> {
         let Checked { root, user, mut plan } = checked;
         if user.uid != 0 || user.gid != 0 {
-            fchown(&files.sandbox, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)))
-                .map_err(Error::directory("give the sandbox to the user", &places.sandbox))?;
+            for fd in [&files.sandbox, &files.stdout, &files.stderr] {
+                fchown(fd, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)))
+                    .map_err(Error::directory("give the sandbox to the user", &places.sandbox))?;
+            }
         }
         let container = self.container(request, &root, &user, places, Some(files));
         for isolator in &self.isolators {
@@ -317,17 +327,25 @@ impl Native {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let output = |output: Output| {
             let mode = Mode::from_bits_truncate(0o640);
-            let file = openat(&work, output.name(), flags | OFlags::WRONLY, mode)?;
+            let name = output.name();
+            let file = openat(&work, name, flags | OFlags::WRONLY, mode)?;
             // The same file in an agent's sandbox, where Mesos's users look for it. What the container does to that
             // name is nothing to ours.
             if !places.sandbox.starts_with(&places.work) {
-                linkat(
-                    &work,
-                    output.name(),
-                    &sandbox,
-                    output.name(),
-                    berth_sys::rustix::fs::AtFlags::empty(),
-                )?;
+                let link = || linkat(&work, name, &sandbox, name, AtFlags::empty());
+                match link() {
+                    // A launch with the same sandbox came so far before, and failed.
+                    Err(Errno::EXIST) => {
+                        unlinkat(&sandbox, name, AtFlags::empty())?;
+                        link()?;
+                    }
+                    // The sandbox is on another file system: it has the only name.
+                    Err(Errno::XDEV) => {
+                        unlinkat(&work, name, AtFlags::empty())?;
+                        return openat(&sandbox, name, flags | OFlags::WRONLY, mode);
+                    }
+                    other => other?,
+                }
             }
             Ok(file)
         };
@@ -372,6 +390,18 @@ pub(crate) struct Made {
 struct Failed {
     cause: Error,
     claimed: Option<(OwnedFd, Lock)>,
+}
+
+/// Writes the pid where the agent wants it, all or nothing.
+fn checkpoint(path: &Path, pid: i32) -> Result<()> {
+    let failed = |source| Error::Directory { what: "checkpoint the pid in", path: path.to_owned(), source };
+    let invalid = || failed(std::io::Error::from(std::io::ErrorKind::InvalidInput));
+    let (above, name) = path.parent().zip(path.file_name().and_then(|n| n.to_str())).ok_or_else(invalid)?;
+    std::fs::create_dir_all(above).map_err(failed)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = openat(CWD, above, flags, Mode::empty()).map_err(|e| failed(e.into()))?;
+    berth_record::write_atomic(dir.as_fd(), name, pid.to_string().as_bytes(), Sync::No)
+        .map_err(|source| Error::Record { what: "checkpoint the container's pid", source })
 }
 
 fn is_tty(config: &ContainerConfig) -> bool {

@@ -25,7 +25,7 @@ pub use error::Error;
 pub use live::{Ending, Live, Outcome};
 pub use native::{Directories, Kind, Native};
 pub use record::{Listed, Record, Standing};
-pub use request::{Output, Request, RootSource, Timings};
+pub use request::{Output, Request, RootSource, Timings, Watch};
 
 pub use berth_isolator::{DEFAULT_CAPABILITIES, Settings};
 pub use berth_launcher::Event;

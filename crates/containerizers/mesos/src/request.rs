@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is asked of a launch beside Mesos's ContainerConfig.
 
-use berth_model::{ContainerConfig, ContainerId};
+use crate::Result;
+use berth_model::{ContainerConfig, ContainerId, NativeEvent};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,25 @@ pub struct Request {
     pub notify: bool,
     /// What the program reads when it has no terminal: `None` is /dev/null.
     pub stdin: Option<std::os::fd::OwnedFd>,
+    /// Where the first process's pid is written, as decimal text, before it may execute.
+    pub pid_checkpoint: Option<PathBuf>,
+    /// Who is told how far the launch is.
+    pub watch: Option<Watch>,
+}
+
+/// Is told each phase of a launch that has ended (`Provisioned`, `Forked`); its error ends the launch there.
+pub struct Watch(pub Box<dyn FnMut(NativeEvent) -> Result<()> + Send>);
+
+impl Watch {
+    pub(crate) fn tell(watch: &mut Option<Watch>, event: NativeEvent) -> Result<()> {
+        watch.as_mut().map_or(Ok(()), |watch| (watch.0)(event))
+    }
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Watch")
+    }
 }
 
 /// Where a root file system comes from.
