@@ -3,7 +3,6 @@
 //! The floor program does so with `-p`, berth with `BERTH_TIMINGS=1`.
 
 use std::process::Command;
-use std::thread;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -11,7 +10,7 @@ use serde_json::Value;
 use crate::contestant;
 use crate::error::Error;
 use crate::quiet::Others;
-use crate::rounds::{PATIENCE, REST, Stop, check};
+use crate::rounds::{PATIENCE, Stop, check, wait_for_quiet};
 use crate::stats;
 
 /// The median of one phase, in the unit that it was reported in (the floor program: microseconds).
@@ -33,7 +32,7 @@ pub(crate) fn collect(
 ) -> Result<Vec<Phase>, Error> {
     let mut series: Vec<(String, Vec<f64>)> = Vec::new();
     let turns = times.div_ceil(TURN);
-    let mut patience = turns * PATIENCE;
+    let mut patience = PATIENCE;
     let mut taken = 0;
     while taken < turns {
         let others = Others::now();
@@ -42,9 +41,8 @@ pub(crate) fn collect(
             check(stop)?;
             numbers.extend(report(&contestant::prove(make()?, "asked for its phases")?));
         }
-        if patience > 0 && others.disturbed() {
-            patience -= 1;
-            thread::sleep(REST);
+        if !patience.is_zero() && others.disturbed() {
+            wait_for_quiet(&mut patience, stop)?;
             continue;
         }
         taken += 1;

@@ -2,9 +2,9 @@
 //! Whether anyone else used the machine meanwhile.
 //!
 //! A build beside the bench can triple a figure, and the load average tells too late. So each turn is weighed: the
-//! processor time of all programs but ours, before and after. A turn in which others ran is taken again, up to a
-//! limit, and the result says how many were. Threads of the kernel do not count: most of what they do here is the
-//! clean-up that our own containers caused.
+//! processor time of all programs but ours, before and after. A turn in which others ran is taken again when they
+//! rest, within limits, and the result says how many were. Threads of the kernel do not count: most of what they
+//! do here is the clean-up that our own containers caused.
 
 use std::collections::HashMap;
 use std::fs;

@@ -71,11 +71,23 @@ pub(crate) struct Timed {
     pub(crate) disturbed: usize,
 }
 
-/// A disturbed turn is taken again as long as this many per turn have not been used up. Tests ask how often, not
-/// how long.
-pub(crate) const PATIENCE: usize = if cfg!(test) { 0 } else { 3 };
-/// Before a turn is taken again.
-pub(crate) const REST: Duration = Duration::from_millis(100);
+/// How long one table may wait, in all, for other programs to rest. Tests ask how often, not how long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 60 });
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Returns when other programs rest, or when patience has ended; takes the time from `patience`.
+pub(crate) fn wait_for_quiet(patience: &mut Duration, stop: &Stop) -> Result<(), Error> {
+    while !patience.is_zero() {
+        check(stop)?;
+        let others = Others::now();
+        thread::sleep(LOOK);
+        *patience = patience.saturating_sub(LOOK);
+        if !others.disturbed() {
+            break;
+        }
+    }
+    Ok(())
+}
 
 /// Runs all commands for some rounds of warm-up and then until each has been timed at least that often.
 pub(crate) fn run(commands: Vec<Command>, times: usize, pace: Pace, stop: &Stop) -> Result<Timed, Error> {
@@ -87,7 +99,7 @@ pub(crate) fn run(commands: Vec<Command>, times: usize, pace: Pace, stop: &Stop)
     let warm_up = rounds.div_ceil(20).min(10);
     // One by one, a turn is a whole round: the commands in it stay paired.
     let turn_length = if pace.burst > 1 { 1 } else { order.len().max(1) };
-    let mut patience = PATIENCE * rounds * order.len().div_ceil(turn_length);
+    let mut patience = PATIENCE;
     let (mut repeated, mut disturbed) = (0, 0);
     for round in 0..warm_up + rounds {
         shuffler.shuffle(&mut order);
@@ -98,9 +110,9 @@ pub(crate) fn run(commands: Vec<Command>, times: usize, pace: Pace, stop: &Stop)
                 continue;
             }
             let mut bad = others.disturbed();
-            while bad && patience > 0 {
-                (patience, repeated) = (patience - 1, repeated + 1);
-                thread::sleep(REST);
+            while bad && !patience.is_zero() {
+                repeated += 1;
+                wait_for_quiet(&mut patience, stop)?;
                 others = Others::now();
                 durations = take_turn(turn, &mut commands, pace, stop)?;
                 bad = others.disturbed();
