@@ -7,7 +7,7 @@
 use crate::exit::Failure;
 use crate::terminal;
 use berth_factory::oneshot::{Ending, Error, Event, Live, Output, Request};
-use berth_sys::rustix::event::{PollFd, PollFlags, poll};
+use berth_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
 use berth_sys::rustix::fs::inotify;
 use berth_sys::rustix::io::{read, write};
 use berth_sys::rustix::pipe::{PipeFlags, pipe_with};
@@ -23,6 +23,8 @@ const SIGTTOU: i32 = 22;
 const SIGPIPE: i32 = 13;
 const SIGURG: i32 = 23;
 const SIGWINCH: i32 = 28;
+/// How often output is looked at, every 5 ms, before it is watched.
+const LOOKS: u32 = 4;
 /// Those that a fault of our own raises: never blocked.
 const FAULTS: [i32; 5] = [4, 5, 7, 8, 11];
 
@@ -68,6 +70,7 @@ pub(crate) fn attach(
         pending: Vec::new(),
         output: Vec::new(),
         watch: None,
+        looks: (!tty).then_some(0),
         raw,
     };
     if !tty {
@@ -89,6 +92,8 @@ struct Owner<'a> {
     /// What the container writes, and where it goes.
     output: Vec<(OwnedFd, Output)>,
     watch: Option<OwnedFd>,
+    /// How often its output was looked at, while it is not watched.
+    looks: Option<u32>,
     raw: Option<terminal::Raw>,
 }
 
@@ -97,17 +102,24 @@ impl Owner<'_> {
         for output in [Output::Stdout, Output::Stderr] {
             self.output.push((self.live.reader(output)?, output));
         }
-        // Without inotify (its instances can run out) the output is copied at the end.
-        if let Ok(watch) = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK) {
-            let flags = inotify::WatchFlags::MODIFY;
-            for (file, _) in &self.output {
-                let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file));
-                let _ = inotify::add_watch(&watch, path, flags);
-            }
-            self.watch = Some(watch);
-        }
-        self.copy_output();
         Ok(())
+    }
+
+    /// From looking now and then to being woken by each write. Closing a watch waits for the kernel's grace period
+    /// (fsnotify's, more than 10 ms): nothing that a command of some milliseconds should pay.
+    fn watch(&mut self) {
+        self.looks = None;
+        // Without inotify (its instances can run out) we go on looking.
+        let Ok(watch) = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK) else {
+            self.looks = Some(0);
+            return;
+        };
+        for (file, _) in &self.output {
+            let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file));
+            let _ = inotify::add_watch(&watch, path, inotify::WatchFlags::MODIFY);
+        }
+        self.watch = Some(watch);
+        self.copy_output();
     }
 
     fn stay(&mut self) -> Result<Ending, Error> {
@@ -127,12 +139,24 @@ impl Owner<'_> {
                     if self.pending.is_empty() { PollFlags::empty() } else { PollFlags::OUT },
                 )
             });
-            match poll(&mut slots, None) {
+            let pause = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+            let mut idle = false;
+            match poll(&mut slots, self.looks.is_some().then_some(&pause)) {
+                Ok(0) => idle = true,
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(e) => return Err(berth_launcher_error("wait for the container", e)),
             }
             let ready: Vec<PollFlags> = slots.iter().map(PollFd::revents).collect();
             drop(slots);
+            if let (true, Some(looks)) = (idle, self.looks) {
+                self.copy_output();
+                if looks == LOOKS {
+                    self.watch()
+                } else {
+                    self.looks = Some(looks + 1)
+                }
+                continue;
+            }
             let is = |slot: Option<usize>| slot.is_some_and(|s| !ready[s].is_empty());
             if is(watch) {
                 self.heed_watch();

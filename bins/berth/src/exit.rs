@@ -3,7 +3,6 @@
 //! there, the program's own code otherwise, 128+n when signal n ended it. The one table from class to exit code.
 
 use berth_model::Class;
-use std::process::ExitCode;
 
 /// Our own failure.
 pub(crate) const OURS: u8 = 125;
@@ -41,12 +40,12 @@ impl Failure {
     }
 
     /// Says it.
-    pub(crate) fn report(self) -> ExitCode {
+    pub(crate) fn report(self) -> u8 {
         eprintln!("berth: {}", self.text);
         if let Some(advice) = self.advice {
             eprintln!("berth: {advice}");
         }
-        ExitCode::from(self.code)
+        self.code
     }
 }
 

@@ -53,3 +53,19 @@ pub fn place(from: BorrowedFd<'_>, to: RawFd) -> Result<()> {
         }
     }
 }
+
+/// Opens /dev/null at each of 0, 1 and 2 that is closed, so that nothing else ever gets one of these numbers.
+pub fn open_standard() -> Result<()> {
+    for number in 0..3usize {
+        // SAFETY: F_GETFD takes no pointer; then openat reads a NUL-terminated path. The lowest free number, which is
+        // this one, is left open on purpose.
+        unsafe {
+            if raw::call(k::__NR_fcntl, [number, k::F_GETFD as usize, 0, 0, 0, 0]).is_err() {
+                let args =
+                    [k::AT_FDCWD as usize, c"/dev/null".as_ptr() as usize, k::O_RDWR as usize, 0, 0, 0];
+                raw::call(k::__NR_openat, args)?;
+            }
+        }
+    }
+    Ok(())
+}
