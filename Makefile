@@ -6,8 +6,8 @@ CARGO ?= cargo
 RELEASE := $(or $(CARGO_TARGET_DIR),target)/x86_64-unknown-linux-gnu/release
 BERTH := $(RELEASE)/berth
 # What `make run` runs; give another with make run RUN='…'.
-RUN ?= $(BERTH) run --rootfs / --memory 64MiB --pids 32 -- /bin/sh -c \
-	'echo "pid $$$$ on $$(hostname), $$(wc -l < /proc/self/mounts) mounts"'
+RUN ?= $(BERTH) run --rm --hostname contained --memory 64m --cpus 0.5 --pids-limit 50 -- \
+	/bin/sh $(CURDIR)/scripts/demo.sh
 # What `make bench` runs, and with which arguments.
 BENCH ?= $(RELEASE)/berth-bench
 
@@ -43,7 +43,7 @@ test-deps:
 
 need-cargo:
 	@command -v $(CARGO) >/dev/null 2>&1 || { \
-		echo "make: there is no $(CARGO) on PATH: install Rust (https://rustup.rs), or name it: make CARGO=/path/to/cargo" >&2; \
+		echo "make: there is no $(CARGO) on PATH: install Rust (rustup), or name it: make CARGO=/path/to/cargo" >&2; \
 		exit 1; }
 
 need-root:

@@ -17,10 +17,10 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// Where records, locks and sockets are (lost on reboot)
-    #[arg(long, alias = "runtime_dir", value_name = "DIR", default_value = "/run/berth", value_parser = absolute)]
+    #[arg(long, alias = "runtime_dir", env = "BERTH_RUNTIME_DIR", value_name = "DIR", default_value = "/run/berth", value_parser = absolute)]
     pub(crate) runtime_dir: PathBuf,
     /// Where sandboxes, output and writable layers are
-    #[arg(long, alias = "work_dir", value_name = "DIR", default_value = "/var/lib/berth", value_parser = absolute)]
+    #[arg(long, alias = "work_dir", env = "BERTH_WORK_DIR", value_name = "DIR", default_value = "/var/lib/berth", value_parser = absolute)]
     pub(crate) work_dir: PathBuf,
 }
 

@@ -70,12 +70,12 @@ impl Isolator for Mounts {
         if container.rootfs.is_own() {
             to.dev(container)?;
             to.sys();
-            self.cgroups(&mut to)?;
         } else {
             to.masks(&MASKED_PROC, "/proc");
             to.step(Step::Enter { target: c"sys", magic: SYSFS }, "enter /sys");
             to.masks(&MASKED_SYS, "/sys");
         }
+        self.cgroups(&mut to)?;
         if container.tty {
             let size = container.config.container_info.as_ref().and_then(|i| i.tty_info.as_ref());
             if let Some(size) = size.and_then(|t| t.window_size.as_ref()) {
