@@ -74,7 +74,8 @@ impl Native {
     /// Removes the runtime directory, the record last of its files: until it is gone, the next command knows.
     fn forget(&self, name: &str) -> Vec<String> {
         let Ok(dir) = native::directory(self.runtime.as_fd(), name) else { return Vec::new() };
-        for file in [".status", STATUS, "ctl", PID, UNKNOWN, LOCK, CONFIG] {
+        // The pid before the status: a pid without a status would say that it was killed while it ran.
+        for file in [".status", "ctl", PID, STATUS, UNKNOWN, LOCK, CONFIG] {
             let _ = unlinkat(&dir, file, AtFlags::empty());
         }
         match unlinkat(&self.runtime, name, AtFlags::REMOVEDIR) {
