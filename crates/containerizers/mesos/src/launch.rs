@@ -65,7 +65,13 @@ impl Native {
             (Ok(made), Some(supervisor)) => {
                 let mut live = Live::new(request.id.clone(), places, supervisor, made, request.remove);
                 live.timings(&timings);
-                Ok(live)
+                match fault::point("go") {
+                    Ok(()) => Ok(live),
+                    Err(cause) => match live.abandon(self) {
+                        undoing if undoing.is_empty() => Err(cause),
+                        undoing => Err(Error::Undo { cause: Box::new(cause), undoing }),
+                    },
+                }
             }
             (Err(Failed { cause, claimed }), supervisor) => {
                 // Ends the child too, so that what is undone is in nobody's use.
