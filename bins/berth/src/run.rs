@@ -27,7 +27,9 @@ pub(crate) fn run(global: &Global, args: Run) -> Result<u8, Failure> {
         ));
     }
     let security = security(&args.security_opt)?;
-    let request = request(&args, &security)?;
+    let mut request = request(&args, &security)?;
+    // It comes up while we look at the host.
+    request.begin().map_err(|e| Failure::of(&e))?;
     let mut without = Vec::new();
     if !security.no_new_privileges {
         without.push("linux/nnp".to_owned());
@@ -142,6 +144,7 @@ fn request(args: &Run, security: &Security) -> Result<Request, Failure> {
         environment,
         remove: args.rm,
         notify: false,
+        supervisor: None,
         stdin: None,
         pid_checkpoint: None,
         watch: None,

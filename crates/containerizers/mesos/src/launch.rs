@@ -23,8 +23,9 @@ use berth_launcher::{Container, Event, Places, Plan, Rootfs, Supervisor, wire};
 use berth_model::{ContainerConfig, NativeEvent};
 use berth_record::{BootId, Lock, Sync};
 use berth_sys::Errno;
-use berth_sys::rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid, fchown, linkat, mkdirat, openat, unlinkat};
-use std::ffi::CString;
+use berth_sys::rustix::fs::{
+    AtFlags, CWD, Gid, Mode, OFlags, Uid, fchown, linkat, mkdirat, openat, unlinkat,
+};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -55,12 +56,15 @@ impl Native {
         timings.mark("check");
         // The supervisor makes its child's namespaces, the longest part of a launch, while we do the rest. Neither
         // needs a record: both end by themselves when we do.
-        let title = CString::new(request.id.value()).unwrap_or_default();
-        let start = |checked: &Checked| Supervisor::start(&title, null.as_fd(), checked.plan.wanted());
-        let mut supervisor = checked.as_ref().map(start).transpose()?;
+        if request.supervisor.is_none() {
+            request.begin()?;
+        }
+        let mut supervisor = request.supervisor.take();
+        if let (Some(supervisor), Some(checked)) = (&supervisor, &checked) {
+            supervisor.prepare(checked.plan.wanted())?;
+        }
         timings.mark("spawn");
-        let made =
-            self.make(&mut request, &places, checked, &mut supervisor, &start, &null, &mut timings, progress);
+        let made = self.make(&mut request, &places, checked, &mut supervisor, &null, &mut timings, progress);
         match (made, supervisor) {
             (Ok(made), Some(supervisor)) => {
                 let mut live = Live::new(request.id.clone(), places, supervisor, made, request.remove);
@@ -112,7 +116,6 @@ impl Native {
         places: &Places,
         checked: Option<Checked>,
         supervisor: &mut Option<Supervisor>,
-        start: &dyn Fn(&Checked) -> berth_launcher::Result<Supervisor>,
         null: &OwnedFd,
         timings: &mut Timings,
         progress: &mut dyn FnMut(Progress),
@@ -125,6 +128,9 @@ impl Native {
             let files = self.files(request, places, &dir)?;
             fault::point("dirs")?;
             timings.mark("files");
+            let gone = || berth_launcher::Error::Gone("the start of the container");
+            let supervisor = supervisor.as_ref().ok_or_else(gone)?;
+            let early = checked.is_some();
             let checked = match (checked, &request.root) {
                 (None, RootSource::Archive(path)) => {
                     let root = rootfs::unpack(path, &places.work, progress)?;
@@ -134,11 +140,9 @@ impl Native {
                 (Some(checked), _) => checked,
             };
             Watch::tell(&mut request.watch, NativeEvent::Provisioned)?;
-            if supervisor.is_none() {
-                *supervisor = Some(start(&checked)?);
+            if !early {
+                supervisor.prepare(checked.plan.wanted())?;
             }
-            let gone = || berth_launcher::Error::Gone("the start of the container");
-            let supervisor = supervisor.as_ref().ok_or_else(gone)?;
             let encoded = self.plan(request, places, checked, &files)?;
             timings.mark("isolate");
             fault::point("send")?;

@@ -2,7 +2,9 @@
 //! What is asked of a launch beside Mesos's ContainerConfig.
 
 use crate::Result;
+use berth_launcher::Supervisor;
 use berth_model::{ContainerConfig, ContainerId, NativeEvent};
+use std::ffi::CString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -25,12 +27,27 @@ pub struct Request {
     pub remove: bool,
     /// Tell when the program was executed.
     pub notify: bool,
+    /// Its supervisor, when one was begun early (see [`Request::begin`]).
+    pub supervisor: Option<Supervisor>,
     /// What the program reads when it has no terminal: `None` is /dev/null.
     pub stdin: Option<std::os::fd::OwnedFd>,
     /// Where the first process's pid is written, as decimal text, before it may execute.
     pub pid_checkpoint: Option<PathBuf>,
     /// Who is told how far the launch is.
     pub watch: Option<Watch>,
+}
+
+impl Request {
+    /// Starts the supervisor now, so that it comes up while the caller does other things. It needs no record: it ends by
+    /// itself when the request is dropped.
+    ///
+    /// # Errors
+    /// No memory, processes or descriptors left.
+    pub fn begin(&mut self) -> Result<()> {
+        let title = CString::new(self.id.value()).unwrap_or_default();
+        self.supervisor = Some(Supervisor::begin(&title)?);
+        Ok(())
+    }
 }
 
 /// Is told each phase of a launch that has ended (`Provisioned`, `Forked`); its error ends the launch there.

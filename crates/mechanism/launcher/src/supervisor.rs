@@ -5,7 +5,9 @@ use crate::{Encoded, Error, INIT, Result};
 use berth_supervisor::protocol::{self, DATA, Kind, Message};
 use berth_supervisor::wire::{attend, place};
 use berth_sys::process::Namespaces;
-use berth_sys::rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use berth_sys::rustix::fs::{
+    CWD, MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create, openat,
+};
 use berth_sys::rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use berth_sys::spawn::{self, Spawn, Spawned};
 use std::ffi::CStr;
@@ -56,12 +58,12 @@ pub enum Event {
 }
 
 impl Supervisor {
-    /// Starts one, which makes its child with these namespaces and waits. `title` is its name in process lists. It ends
-    /// by itself when this is dropped, so it needs no record.
+    /// Starts one, which waits. `title` is its name in process lists. It ends by itself when this is dropped, so it needs
+    /// no record.
     ///
     /// # Errors
     /// No memory, processes or descriptors left.
-    pub fn start(title: &CStr, null: BorrowedFd<'_>, namespaces: Namespaces) -> Result<Supervisor> {
+    pub fn begin(title: &CStr) -> Result<Supervisor> {
         let failed = |what: &str| {
             let what = format!("{what} for the supervisor");
             move |e: berth_sys::Errno| Error::io(what, e)
@@ -72,16 +74,25 @@ impl Supervisor {
                 .map_err(failed("make a socket"))
         };
         let ((socket, theirs), (plan, childs)) = (pair()?, pair()?);
-        let null = || null.try_clone_to_owned().map_err(|e| Error::io("copy a descriptor", e));
+        let null = || {
+            openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+                .map_err(failed("open /dev/null"))
+        };
         let spawn = Spawn {
             program,
             argv: [c"berth-init".to_owned(), title.to_owned()],
             descriptors: [null()?, null()?, null()?, theirs, childs],
         };
         let process = spawn::spawn(spawn).map_err(failed("start a process"))?;
-        let supervisor = Supervisor { socket, plan, process };
-        supervisor.tell(Message::new(Kind::Prepare, namespaces.bits() as u32, 0), &[])?;
-        Ok(supervisor)
+        Ok(Supervisor { socket, plan, process })
+    }
+
+    /// Has it make its child, with these namespaces. The child waits for its plan, and ends when this is dropped.
+    ///
+    /// # Errors
+    /// The supervisor is gone.
+    pub fn prepare(&self, namespaces: Namespaces) -> Result<()> {
+        self.tell(Message::new(Kind::Prepare, namespaces.bits() as u32, 0), &[])
     }
 
     /// Gives up before `go`: the supervisor ends its child and itself; waits for that.
