@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use linux_raw_sys::general as k;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ffi::CString;
+use std::sync::{Mutex, PoisonError};
 
 /// What [`spawn`] starts.
 #[derive(Debug)]
@@ -36,7 +37,9 @@ const STACK: usize = 16 * 1024;
 /// A program on its way: it shares this process's memory until it has executed, so what it uses is kept here.
 #[derive(Debug)]
 pub struct Spawned<const ARGS: usize, const FDS: usize> {
-    pad: Box<Pad<ARGS, FDS>>,
+    /// None once it has executed, so that this process does not hold what is the program's alone: a copy of its end of
+    /// a socket would hide that it died.
+    pad: Mutex<Option<Box<Pad<ARGS, FDS>>>>,
     pid: i32,
     pidfd: OwnedFd,
 }
@@ -60,8 +63,9 @@ impl<const ARGS: usize, const FDS: usize> Spawned<ARGS, FDS> {
 
     /// Waits until it has executed, and lets go of what it needed for that.
     pub fn executed(&self) -> Result<()> {
-        self.pad.wait();
-        match self.pad.error.load(Ordering::SeqCst) {
+        let Some(pad) = self.pad.lock().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(()) };
+        pad.wait();
+        match pad.error.load(Ordering::SeqCst) {
             0 => Ok(()),
             error => Err(Errno::from_raw_os_error(error)),
         }
@@ -147,7 +151,7 @@ pub fn spawn<const ARGS: usize, const FDS: usize>(spawn: Spawn<ARGS, FDS>) -> Re
     }
     // SAFETY: the kernel wrote a new descriptor, which is ours alone.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    Ok(Spawned { pad, pid: rax as i32, pidfd })
+    Ok(Spawned { pad: Mutex::new(Some(pad)), pid: rax as i32, pidfd })
 }
 
 /// The child of [`spawn`]: arranges its descriptors and executes. Only system calls.
