@@ -47,15 +47,25 @@ impl Isolator for Network {
         }
         let hostname = container.config.container_info.as_ref().and_then(|i| i.hostname.as_deref());
         let hostname = match hostname {
-            Some(name) => name,
-            // As Docker: the id's beginning.
-            None => &container.id.value()[..container.id.value().len().min(12)],
+            Some(name) => name.to_owned(),
+            None => default_hostname(container.id.value()),
         };
+        let hostname = hostname.as_str();
         check(hostname)?;
         plan.namespaces(Namespaces::UTS);
         let what = format!("set the host name {hostname:?}");
         plan.step(NAME, Phase::Namespace, Step::Hostname { name: &text(hostname)? }, what);
         Ok(())
+    }
+}
+
+/// As Docker: the id's beginning, as far as a host name can have it.
+fn default_hostname(id: &str) -> String {
+    let letter = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
+    let name: String = id.chars().take(12).map(letter).collect();
+    match name.trim_matches('-') {
+        "" => "container".to_owned(),
+        name => name.to_owned(),
     }
 }
 
@@ -74,4 +84,19 @@ fn check(name: &str) -> Result<()> {
     Err(Error::Invalid(format!(
         "host name {name:?} is not valid: use at most 64 letters, digits, - and _, in labels separated by dots"
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_id_has_a_host_name() {
+        for id in ["0123456789abcdef", "berth-tcovw-31", "-", "é@ü+ö:ä~ß=", "_"] {
+            let name = default_hostname(id);
+            assert!(check(&name).is_ok(), "{id}: {name}");
+        }
+        assert_eq!(default_hostname("0123456789abcdef"), "0123456789ab");
+        assert_eq!(default_hostname("berth-tcovw-31"), "berth-tcovw");
+    }
 }
