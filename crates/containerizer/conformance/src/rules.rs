@@ -100,16 +100,16 @@ pub fn a_failed_launch_leaves_only_its_record_and_destroy_clears_it(world: &mut 
     let id = world.id("failing");
     let Some(config) = world.failing(&id) else { return };
     let scope = world.site.scope();
+    // What is made once and kept (a base cgroup) is there before.
+    let before = crate::ledger::Ledger::take(&scope);
     match world.launch(&id, config.clone()) {
         Ok(result) => panic!("the launch was meant to fail: {result:?}"),
         Err(error) => assert!(!error.to_string().is_empty()),
     }
-    let processes: Vec<String> = crate::ledger::Ledger::take(&scope)
-        .entries()
-        .filter(|line| ["process", "mount", "cgroup", "loop"].iter().any(|kind| line.starts_with(kind)))
-        .map(str::to_owned)
-        .collect();
-    assert!(processes.is_empty(), "a failed launch left {processes:?}");
+    let kinds = ["process", "mount", "cgroup", "loop"].map(|kind| format!("left behind: {kind}"));
+    let mut left = crate::ledger::diff(&before, &crate::ledger::Ledger::take(&scope));
+    left.retain(|line| kinds.iter().any(|kind| line.starts_with(kind)));
+    assert!(left.is_empty(), "after a failed launch: {left:?}");
     assert_eq!(
         world.launch(&id, config).map_err(|e| e.chain()),
         Ok(LaunchResult::AlreadyLaunched),
