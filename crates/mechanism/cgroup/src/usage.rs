@@ -12,6 +12,10 @@ use crate::{Bytes, Controller, Group, Limit, MilliCpu};
 pub struct Usage {
     /// Processor time used, in nanoseconds.
     pub cpu_nanos: Option<u64>,
+    /// The part of it in user space, in nanoseconds.
+    pub cpu_user_nanos: Option<u64>,
+    /// The part of it in the kernel, in nanoseconds.
+    pub cpu_system_nanos: Option<u64>,
     /// For how many periods (of 100 ms) the cpu limit stopped it.
     pub cpu_throttled_periods: Option<u64>,
     /// For how long in all, in nanoseconds.

@@ -93,13 +93,21 @@ pub(super) fn measure(files: &Files<'_>, version: Version, usage: &mut Usage) {
 
 /// Time used. On v1 it is `cpuacct`'s.
 pub(super) fn measure_time(files: &Files<'_>, version: Version, usage: &mut Usage) {
-    usage.cpu_nanos = match version {
-        Version::V1 => files.number("cpuacct.usage"),
-        Version::V2 => files
-            .with("cpu.stat", |stat| field(stat, "usage_usec"))
-            .flatten()
-            .map(|micros| micros.saturating_mul(1000)),
-    };
+    match version {
+        Version::V1 => {
+            usage.cpu_nanos = files.number("cpuacct.usage");
+            usage.cpu_user_nanos = files.number("cpuacct.usage_user");
+            usage.cpu_system_nanos = files.number("cpuacct.usage_sys");
+        }
+        Version::V2 => {
+            files.with("cpu.stat", |stat| {
+                let nanos = |name| field(stat, name).map(|micros: u64| micros.saturating_mul(1000));
+                usage.cpu_nanos = nanos("usage_usec");
+                usage.cpu_user_nanos = nanos("user_usec");
+                usage.cpu_system_nanos = nanos("system_usec");
+            });
+        }
+    }
 }
 
 pub(super) fn read_back(files: &Files<'_>, version: Version, applied: &mut Applied) {
