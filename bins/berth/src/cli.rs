@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The command line. What docker has by the same name means the same.
+#![allow(rustdoc::broken_intra_doc_links, reason = "the comments here are help texts, with brackets of their own")]
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -109,7 +110,7 @@ pub(crate) struct Run {
     #[arg(long)]
     pub(crate) init: bool,
     /// The command and its arguments
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "COMMAND")]
+    #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<String>,
 }
 
