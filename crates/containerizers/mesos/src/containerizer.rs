@@ -1,5 +1,316 @@
 // SPDX-License-Identifier: Apache-2.0
-//! placeholder
-#[derive(Debug)]
-/// x
-pub struct MesosContainerizer;
+//! The native containerizer behind the containerizers' contract.
+//!
+//! Every container that launches or runs has an owner, a thread that alone changes its state ([`crate::owner`]); the
+//! calls here read what owners publish, or put something into their inboxes, and never block. What blocks (removal,
+//! recovery) has a thread of its own.
+//!
+//! Refused, because this version has nothing behind it: nested containers, images, and URIs to fetch.
+
+use crate::entry::Entry;
+use crate::measure::{self, Groups};
+use crate::native::{Directories, Kind, Native};
+use crate::owner::Job;
+use crate::request::{Request, RootSource};
+use crate::shared::{Shared, warn};
+use crate::{collect, recover};
+use berth_contract::{
+    AgentState, Answer, Containerizer, Error, LaunchResult, Limits, Settled, Subscription, UNKNOWN_DESTROYED,
+    Variables, What, ready,
+};
+use berth_isolator::Settings;
+use berth_model::{
+    ContainerConfig, ContainerId, ContainerStatus, ContainerTermination, ContainerType, Image, NativeState,
+    ResourceStatistics, Resources,
+};
+use berth_sys::Errno;
+use berth_sys::rustix::fs::{CWD, Mode, OFlags, openat};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The native containerizer. Dropping it leaves its containers running, for the next one to recover.
+pub struct MesosContainerizer {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for MesosContainerizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MesosContainerizer").field("native", &self.shared.native).finish_non_exhaustive()
+    }
+}
+
+impl MesosContainerizer {
+    /// A containerizer on these directories, with these isolators. Nothing is taken over before `recover`.
+    ///
+    /// # Errors
+    /// As [`Native::open`].
+    pub fn new(directories: &Directories, settings: &Settings) -> crate::Result<MesosContainerizer> {
+        let native = Native::open(directories, Kind::Agent, settings)?;
+        let groups = Groups(settings.hierarchies.clone());
+        Ok(MesosContainerizer { shared: Arc::new(Shared::new(native, groups)) })
+    }
+
+    /// Runs what blocks on a thread of its own, and answers what comes of it.
+    fn away<T, F>(&self, work: F) -> Answer<'static, T>
+    where
+        T: Clone + Send + 'static,
+        F: FnOnce(&Arc<Shared>) -> Result<T, Error> + Send + 'static,
+    {
+        let answer = Settled::new();
+        let (shared, settle) = (Arc::clone(&self.shared), answer.clone());
+        match self.shared.thread(move || {
+            let result = work(&shared);
+            // Whoever is answered may drop the containerizer, which waits for this thread.
+            drop(shared);
+            settle.settle(result);
+        }) {
+            Ok(()) => Box::pin(answer.wait()),
+            Err(e) => ready(Err(e)),
+        }
+    }
+}
+
+impl Drop for MesosContainerizer {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+impl Containerizer for MesosContainerizer {
+    fn name(&self) -> &str {
+        "mesos"
+    }
+
+    fn recover(&self, state: Option<AgentState>) -> Answer<'_, ()> {
+        self.away(move |shared| recover::recover(shared, state.as_ref()))
+    }
+
+    fn launch(
+        &self,
+        id: &ContainerId,
+        config: ContainerConfig,
+        environment: Variables,
+        pid_checkpoint: Option<PathBuf>,
+    ) -> Answer<'_, LaunchResult> {
+        if self.shared.get(id).is_some() {
+            return ready(Ok(LaunchResult::AlreadyLaunched));
+        }
+        if id.parent().is_some() {
+            return ready(Err(Error::NestedUnsupported));
+        }
+        if config.container_info.as_ref().is_some_and(|info| info.r#type != ContainerType::Mesos) {
+            return ready(Ok(LaunchResult::NotSupported));
+        }
+        let entry = match Entry::new(id.clone(), config.directory.clone(), NativeState::Starting) {
+            Ok(entry) => Arc::new(entry),
+            Err(e) => return ready(Err(e)),
+        };
+        if !self.shared.add(&entry) {
+            return ready(Ok(LaunchResult::AlreadyLaunched));
+        }
+        let request = request(id, config, environment, pid_checkpoint);
+        match self.shared.own(&entry, Job::Launch(Box::new(request))) {
+            Ok(()) => Box::pin(entry.launched.wait()),
+            Err(e) => ready(Err(e)),
+        }
+    }
+
+    fn update(&self, id: &ContainerId, requests: Resources, limits: Limits) -> Answer<'_, ()> {
+        let Some(entry) = self.shared.get(id) else {
+            warn(&format!("an update of container {id} is ignored: it is unknown, or has ended"));
+            return ready(Ok(()));
+        };
+        match measure::limits_of(requests, limits) {
+            Ok(limits) => Box::pin(entry.inbox.update(limits).wait()),
+            Err(e) => ready(Err(e)),
+        }
+    }
+
+    fn usage(&self, id: &ContainerId) -> Answer<'_, ResourceStatistics> {
+        if self.shared.get(id).is_none() {
+            return ready(Err(Error::UnknownContainer(id.clone())));
+        }
+        // A few small files of the kernel's: nothing that could hang.
+        ready(Ok(self.shared.groups.usage(&self.shared.native.places(id).cgroup)))
+    }
+
+    fn status(&self, id: &ContainerId) -> Answer<'_, ContainerStatus> {
+        let Some(entry) = self.shared.get(id) else {
+            return ready(Err(Error::UnknownContainerColon(id.clone())));
+        };
+        ready(Ok(ContainerStatus {
+            container_id: Some(id.clone()),
+            executor_pid: entry.now().process.and_then(|process| u32::try_from(process.pid).ok()),
+            ..ContainerStatus::default()
+        }))
+    }
+
+    fn wait(&self, id: &ContainerId) -> Answer<'_, Option<ContainerTermination>> {
+        match self.shared.get(id) {
+            Some(entry) => Box::pin(entry.ended.wait()),
+            None => ready(Ok(None)),
+        }
+    }
+
+    fn destroy(&self, id: &ContainerId) -> Answer<'_, Option<ContainerTermination>> {
+        let Some(entry) = self.shared.get(id) else {
+            warn(&format!("{UNKNOWN_DESTROYED} {id}"));
+            return ready(Ok(None));
+        };
+        entry.inbox.destroy();
+        Box::pin(entry.ended.wait())
+    }
+
+    fn kill(&self, id: &ContainerId, signal: i32) -> Answer<'_, bool> {
+        let Some(entry) = self.shared.get(id) else { return ready(Ok(false)) };
+        let now = entry.now();
+        if now.terminated {
+            return ready(Ok(false));
+        }
+        // 64 is the last real-time signal, signal(7); 0 asks whether there is a process.
+        if !(0..=64).contains(&signal) {
+            return ready(Err(Error::signal(&Errno::INVAL.into())));
+        }
+        match (now.process, now.state) {
+            (Some(process), NativeState::Running | NativeState::Destroying) => {
+                ready(match berth_sys::signal::send(&*process.pidfd, signal) {
+                    Ok(()) => Ok(true),
+                    Err(Errno::SRCH) => Ok(false),
+                    Err(e) => Err(Error::signal(&e.into())),
+                })
+            }
+            // It has ended, and is being cleaned up.
+            (None, NativeState::Destroying) => ready(Ok(false)),
+            // The command has not begun: there is nothing yet that could heed a signal.
+            _ => {
+                if signal != 0 {
+                    entry.inbox.destroy();
+                }
+                ready(Ok(true))
+            }
+        }
+    }
+
+    fn containers(&self) -> Answer<'_, Vec<ContainerId>> {
+        let living = |entry: &Arc<Entry>| (!entry.now().terminated).then(|| entry.id.clone());
+        ready(Ok(self.shared.all().iter().filter_map(living).collect()))
+    }
+
+    fn remove(&self, id: &ContainerId) -> Answer<'_, ()> {
+        let Some(entry) = self.shared.get(id) else {
+            let root_is_known = id.parent().is_none() || self.shared.get(id.root()).is_some();
+            return ready(if root_is_known { Ok(()) } else { Err(Error::UnknownRoot) });
+        };
+        let (removed, ours) = match entry.claim_removal() {
+            Ok(claimed) => claimed,
+            Err(e) => return ready(Err(e)),
+        };
+        if ours {
+            let settle = removed.clone();
+            let answer = self.away(move |shared| {
+                let result = forget(shared, &entry);
+                if result.is_err() {
+                    entry.disclaim_removal();
+                }
+                settle.settle(result.clone());
+                result
+            });
+            return answer;
+        }
+        Box::pin(removed.wait())
+    }
+
+    fn prune_images(&self, _excluded: Vec<Image>) -> Answer<'_, ()> {
+        // There is no store of images.
+        ready(Ok(()))
+    }
+
+    fn events(&self, since: u64) -> Subscription {
+        self.shared.events.since(since)
+    }
+}
+
+/// What the core is asked for.
+fn request(
+    id: &ContainerId,
+    config: ContainerConfig,
+    environment: Variables,
+    pid_checkpoint: Option<PathBuf>,
+) -> Request {
+    let root = match &config.rootfs {
+        None => RootSource::Host,
+        Some(path) => RootSource::Directory(path.clone()),
+    };
+    Request {
+        root,
+        environment: environment.into_iter().collect(),
+        // The launch has succeeded when all that was asked for is in force, so when the program was executed.
+        notify: true,
+        pid_checkpoint,
+        ..Request::new(id.clone(), config)
+    }
+}
+
+/// Refuses what would be left out in silence.
+///
+/// # Errors
+/// [`Class::Unsupported`], with what it is.
+pub(crate) fn supported(config: &ContainerConfig) -> crate::Result<()> {
+    let refused = |text: &str| Err(berth_launcher::Error::Unsupported(text.to_owned()).into());
+    if !config.command_info.uris.is_empty() {
+        return refused("URIs can not be fetched by this version: put the files into the sandbox beforehand");
+    }
+    let image =
+        config.container_info.as_ref().and_then(|info| info.mesos.as_ref()).and_then(|m| m.image.as_ref());
+    if image.is_some() && config.rootfs.is_none() {
+        return refused(
+            "images can not be provisioned by this version: name a root file system (`rootfs`) instead",
+        );
+    }
+    if config.task_info.is_some() && config.rootfs.is_some() {
+        return refused(
+            "a command task with a root file system of its own needs the executor to make it, which this version has not",
+        );
+    }
+    Ok(())
+}
+
+/// Takes away what an ended container has left: record, runtime directory, sandbox.
+fn forget(shared: &Arc<Shared>, entry: &Entry) -> Result<(), Error> {
+    shared.remove(&entry.id)?;
+    remove_sandbox(&entry.sandbox).map_err(Error::RemoveSandbox)?;
+    shared.forget(&entry.id);
+    shared.events.publish(&entry.id, What::Removed);
+    Ok(())
+}
+
+/// Removes a directory by its name in the one above, whatever the container put into it.
+fn remove_sandbox(sandbox: &Path) -> Result<(), String> {
+    let Some((above, name)) = sandbox.parent().zip(sandbox.file_name()) else { return Ok(()) };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let above = match openat(CWD, above, flags, Mode::empty()) {
+        Ok(above) => above,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(e) => return Err(format!("open {}: {}", above.display(), std::io::Error::from(e))),
+    };
+    let removal = berth_image::remove_tree(above.as_fd(), name);
+    let failures: Vec<String> = removal.failures.iter().map(|f| collect::chain(f)).collect();
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use berth_model::{Class, CommandInfo, Uri};
+
+    #[test]
+    fn what_this_version_would_leave_out_is_refused_by_name() {
+        let uris = vec![Uri { value: "http://h/x".to_owned(), ..Uri::default() }];
+        let command_info = CommandInfo { uris, ..CommandInfo::default() };
+        let error = supported(&ContainerConfig { command_info, ..ContainerConfig::default() }).unwrap_err();
+        assert_eq!(error.class(), Class::Unsupported);
+        assert!(error.to_string().contains("URIs"), "{error}");
+        assert!(supported(&ContainerConfig::default()).is_ok());
+    }
+}

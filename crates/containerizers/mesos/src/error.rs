@@ -66,6 +66,9 @@ pub enum Error {
     /// The request.
     #[error("{0}")]
     Invalid(String),
+    /// The first process ended during the launch, and nobody says why.
+    #[error("the container's first process ended before the program was executed: {0}")]
+    Early(String),
     /// The container was destroyed while it was launched.
     #[error("{0}")]
     Destroyed(String),
@@ -84,6 +87,7 @@ impl Error {
             Error::Launch(e) => e.class(),
             Error::Undo { cause, .. } => cause.class(),
             Error::Invalid(_) => Class::Invalid,
+            Error::Early(_) => Class::Internal,
             Error::Destroyed(_) => Class::Gone,
         }
     }

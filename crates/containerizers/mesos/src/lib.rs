@@ -8,16 +8,22 @@
 //! Owns on disk: `<runtime_dir>/<kind>/<id>/` (record, lock, pid, exit record, control socket) and
 //! `<work_dir>/<kind>/<id>/` (sandbox, output, writable layer), where kind is `oneshot` or `containers`.
 
+mod adopt;
 mod collect;
 mod containerizer;
+mod entry;
 mod error;
 mod fault;
 mod launch;
 mod live;
+mod measure;
 mod native;
+mod owner;
 mod record;
+mod recover;
 mod request;
 mod rootfs;
+mod shared;
 
 pub use collect::Collected;
 pub use containerizer::MesosContainerizer;

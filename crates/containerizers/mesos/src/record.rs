@@ -6,10 +6,11 @@
 //! pid         the first process's pid, before it may execute       (Mesos's `pid`)
 //! status      the wait status word, by the supervisor before it reaps
 //! unknown     why there is no status, when there will never be one
+//! termination what is to be said of the end beside its status, when there is something
 //! lock        held by the owner and the supervisor
 //! ```
 
-use berth_model::{ContainerConfig, ContainerId, WaitStatus};
+use berth_model::{ContainerConfig, ContainerId, ContainerTermination, WaitStatus};
 use berth_record::Versioned;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,7 @@ pub(crate) const PID: &str = "pid";
 pub(crate) const STATUS: &str = "status";
 pub(crate) const STATUS_BEFORE: &str = ".status";
 pub(crate) const UNKNOWN: &str = "unknown";
+pub(crate) const TERMINATION: &str = "termination";
 pub(crate) const LOCK: &str = "lock";
 /// No record of ours is larger: arguments and environment are at most 2 MiB each (execve(2)).
 pub(crate) const CAP: usize = 16 << 20;
@@ -72,6 +74,17 @@ pub(crate) struct Unknown {
 
 impl Versioned for Unknown {
     const KIND: &'static str = "unknown";
+    const VERSION: u32 = 1;
+}
+
+/// How a container ended, when more is to be said than its status.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Terminated {
+    pub(crate) termination: ContainerTermination,
+}
+
+impl Versioned for Terminated {
+    const KIND: &'static str = "termination";
     const VERSION: u32 = 1;
 }
 

@@ -48,6 +48,24 @@ impl Request {
         self.supervisor = Some(Supervisor::begin(&title)?);
         Ok(())
     }
+
+    /// A launch on the host's own root file system, with nothing special about it.
+    pub fn new(id: ContainerId, config: ContainerConfig) -> Request {
+        Request {
+            id,
+            config,
+            root: RootSource::Host,
+            working_directory: None,
+            init: false,
+            environment: Vec::new(),
+            remove: false,
+            notify: false,
+            supervisor: None,
+            stdin: None,
+            pid_checkpoint: None,
+            watch: None,
+        }
+    }
 }
 
 /// Is told each phase of a launch that has ended (`Provisioned`, `Forked`); its error ends the launch there.

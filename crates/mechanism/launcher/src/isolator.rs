@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// `prepare` only looks and adds data to the plan; bad input is refused there, before anything is made.
 /// `isolate` makes what is needed on the host. `cleanup` undoes it and may be called twice, and for containers
 /// whose `isolate` never ran or never ended.
-pub trait Isolator: Sync {
+pub trait Isolator: Send + Sync {
     /// Its name, as in `--isolation`.
     fn name(&self) -> &'static str;
 

@@ -10,11 +10,13 @@
 //! ```
 //! Owns: the supervisor's socket and pidfd. Blocks; knows no runtime. Called by the native containerizer.
 
+mod connection;
 mod error;
 mod isolator;
 mod plan;
 mod supervisor;
 
+pub use connection::{Connection, open_process};
 pub use error::Error;
 pub use isolator::{Container, Isolator, Places, Rootfs};
 pub use plan::{Encoded, Phase, Plan};

@@ -194,12 +194,13 @@ impl Supervisor {
     }
 }
 
-fn reap(pidfd: BorrowedFd<'_>) {
+/// Reaps a child that ended or will; returns at once for what is no child of this process.
+pub(crate) fn reap(pidfd: BorrowedFd<'_>) {
     use berth_sys::rustix::process::{WaitId, WaitIdOptions, waitid};
     while let Err(berth_sys::Errno::INTR) = waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {}
 }
 
-fn event(message: Message, data: &[u8], [fd]: [Option<OwnedFd>; 1]) -> Option<Event> {
+pub(crate) fn event(message: Message, data: &[u8], [fd]: [Option<OwnedFd>; 1]) -> Option<Event> {
     Some(match message.kind {
         Kind::Forked => Event::Forked { pid: message.a as i32, pidfd: fd? },
         Kind::Running => Event::Running,

@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is known of one container: the state that its owner publishes, the answers that everybody shares, and the
+//! inbox through which the owner is told things.
+//!
+//! ```text
+//! callers ── wish (destroy, leave), update ──> inbox ──> owner
+//! callers <── published state, launched, ended ─────────── owner (the only writer)
+//! ```
+
+use berth_cgroup::Limits;
+use berth_contract::{Error, EventLog, LaunchResult, Phase, Settled, What};
+use berth_model::{
+    Class, ContainerConfig, ContainerId, ContainerTermination, Denied, NativeEvent, NativeState,
+};
+use berth_sys::rustix::event::{EventfdFlags, eventfd};
+use berth_sys::rustix::io;
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How the end of a container is answered, to all who wait.
+pub(crate) type End = Result<Option<ContainerTermination>, Error>;
+
+/// One container.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) id: ContainerId,
+    /// Its sandbox on the host.
+    pub(crate) sandbox: PathBuf,
+    /// How its launch ended.
+    pub(crate) launched: Settled<Result<LaunchResult, Error>>,
+    /// How it ended.
+    pub(crate) ended: Settled<End>,
+    pub(crate) inbox: Inbox,
+    now: Mutex<Now>,
+}
+
+/// What the owner publishes.
+#[derive(Debug, Clone)]
+pub(crate) struct Now {
+    pub(crate) state: NativeState,
+    /// Nothing is left of it but its record.
+    pub(crate) terminated: bool,
+    /// Its launch failed, and somebody has to destroy it.
+    pub(crate) failed: bool,
+    /// The state in which it was destroyed, or ended.
+    pub(crate) until: Option<NativeState>,
+    /// Somebody takes its record away, and this is how that ends.
+    removing: Option<Settled<Result<(), Error>>>,
+    pub(crate) process: Option<Process>,
+}
+
+/// A container's first process.
+#[derive(Debug, Clone)]
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: Arc<OwnedFd>,
+}
+
+impl Entry {
+    /// A container in the state that it has now; its owner is to come.
+    ///
+    /// # Errors
+    /// No descriptors left.
+    pub(crate) fn new(id: ContainerId, sandbox: PathBuf, state: NativeState) -> Result<Entry, Error> {
+        Ok(Entry::with(id, sandbox, state, Inbox::open()?))
+    }
+
+    /// A container that has ended.
+    pub(crate) fn ended(id: ContainerId, sandbox: PathBuf, termination: ContainerTermination) -> Entry {
+        let entry = Entry::with(id, sandbox, NativeState::Destroying, Inbox::closed());
+        entry.lock().terminated = true;
+        entry.launched.settle(Ok(LaunchResult::Success));
+        entry.ended.settle(Ok(Some(termination)));
+        entry
+    }
+
+    fn with(id: ContainerId, sandbox: PathBuf, state: NativeState, inbox: Inbox) -> Entry {
+        let now = Now { state, terminated: false, failed: false, until: None, removing: None, process: None };
+        let (launched, ended) = (Settled::new(), Settled::new());
+        Entry { id, sandbox, launched, ended, inbox, now: Mutex::new(now) }
+    }
+
+    /// What is published.
+    pub(crate) fn now(&self) -> Now {
+        self.lock().clone()
+    }
+
+    /// The removal of an ended container, and whether it is now the caller's to do.
+    ///
+    /// # Errors
+    /// It has not ended.
+    pub(crate) fn claim_removal(&self) -> Result<(Settled<Result<(), Error>>, bool), Error> {
+        let mut now = self.lock();
+        if !now.terminated {
+            return Err(Error::NotTerminated);
+        }
+        let ours = now.removing.is_none();
+        Ok((now.removing.get_or_insert_default().clone(), ours))
+    }
+
+    /// Gives up a removal that did not succeed.
+    pub(crate) fn disclaim_removal(&self) {
+        self.lock().removing = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The owner's calls: nobody else changes the state.
+impl Entry {
+    /// Moves on, and tells everyone.
+    ///
+    /// # Errors
+    /// The event does not belong to the state.
+    pub(crate) fn step(&self, events: &EventLog, event: NativeEvent) -> Result<(), Denied> {
+        let (from, to) = {
+            let mut now = self.lock();
+            let from = now.state;
+            now.state = from.next(event)?;
+            if now.state == NativeState::Destroying && now.until.is_none() {
+                now.until = Some(from);
+            }
+            (from, now.state)
+        };
+        if from != to {
+            events.publish(&self.id, What::Moved { from: from.into(), to: to.into() });
+        }
+        Ok(())
+    }
+
+    /// There is a process.
+    pub(crate) fn runs(&self, process: Process) {
+        self.lock().process = Some(process);
+    }
+
+    /// The launch did not succeed.
+    pub(crate) fn failed(&self, events: &EventLog, error: Error) {
+        self.lock().failed = true;
+        events.publish(&self.id, What::LaunchFailed(error.to_string()));
+        self.launched.settle(Err(error));
+    }
+
+    /// Nothing is left but the record; who waits is to be told next.
+    pub(crate) fn terminated(&self, events: &EventLog, termination: &ContainerTermination) {
+        let from = {
+            let mut now = self.lock();
+            now.terminated = true;
+            now.process = None;
+            now.state
+        };
+        events.publish(&self.id, What::Moved { from: from.into(), to: Phase::Terminated });
+        events.publish(&self.id, What::Ended(termination.clone()));
+    }
+
+    /// The process has ended, and its pid belongs to nobody.
+    pub(crate) fn lost(&self) {
+        self.lock().process = None;
+    }
+}
+
+/// New limits, and who waits for them.
+#[derive(Debug)]
+pub(crate) struct Update {
+    pub(crate) limits: Limits,
+    pub(crate) answer: Settled<Result<(), Error>>,
+}
+
+/// What the owner is told to do with the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wishes {
+    /// Somebody destroys it.
+    pub(crate) destroy: bool,
+    /// The containerizer goes, and the container stays as it is.
+    pub(crate) leave: bool,
+}
+
+/// The way to the owner.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    letters: Mutex<Letters>,
+}
+
+#[derive(Debug)]
+struct Letters {
+    wishes: Wishes,
+    updates: VecDeque<Update>,
+    /// Readable when there is something; none once the owner has gone.
+    bell: Option<Arc<OwnedFd>>,
+}
+
+/// More updates than this do not wait for one container: each is the whole truth, so its asker can as well try again.
+const UPDATES: usize = 64;
+
+impl Inbox {
+    fn open() -> Result<Inbox, Error> {
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|e| {
+            let e = std::io::Error::from(e);
+            Error::because(Class::of_io(&e), "make an event descriptor for the container's owner", e)
+        })?;
+        Ok(Inbox::with(Some(Arc::new(bell))))
+    }
+
+    fn closed() -> Inbox {
+        Inbox::with(None)
+    }
+
+    fn with(bell: Option<Arc<OwnedFd>>) -> Inbox {
+        let wishes = Wishes { destroy: false, leave: false };
+        Inbox { letters: Mutex::new(Letters { wishes, updates: VecDeque::new(), bell }) }
+    }
+
+    /// Asks for the container's end.
+    pub(crate) fn destroy(&self) {
+        self.tell(|letters| letters.wishes.destroy = true);
+    }
+
+    /// Asks the owner to leave the container alone.
+    pub(crate) fn leave(&self) {
+        self.tell(|letters| letters.wishes.leave = true);
+    }
+
+    /// Hands in an update; its answer. Where no owner is, there is nothing to limit.
+    pub(crate) fn update(&self, limits: Limits) -> Settled<Result<(), Error>> {
+        let answer = Settled::new();
+        let mut letters = self.lock();
+        let Some(bell) = letters.bell.clone() else {
+            answer.settle(Ok(()));
+            return answer;
+        };
+        if letters.updates.len() == UPDATES {
+            let why =
+                format!("{UPDATES} updates of this container wait already: try again when they are done");
+            answer.settle(Err(Error::other(Class::Exhausted, why)));
+            return answer;
+        }
+        letters.updates.push_back(Update { limits, answer: answer.clone() });
+        ring(&bell);
+        answer
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut Letters)) {
+        let mut letters = self.lock();
+        change(&mut letters);
+        if let Some(bell) = &letters.bell {
+            ring(bell);
+        }
+    }
+
+    /// What is wished for, now.
+    pub(crate) fn wishes(&self) -> Wishes {
+        self.lock().wishes
+    }
+
+    /// What becomes readable when there is something new.
+    pub(crate) fn bell(&self) -> Option<Arc<OwnedFd>> {
+        self.lock().bell.clone()
+    }
+
+    /// Takes what has come since the last look.
+    pub(crate) fn take(&self) -> (Wishes, VecDeque<Update>) {
+        let mut letters = self.lock();
+        if let Some(bell) = &letters.bell {
+            let _ = io::read(&**bell, &mut [0u8; 8]);
+        }
+        (letters.wishes, std::mem::take(&mut letters.updates))
+    }
+
+    /// The owner goes. Updates that nobody looked at came too late, which is no error.
+    pub(crate) fn close(&self) {
+        let updates = {
+            let mut letters = self.lock();
+            letters.bell = None;
+            std::mem::take(&mut letters.updates)
+        };
+        for update in updates {
+            update.answer.settle(Ok(()));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Letters> {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An eventfd that is full is readable as well.
+fn ring(bell: &OwnedFd) {
+    let _ = io::write(bell, &1u64.to_ne_bytes());
+}
+
+/// Whether a configuration is of an executor: those are the agent's, and end when it does not know them.
+pub(crate) fn is_executors(config: &ContainerConfig) -> bool {
+    config.executor_info.is_some() || config.task_info.is_some()
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a container's control group says of it, and what it is told: usage, limits, and whether it ended for lack of
+//! memory.
+
+use crate::live::Ending;
+use berth_cgroup::{Applied, Group, Hierarchies, Limit, Limits};
+use berth_contract::Error;
+use berth_model::{
+    Class, ContainerConfig, ContainerTermination, Reason, Resource, ResourceStatistics, Resources, Scalar,
+    TaskState,
+};
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const MIB: u64 = 1 << 20;
+
+/// Where containers have their control groups; nowhere, when the isolator is not used.
+#[derive(Debug, Clone)]
+pub(crate) struct Groups(pub(crate) Option<Hierarchies>);
+
+impl Groups {
+    /// The container's group; none once it is gone, or when it never had one.
+    fn open(&self, path: &str) -> Option<Group> {
+        Group::open(self.0.as_ref()?, path).ok()
+    }
+
+    /// What the container uses now; what can not be measured is absent.
+    pub(crate) fn usage(&self, path: &str) -> ResourceStatistics {
+        let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
+        let mut statistics = ResourceStatistics { timestamp, ..ResourceStatistics::default() };
+        let Some(group) = self.open(path) else { return statistics };
+        let (usage, applied) = (group.usage(), group.limits_applied());
+        let seconds = |nanos: Option<u64>| nanos.map(|n| n as f64 / 1e9);
+        let count = |n: Option<u64>| n.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+        statistics.processes = group.processes().ok().map(|pids| pids.len() as u32);
+        statistics.threads = count(usage.pids);
+        statistics.cpus_user_time_secs = seconds(usage.cpu_user_nanos);
+        statistics.cpus_system_time_secs = seconds(usage.cpu_system_nanos);
+        statistics.cpus_nr_throttled = count(usage.cpu_throttled_periods);
+        statistics.cpus_throttled_time_secs = seconds(usage.cpu_throttled_nanos);
+        statistics.cpus_limit = at(applied.cpu_limit).map(|limit| limit.0 as f64 / 1000.0);
+        statistics.mem_total_bytes = usage.memory.map(|b| b.0);
+        statistics.mem_limit_bytes = at(applied.memory_limit).map(|b| b.0);
+        statistics.mem_soft_limit_bytes = applied.memory_request.map(|b| b.0);
+        statistics
+    }
+
+    /// Sets the complete new requests and limits. A group that is gone is no error: the container ended.
+    pub(crate) fn update(&self, path: &str, limits: &Limits) -> Result<(), Error> {
+        let Some(group) = self.open(path) else { return Ok(()) };
+        match group.update(&complete(limits, &group.limits_applied())) {
+            Ok(()) => Ok(()),
+            Err(_) if !group.exists() => Ok(()),
+            Err(e) => {
+                Err(Error::because(e.class(), format!("limit the container (control group {path})"), e))
+            }
+        }
+    }
+
+    /// How the container ended: its status, and the limit it met, if that was it.
+    pub(crate) fn termination(&self, path: &str, ending: &Ending) -> ContainerTermination {
+        let status = match ending {
+            Ending::Status(status) => *status,
+            Ending::Unknown(why) => {
+                let message = Some(format!("the exit status is unknown: {why}"));
+                return ContainerTermination { message, ..ContainerTermination::default() };
+            }
+        };
+        let ended = ContainerTermination { status: Some(status.0), ..ContainerTermination::default() };
+        // Whoever survived the kill of another process in it did not end for lack of memory. 137 is what a shell
+        // makes of a child that was killed.
+        if status.0 & 0x7f != 9 && status.0 != 137 << 8 {
+            return ended;
+        }
+        let Some(group) = self.open(path) else { return ended };
+        let usage = group.usage();
+        if usage.oom_kills.unwrap_or(0) == 0 {
+            return ended;
+        }
+        let requested = match group.limits_applied().memory_limit {
+            Some(Limit::At(limit)) => berth_model::Bytes(limit.0).to_string(),
+            _ => "no limit".to_owned(),
+        };
+        let peak = usage.memory_peak.map_or(0, |b| b.0);
+        let limited = Resource::scalar("mem", Scalar::from_whole(peak / MIB));
+        let mut limited_resources = Resources::new();
+        // Only a zero is refused, and then there is nothing to name.
+        let _ = limited_resources.try_add(limited);
+        ContainerTermination {
+            message: Some(format!(
+                "Memory limit exceeded: Requested: {requested} Maximum Used: {}",
+                berth_model::Bytes(peak)
+            )),
+            state: Some(TaskState::Failed),
+            reason: Some(Reason::ContainerLimitationMemory),
+            limited_resources,
+            ..ended
+        }
+    }
+}
+
+fn at<T>(limit: Option<Limit<T>>) -> Option<T> {
+    match limit {
+        Some(Limit::At(limit)) => Some(limit),
+        Some(Limit::Infinite) | None => None,
+    }
+}
+
+/// What is not named any more is not limited any more.
+fn complete(limits: &Limits, now: &Applied) -> Limits {
+    let mut all = limits.clone();
+    if all.cpu_limit.is_none() && matches!(now.cpu_limit, Some(Limit::At(_))) {
+        all.cpu_limit = Some(Limit::Infinite);
+    }
+    if all.memory_limit.is_none() && matches!(now.memory_limit, Some(Limit::At(_))) {
+        all.memory_limit = Some(Limit::Infinite);
+    }
+    if all.pids_limit.is_none() && matches!(now.pids_limit, Some(Limit::At(_))) {
+        all.pids_limit = Some(Limit::Infinite);
+    }
+    all
+}
+
+/// Requests and limits as a control group takes them.
+///
+/// # Errors
+/// A number that is none, or a limit on what can not be limited.
+pub(crate) fn limits_of(requests: Resources, limits: BTreeMap<String, f64>) -> Result<Limits, Error> {
+    let config = ContainerConfig { resources: requests, limits, ..ContainerConfig::default() };
+    berth_isolator::limits_of(&config).map_err(|e| Error::other(e.class(), crate::collect::chain(&e)))
+}
+
+/// Makes the group that all containers' groups are in, with every controller that one of them may need.
+///
+/// # Errors
+/// The kernel refuses.
+pub(crate) fn make_base(groups: &Groups, path: &str) -> Result<(), Error> {
+    use berth_cgroup::Controller;
+    let Some(hierarchies) = &groups.0 else { return Ok(()) };
+    match Group::create(hierarchies, path, &Controller::ALL, &Limits::default()) {
+        Ok(_) => Ok(()),
+        Err(e) if e.class() == Class::Conflict => Ok(()),
+        Err(e) => {
+            Err(Error::because(e.class(), format!("make the control group {path} of all containers"), e))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use berth_cgroup::{Bytes, MilliCpu};
+
+    #[test]
+    fn what_an_update_does_not_name_is_lifted_and_only_that() {
+        let now = Applied {
+            cpu_limit: Some(Limit::At(MilliCpu(500))),
+            memory_limit: Some(Limit::At(Bytes(MIB))),
+            pids_limit: Some(Limit::Infinite),
+            ..Applied::default()
+        };
+        let asked = Limits { memory_limit: Some(Limit::At(Bytes(2 * MIB))), ..Limits::default() };
+        let all = complete(&asked, &now);
+        assert_eq!(all.cpu_limit, Some(Limit::Infinite));
+        assert_eq!(all.memory_limit, Some(Limit::At(Bytes(2 * MIB))));
+        assert_eq!(all.pids_limit, None, "it is not limited, and may not even be there");
+    }
+
+    #[test]
+    fn a_limit_that_can_not_be_enforced_is_refused() {
+        let error = limits_of(Resources::new(), BTreeMap::from([("gpus".to_owned(), 1.0)])).unwrap_err();
+        assert_eq!(error.class(), Class::Unsupported);
+        assert!(error.to_string().contains("gpus"), "{error}");
+    }
+}

@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The owner of one container: a thread that launches it, or takes it over, and stays with it to its end. Nobody else
+//! changes its state.
+//!
+//! ```text
+//! launch ─> started ─> watch ─> end            what the thread does; each may be cut short by a destroy
+//!    └─────────┴─> failed ─> (destroy) ─> gone
+//! adopt ────────────> watch ─> end
+//! ```
+
+use crate::adopt::Adopted;
+use crate::collect::chain;
+use crate::containerizer;
+use crate::entry::{Entry, Process, Update, Wishes};
+use crate::live::{Ending, Live, Outcome};
+use crate::record::{self, TERMINATION, Terminated};
+use crate::request::{Request, Watch};
+use crate::shared::{Shared, warn};
+use berth_contract::{Error, LaunchResult, Phase, What};
+use berth_launcher::{Event, Places};
+use berth_model::{Class, ContainerTermination, Denied, NativeEvent};
+use berth_record::Sync;
+use berth_sys::Errno;
+use berth_sys::rustix::event::{PollFd, PollFlags, poll};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+/// What the thread begins with.
+pub(crate) enum Job {
+    /// A container to be.
+    Launch(Box<Request>),
+    /// One that runs; it is to be forgotten when it has ended, if nobody knows it.
+    Adopt { adopted: Box<Adopted>, forget: bool },
+}
+
+/// A container that exists, however we came to it.
+enum Held {
+    Launched(Box<Live>),
+    Adopted(Box<Adopted>),
+}
+
+/// Why the owner stops before the container's end is settled.
+enum Stop {
+    /// The containerizer goes; the container stays.
+    Leave,
+    /// The launch failed.
+    Failed(crate::Error),
+}
+
+/// The thread. Whatever happens in it, who waits is answered; unless the containerizer goes, and nobody waits.
+pub(crate) fn run(shared: &Arc<Shared>, entry: &Arc<Entry>, job: Job) {
+    let guard = Guard { entry };
+    let owner = Owner { shared, entry };
+    match job {
+        Job::Launch(request) => owner.launch(*request),
+        Job::Adopt { adopted, forget } => owner.adopt(adopted, forget),
+    }
+    drop(guard);
+}
+
+/// Answers what a panic would leave open.
+struct Guard<'a> {
+    entry: &'a Entry,
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        self.entry.inbox.close();
+        if std::thread::panicking() {
+            let text = "the container's owner panicked; restart the agent to take the container over again";
+            let error = Error::other(Class::Internal, text);
+            self.entry.launched.settle(Err(error.clone()));
+            self.entry.ended.settle(Err(error));
+        }
+    }
+}
+
+struct Owner<'a> {
+    shared: &'a Arc<Shared>,
+    entry: &'a Arc<Entry>,
+}
+
+impl Owner<'_> {
+    fn launch(&self, mut request: Request) {
+        // The first step of a new record is always allowed.
+        let _ = self.entry.step(&self.shared.events, NativeEvent::Accepted);
+        if let Err(e) = containerizer::supported(&request.config) {
+            return self.failed(e);
+        }
+        request.watch = Some(self.watch_launch());
+        let live = match self.shared.native.launch(request, &mut |_| {}) {
+            Ok(live) => live,
+            Err(e) => return self.failed(e),
+        };
+        let process = match live.pidfd().try_clone_to_owned() {
+            Ok(pidfd) => Process { pid: live.pid(), pidfd: Arc::new(pidfd) },
+            Err(e) => {
+                let cause = berth_launcher::Error::io("copy a descriptor of the container", e).into();
+                return self.failed(self.abandoned(live, cause));
+            }
+        };
+        self.entry.runs(process);
+        match self.started(&live) {
+            Ok(()) => {
+                self.entry.launched.settle(Ok(LaunchResult::Success));
+                self.stay(Held::Launched(Box::new(live)));
+            }
+            Err(Stop::Leave) => {}
+            Err(Stop::Failed(cause)) => {
+                self.entry.lost();
+                self.failed(self.abandoned(live, cause));
+            }
+        }
+    }
+
+    /// Publishes the phases of a launch as they end, and ends the launch when somebody destroys it.
+    fn watch_launch(&self) -> Watch {
+        let (shared, entry) = (Arc::clone(self.shared), Arc::clone(self.entry));
+        Watch(Box::new(move |event| {
+            if entry.inbox.wishes().destroy {
+                let _ = entry.step(&shared.events, NativeEvent::Destroy);
+            }
+            entry.step(&shared.events, event).map_err(|e| crate::Error::Destroyed(e.to_string()))
+        }))
+    }
+
+    /// Waits until the program was executed, and all that was asked for is in force.
+    fn started(&self, live: &Live) -> Result<(), Stop> {
+        let events = &self.shared.events;
+        let denied = |e: Denied| Stop::Failed(crate::Error::Destroyed(e.to_string()));
+        loop {
+            let [told, _] = self.wait(live.supervisor().socket(), None);
+            let wishes = self.heed(live.places());
+            if wishes.destroy {
+                live.kill();
+                let _ = self.entry.step(events, NativeEvent::Destroy);
+                return self.entry.step(events, NativeEvent::Isolated).map_err(denied);
+            }
+            if wishes.leave {
+                return Err(Stop::Leave);
+            }
+            if !told {
+                continue;
+            }
+            let event = live.supervisor().next();
+            if matches!(event, Event::Running) {
+                self.entry.step(events, NativeEvent::Isolated).map_err(denied)?;
+                return self.entry.step(events, NativeEvent::Fetched).map_err(denied);
+            }
+            if let Some(ending) = live.judge(event).map_err(Stop::Failed)? {
+                return Err(Stop::Failed(ended_early(&ending)));
+            }
+        }
+    }
+
+    /// Applies the updates that have come; what else is wished.
+    fn heed(&self, places: &Places) -> Wishes {
+        let (wishes, updates) = self.entry.inbox.take();
+        for update in updates {
+            update.answer.settle(self.shared.groups.update(&places.cgroup, &update.limits));
+        }
+        wishes
+    }
+
+    /// Ends what there is of a container whose launch failed.
+    fn abandoned(&self, live: Live, cause: crate::Error) -> crate::Error {
+        let undoing = live.abandon(&self.shared.native);
+        match undoing.is_empty() {
+            true => cause,
+            false => crate::Error::Undo { cause: Box::new(cause), undoing },
+        }
+    }
+
+    /// The launch failed: the record says so until somebody destroys it.
+    fn failed(&self, cause: crate::Error) {
+        let error = match (&cause, self.entry.now().until) {
+            (crate::Error::Destroyed(_), Some(state)) => Error::DestroyedDuring(Phase::from(state)),
+            _ => Error::other(cause.class(), chain(&cause)),
+        };
+        let why = error.to_string();
+        self.entry.failed(&self.shared.events, error);
+        if self.wait_for_destroy() {
+            self.gone(&why);
+        }
+    }
+
+    /// `false` when the containerizer goes first.
+    fn wait_for_destroy(&self) -> bool {
+        loop {
+            let (wishes, updates) = self.entry.inbox.take();
+            settle_late(updates);
+            if wishes.destroy {
+                return true;
+            }
+            if wishes.leave {
+                return false;
+            }
+            let Some(bell) = self.entry.inbox.bell() else { return false };
+            wait(&mut [PollFd::new(&*bell, PollFlags::IN)]);
+        }
+    }
+
+    /// Somebody destroyed what never ran: its record goes too, and the id is free.
+    fn gone(&self, why: &str) {
+        let _ = self.entry.step(&self.shared.events, NativeEvent::Destroy);
+        let termination = ContainerTermination {
+            message: Some(format!("the launch did not succeed: {why}")),
+            ..ContainerTermination::default()
+        };
+        self.entry.terminated(&self.shared.events, &termination);
+        self.shared.forget(&self.entry.id);
+        self.entry.inbox.close();
+        self.shared.events.publish(&self.entry.id, What::Removed);
+        self.entry.ended.settle(Ok(Some(termination)));
+    }
+
+    fn adopt(&self, adopted: Box<Adopted>, forget: bool) {
+        self.entry.launched.settle(Ok(LaunchResult::Success));
+        self.stay(Held::Adopted(adopted));
+        if forget {
+            self.forget();
+        }
+    }
+
+    /// Takes away what is left of a container that nobody knows, but its sandbox: that is the agent's.
+    fn forget(&self) {
+        // Not ended (the containerizer goes), or somebody removes it already.
+        let Ok((removed, true)) = self.entry.claim_removal() else { return };
+        let result = self.shared.remove(&self.entry.id);
+        match &result {
+            Ok(()) => {
+                self.shared.forget(&self.entry.id);
+                self.shared.events.publish(&self.entry.id, What::Removed);
+            }
+            Err(e) => {
+                warn(&format!("container {}: {e}", self.entry.id));
+                self.entry.disclaim_removal();
+            }
+        }
+        removed.settle(result);
+    }
+
+    /// Stays with a running container to its end.
+    fn stay(&self, mut held: Held) {
+        if let Some(ending) = self.watch(&mut held) {
+            self.end(held, &ending);
+        }
+    }
+
+    /// Waits for the end, and does meanwhile what is asked; `None` when the containerizer goes.
+    fn watch(&self, held: &mut Held) -> Option<Ending> {
+        loop {
+            let (first, second) = held.sources();
+            let ready = self.wait(first, second);
+            let wishes = self.heed(held.places());
+            if let Some(ending) = held.hear(ready) {
+                return Some(ending);
+            }
+            if wishes.destroy {
+                // Nothing leaves DESTROYING, and a second time changes nothing.
+                let _ = self.entry.step(&self.shared.events, NativeEvent::Destroy);
+                let _ = berth_sys::signal::send(held.pidfd(), 9);
+            } else if wishes.leave {
+                return None;
+            }
+        }
+    }
+
+    /// Waits for one of two descriptors or for the inbox; which of the two is readable.
+    fn wait(&self, first: BorrowedFd<'_>, second: Option<BorrowedFd<'_>>) -> [bool; 2] {
+        let bell = self.entry.inbox.bell();
+        let mut polled = vec![PollFd::from_borrowed_fd(first, PollFlags::IN)];
+        polled.extend(second.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        polled.extend(bell.as_deref().map(|bell: &OwnedFd| PollFd::new(bell, PollFlags::IN)));
+        wait(&mut polled);
+        let ready = |at: usize| polled.get(at).is_some_and(|p| !p.revents().is_empty());
+        [ready(0), second.is_some() && ready(1)]
+    }
+
+    /// The process ended: all that the container holds is released, and everybody told.
+    fn end(&self, held: Held, ending: &Ending) {
+        let _ = self.entry.step(&self.shared.events, NativeEvent::Destroy);
+        self.entry.lost();
+        let termination = self.shared.groups.termination(&held.places().cgroup, ending);
+        if termination.message.is_some() {
+            // Without it the status is still told after a restart.
+            let _ = self.keep(&termination);
+        }
+        let outcome = held.finish(self.shared, ending.clone());
+        self.entry.inbox.close();
+        if !outcome.left.is_empty() {
+            self.entry.ended.settle(Err(Error::CleanUp(outcome.left.join("; "))));
+            return;
+        }
+        self.entry.terminated(&self.shared.events, &termination);
+        self.entry.ended.settle(Ok(Some(termination)));
+    }
+
+    /// Writes down what is to be said beside the status.
+    fn keep(&self, termination: &ContainerTermination) -> crate::Result<()> {
+        let Some(dir) = self.shared.native.existing(self.entry.id.value())? else { return Ok(()) };
+        let record = Terminated { termination: termination.clone() };
+        berth_record::write(dir.as_fd(), TERMINATION, &record, Sync::No)
+            .map_err(|source| crate::Error::Record { what: "write how the container ended", source })
+    }
+}
+
+impl Held {
+    fn pidfd(&self) -> BorrowedFd<'_> {
+        match self {
+            Held::Launched(live) => live.pidfd(),
+            Held::Adopted(adopted) => adopted.pidfd(),
+        }
+    }
+
+    fn places(&self) -> &Places {
+        match self {
+            Held::Launched(live) => live.places(),
+            Held::Adopted(adopted) => adopted.places(),
+        }
+    }
+
+    fn sources(&self) -> (BorrowedFd<'_>, Option<BorrowedFd<'_>>) {
+        match self {
+            Held::Launched(live) => (live.supervisor().socket(), None),
+            Held::Adopted(adopted) => adopted.sources(),
+        }
+    }
+
+    /// Hears what the sources that are `ready` have to say.
+    fn hear(&mut self, [first, second]: [bool; 2]) -> Option<Ending> {
+        match self {
+            Held::Launched(live) if first => match live.judge(live.supervisor().next()) {
+                Ok(ending) => ending,
+                // Nothing can fail after the program was executed.
+                Err(e) => Some(Ending::Unknown(chain(&e))),
+            },
+            Held::Adopted(adopted) => {
+                let told = if second { adopted.hear() } else { None };
+                told.or_else(|| first.then(|| adopted.ended()))
+            }
+            Held::Launched(_) => None,
+        }
+    }
+
+    fn finish(self, shared: &Shared, ending: Ending) -> Outcome {
+        match self {
+            Held::Launched(live) => live.finish(&shared.native, ending),
+            Held::Adopted(adopted) => adopted.finish(&shared.native, ending),
+        }
+    }
+}
+
+/// A container that ended before its program was executed, and did not say why.
+fn ended_early(ending: &Ending) -> crate::Error {
+    let how = match ending {
+        Ending::Status(status) => status.to_string(),
+        Ending::Unknown(why) => why.clone(),
+    };
+    crate::Error::Early(how)
+}
+
+/// Updates of what does not run came too late, which is no error.
+fn settle_late(updates: impl IntoIterator<Item = Update>) {
+    for update in updates {
+        update.answer.settle(Ok(()));
+    }
+}
+
+/// Waits until one of them is readable.
+fn wait(polled: &mut [PollFd<'_>]) {
+    // Interrupted or short of memory: looking again is all there is to do, and the caller does.
+    while let Err(Errno::INTR) = poll(polled, None) {}
+}
+
+/// What was written down of an end, when there was more to say than a status.
+pub(crate) fn kept(dir: BorrowedFd<'_>) -> Option<ContainerTermination> {
+    let kept = berth_record::read::<Terminated>(dir, TERMINATION, record::CAP).ok()?;
+    Some(kept.termination)
+}

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What an agent does with the containers of the one before it.
+//!
+//! ```text
+//! being launched, owner gone   their supervisor ends them by itself; what they had is collected
+//! running, known or standalone adopted
+//! running, an executor's that the agent does not know   adopted, destroyed, forgotten
+//! ended                        their termination is kept; an executor's that the agent does not know is forgotten
+//! ```
+
+use crate::adopt::Adopted;
+use crate::collect::chain;
+use crate::entry::{Entry, Process, is_executors};
+use crate::native;
+use crate::owner::{self, Job};
+use crate::record::{LOCK, Listed, Standing};
+use crate::shared::{Shared, warn};
+use crate::{Ending, measure};
+use berth_contract::{AgentState, Error};
+use berth_model::{Class, ContainerId, ContainerTermination, NativeState};
+use berth_record::Lock;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long the supervisor of a launch whose owner has gone may take to end.
+const LAUNCHING: Duration = Duration::from_secs(10);
+/// How often a container may be found in the middle of its end.
+const LOOKS: u32 = 3;
+
+/// Takes over what is there.
+pub(crate) fn recover(shared: &Arc<Shared>, state: Option<&AgentState>) -> Result<(), Error> {
+    measure::make_base(&shared.groups, &shared.native.cgroup)?;
+    let failed = |e: crate::Error| Error::other(e.class(), format!("recover containers: {}", chain(&e)));
+    // The lock's file is one of the things that are made once.
+    drop(shared.native.door().map_err(failed)?);
+    for name in shared.native.names().map_err(failed)? {
+        wait_for_launch(shared, &name).map_err(failed)?;
+    }
+    collect(shared).map_err(failed)?;
+    for name in shared.native.names().map_err(failed)? {
+        take(shared, &name, state)?;
+    }
+    Ok(())
+}
+
+fn collect(shared: &Shared) -> crate::Result<()> {
+    for left in shared.native.collect()?.left {
+        warn(&format!("could not collect all of an earlier container: {left}"));
+    }
+    Ok(())
+}
+
+/// A container in the making whose owner has gone ends at once: its supervisor was told nothing. Then it can be collected.
+fn wait_for_launch(shared: &Shared, name: &str) -> crate::Result<()> {
+    let Some(dir) = shared.native.existing(name)? else { return Ok(()) };
+    if native::standing(dir.as_fd())? != Standing::Launching {
+        return Ok(());
+    }
+    match Lock::acquire(dir.as_fd(), LOCK, Instant::now() + LAUNCHING) {
+        Ok(_) => Ok(()),
+        // It came further meanwhile, and is to be adopted.
+        Err(_) if native::standing(dir.as_fd())? != Standing::Launching => Ok(()),
+        Err(source) => Err(crate::Error::Record {
+            what: "wait for a launch whose owner has gone (is there another agent with the same --runtime_dir?)",
+            source,
+        }),
+    }
+}
+
+/// Takes over one container.
+fn take(shared: &Arc<Shared>, name: &str, state: Option<&AgentState>) -> Result<(), Error> {
+    let failed =
+        |e: crate::Error| Error::other(e.class(), format!("recover container {name}: {}", chain(&e)));
+    for _ in 0..LOOKS {
+        let listed = match shared.native.look(name) {
+            Ok(Some(listed)) => listed,
+            Ok(None) => return Ok(()),
+            Err(e) => {
+                warn(&format!("container {name} is left alone: {}", chain(&e)));
+                return Ok(());
+            }
+        };
+        let orphan = is_executors(&listed.record.config) && !is_known(state, &listed.record.id);
+        match &listed.standing {
+            Standing::Exited { .. } | Standing::Unknown { .. } => return ended(shared, &listed, orphan),
+            Standing::Running { .. } => {
+                if adopt(shared, &listed, orphan)? {
+                    return Ok(());
+                }
+            }
+            Standing::Launching => wait_for_launch(shared, name).map_err(failed)?,
+        }
+        // It ended while it was looked at: it is collected like those that ended before.
+        if let Some(dir) = shared.native.existing(name).map_err(failed)? {
+            let lock = Lock::acquire(dir.as_fd(), LOCK, Instant::now() + LAUNCHING);
+            drop(
+                lock.map_err(|source| crate::Error::Record { what: "wait for its end", source })
+                    .map_err(failed)?,
+            );
+        }
+        collect(shared).map_err(failed)?;
+    }
+    warn(&format!("container {name} is left alone: it is not clear whether it runs"));
+    Ok(())
+}
+
+fn is_known(state: Option<&AgentState>, id: &ContainerId) -> bool {
+    state.is_some_and(|state| state.runs.iter().any(|run| run.id == *id && !run.completed))
+}
+
+/// `false` when it does not run any more.
+fn adopt(shared: &Arc<Shared>, listed: &Listed, orphan: bool) -> Result<bool, Error> {
+    let record = &listed.record;
+    let mut places = shared.native.places(&record.id);
+    places.sandbox.clone_from(&record.config.directory);
+    places.cgroup.clone_from(&record.cgroup);
+    let adopted = Adopted::open(&shared.native, &record.id, places)
+        .map_err(|e| Error::other(e.class(), format!("take container {} over: {}", record.id, chain(&e))))?;
+    let Some(adopted) = adopted else { return Ok(false) };
+    let sandbox = record.config.directory.clone();
+    let entry = Arc::new(Entry::new(record.id.clone(), sandbox, NativeState::Running)?);
+    let pidfd = adopted.pidfd().try_clone_to_owned();
+    let pidfd =
+        pidfd.map_err(|e| Error::because(Class::of_io(&e), "copy a descriptor of the container", e))?;
+    // Published before anybody may ask; from here on its owner alone does that.
+    entry.runs(Process { pid: adopted.pid(), pidfd: Arc::new(pidfd) });
+    shared.add(&entry);
+    if orphan {
+        entry.inbox.destroy();
+    }
+    shared.own(&entry, Job::Adopt { adopted: Box::new(adopted), forget: orphan })?;
+    Ok(true)
+}
+
+/// Keeps how it ended, or forgets it.
+fn ended(shared: &Shared, listed: &Listed, orphan: bool) -> Result<(), Error> {
+    let record = &listed.record;
+    let name = record.id.value();
+    if orphan {
+        match shared.native.remove(name, false) {
+            Ok(left) => left.iter().for_each(|left| warn(&format!("container {name}: {left}"))),
+            Err(e) => warn(&format!("container {name} can not be removed: {}", chain(&e))),
+        }
+        return Ok(());
+    }
+    let ending = match &listed.standing {
+        Standing::Exited { status, .. } => Ending::Status(*status),
+        Standing::Unknown { why } => Ending::Unknown(why.clone()),
+        Standing::Launching | Standing::Running { .. } => return Ok(()),
+    };
+    let dir = shared.native.existing(name).ok().flatten();
+    let kept = dir.and_then(|dir| owner::kept(dir.as_fd()));
+    let termination: ContainerTermination =
+        kept.unwrap_or_else(|| shared.groups.termination(&record.cgroup, &ending));
+    let sandbox = record.config.directory.clone();
+    shared.add(&Arc::new(Entry::ended(record.id.clone(), sandbox, termination)));
+    Ok(())
+}
