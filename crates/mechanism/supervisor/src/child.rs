@@ -13,6 +13,7 @@ use crate::wire::{self, MAX_DESCRIPTORS, Plan, Step, place};
 use berth_sys::memory::Mapping;
 use berth_sys::mounts::{Attributes, Reach, set_attributes};
 use berth_sys::process::Namespaces;
+use berth_sys::rustix::event::{Timespec, poll};
 use berth_sys::rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use berth_sys::rustix::fs::{self, CWD, FileType, Mode, OFlags, ResolveFlags};
 use berth_sys::rustix::mount::{
@@ -81,7 +82,11 @@ fn run(plan: &Plan<'_>, fds: &Descriptors, supervisor: BorrowedFd<'_>) -> ! {
     };
     let error = carry_out().err().unwrap_or(Errno::NOSYS);
     let report = Message::new(Kind::Failed, index as u32, error.raw_os_error() as u32);
-    let _ = protocol::send(supervisor, report, &[], &[]);
+    if protocol::send(supervisor, report, &[], &[]).is_err() {
+        // The supervisor is dying: its sockets close a moment before its end is the end of this process. An exit in
+        // between would be taken for the program's.
+        let _ = poll(&mut [], Some(&Timespec { tv_sec: 1, tv_nsec: 0 }));
+    }
     berth_sys::process::exit(125)
 }
 
@@ -153,13 +158,12 @@ impl Child<'_> {
                 fchdir(&at)
             }
             Step::Directory { name, mode } => made(fs::mkdirat(CWD, name, Mode::from_bits_truncate(mode))),
-            Step::Node { name, mode, major, minor } => fs::mknodat(
-                CWD,
-                name,
-                FileType::CharacterDevice,
-                Mode::from_bits_truncate(mode),
-                fs::makedev(major, minor),
-            ),
+            Step::Node { name, mode, major, minor } => {
+                let device = fs::makedev(major, minor);
+                let mode = Mode::from_bits_truncate(mode);
+                fs::mknodat(CWD, name, FileType::CharacterDevice, mode, device)?;
+                if (major, minor) == (1, 3) { self.use_own_null(name) } else { Ok(()) }
+            }
             Step::Link { name, to } => fs::symlinkat(to, CWD, name),
             Step::FilesystemHere { name, kind, flags, data } => {
                 let flags = MountFlags::from_bits_retain(flags as u32);
@@ -251,14 +255,29 @@ impl Child<'_> {
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let null = fs::openat(CWD, c"/dev/null", flags, Mode::empty())?;
             let stat = fs::fstat(&null)?;
-            if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice
-                || stat.st_rdev != fs::makedev(1, 3)
-            {
+            if !is_null(&stat) {
                 return Err(Errno::NODEV);
             }
             self.null = Some(null);
         }
         self.null.as_ref().map(AsFd::as_fd).ok_or(Errno::NODEV)
+    }
+
+    /// Where a standard stream is the host's /dev/null, it becomes the container's own: who can change a file's mode
+    /// and owner could change the host's through `/proc/self/fd/0`, and take it from everybody.
+    fn use_own_null(&self, name: &CStr) -> Result<()> {
+        if self.plan.flags & wire::FLAG_TTY != 0 {
+            // The terminal takes their place.
+            return Ok(());
+        }
+        for (index, number) in [(place::STDIN, 0), (place::STDOUT, 1), (place::STDERR, 2)] {
+            let stat = fs::fstat(self.fd(index as u32)?)?;
+            if is_null(&stat) {
+                let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                fd::place(fs::openat(CWD, name, flags, Mode::empty())?.as_fd(), number)?;
+            }
+        }
+        Ok(())
     }
 
     fn volume(&self, tree: u32, target: &CStr, file: bool) -> Result<()> {
@@ -399,6 +418,11 @@ fn join<'a>(room: &'a mut [u8; 4096], directory: &[u8], file: &[u8]) -> Option<&
 
 fn directory(at: BorrowedFd<'_>, path: &CStr, how: ResolveFlags) -> Result<OwnedFd> {
     fs::openat2(at, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), how)
+}
+
+/// Whether it is the null device (Linux `Documentation/admin-guide/devices.txt`).
+fn is_null(stat: &fs::Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == fs::makedev(1, 3)
 }
 
 fn made(result: Result<()>) -> Result<()> {
