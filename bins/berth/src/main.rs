@@ -4,7 +4,7 @@
 //! Without an agent it contains one command at a time (`berth run`), and looks after what was left: every command
 //! first collects what a killed one could not clean up.
 
-#![no_main]
+#![cfg_attr(not(test), no_main)]
 
 mod attach;
 mod cli;
@@ -22,8 +22,8 @@ use clap::Parser;
 /// Not Rust's own, which reads /proc/self/maps and installs a handler for stack overflows before `main`: a tenth of a
 /// millisecond of the three that a whole `berth run` takes. What it also does is done here, or wanted otherwise:
 /// descriptors 0–2 are opened when closed, and SIGPIPE keeps its default, so that `berth ps | head` just ends.
-#[expect(unsafe_code, reason = "a symbol of a fixed name has no safe spelling")]
-#[unsafe(no_mangle)]
+#[cfg_attr(not(test), expect(unsafe_code, reason = "a symbol of a fixed name has no safe spelling"))]
+#[cfg_attr(not(test), unsafe(no_mangle))]
 pub extern "C" fn main() -> std::ffi::c_int {
     if berth_sys::fd::open_standard().is_err() {
         return exit::OURS.into();
