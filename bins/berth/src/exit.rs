@@ -3,6 +3,7 @@
 //! there, the program's own code otherwise, 128+n when signal n ended it. The one table from class to exit code.
 
 use berth_model::Class;
+use std::io::Write;
 
 /// Our own failure.
 pub(crate) const OURS: u8 = 125;
@@ -41,12 +42,17 @@ impl Failure {
 
     /// Says it.
     pub(crate) fn report(self) -> u8 {
-        eprintln!("berth: {}", self.text);
+        say(format_args!("berth: {}", self.text));
         if let Some(advice) = self.advice {
-            eprintln!("berth: {advice}");
+            say(format_args!("berth: {advice}"));
         }
         self.code
     }
+}
+
+/// A line on stderr. Who reads it may be gone: that is no reason to end, as it would be with `eprintln!`.
+pub(crate) fn say(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn advice(class: Class) -> Option<&'static str> {

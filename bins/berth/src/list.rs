@@ -22,7 +22,7 @@ pub(crate) fn ps(global: &Global, args: &Ps) -> Result<u8, Failure> {
     }
     if args.output == Format::Json {
         let list: Vec<Value> = all.iter().map(summary).collect();
-        println!("{}", Value::Array(list));
+        println!("{}", plain(&Value::Array(list).to_string()));
         return Ok(0);
     }
     let mut table = Table::new();
@@ -69,6 +69,19 @@ fn command(listed: &Listed) -> String {
 
 fn escaped(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
+/// JSON, with the control characters escaped that JSON lets through: DEL, and those that a terminal takes for the
+/// beginning of a command (U+0080 to U+009F, ECMA-48).
+fn plain(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '\u{7f}'..='\u{9f}' => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 fn now_ms() -> u64 {
@@ -145,7 +158,7 @@ pub(crate) fn inspect(global: &Global, args: &Inspect) -> Result<u8, Failure> {
         }
     }
     match serde_json::to_string_pretty(&all) {
-        Ok(text) => println!("{text}"),
+        Ok(text) => println!("{}", plain(&text)),
         Err(e) => return Err(Failure::text(e.to_string()).code(1)),
     }
     Ok(code)
@@ -205,4 +218,17 @@ fn signal(text: &str) -> Option<i32> {
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
     NAMES.iter().position(|n| *n == name).map(|i| i as i32 + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_without_control_characters_means_the_same() {
+        let evil = json!(["a\u{1b}[2J\u{7f}\u{9b}31m\n\\u009b é"]);
+        let text = plain(&evil.to_string());
+        assert!(!text.chars().any(char::is_control), "{text:?}");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), evil);
+    }
 }

@@ -2,7 +2,7 @@
 //! From the command line's directories to native containers.
 
 use crate::cli::Global;
-use crate::exit::Failure;
+use crate::exit::{Failure, say};
 use berth_cgroup::Hierarchies;
 use berth_factory::oneshot::{Directories, Kind, Native, Settings};
 
@@ -27,7 +27,7 @@ pub(crate) fn open(global: &Global, without: Vec<String>, seccomp_paths: bool) -
     let native = Native::open(&directories, Kind::OneShot, &settings).map_err(|e| Failure::of(&e))?;
     let collected = native.collect().map_err(|e| Failure::of(&e))?;
     for left in collected.left {
-        eprintln!("berth: could not collect all of an earlier container: {left}");
+        say(format_args!("berth: could not collect all of an earlier container: {left}"));
     }
     Ok(native)
 }

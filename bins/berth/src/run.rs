@@ -3,7 +3,7 @@
 
 use crate::attach;
 use crate::cli::{Global, Network, Run};
-use crate::exit::{Failure, OURS};
+use crate::exit::{Failure, OURS, say};
 use crate::open::open;
 use crate::terminal;
 use berth_factory::oneshot::{DEFAULT_CAPABILITIES, Ending, Live, Native, Request, RootSource};
@@ -55,14 +55,14 @@ fn conclude(
     match attached {
         Err(cause) => {
             for left in live.abandon(native) {
-                eprintln!("berth: {left}");
+                say(format_args!("berth: {left}"));
             }
             Err(Failure::of(&cause))
         }
         Ok(ending) => {
             let outcome = live.finish(native, ending);
             for left in &outcome.left {
-                eprintln!("berth: could not clean up all: {left}");
+                say(format_args!("berth: could not clean up all: {left}"));
             }
             match outcome.ending {
                 Ending::Status(status) => Ok(u8::try_from(status.shell_code()).unwrap_or(OURS)),
@@ -82,7 +82,7 @@ fn print_timings(live: &Live) {
         .iter()
         .map(|(name, time)| ((*name).to_owned(), serde_json::json!(time.as_nanos() as f64 / 1000.0)))
         .collect();
-    eprintln!("{}", serde_json::Value::Object(phases));
+    say(format_args!("{}", serde_json::Value::Object(phases)));
 }
 
 struct Security {
@@ -270,7 +270,11 @@ fn volume(text: &str) -> Result<Volume, Failure> {
 }
 
 fn capabilities(add: &[String], drop: &[String]) -> Result<CapabilityInfo, Failure> {
-    let all = (1u64 << 41) - 1;
+    // As with Docker: all that we have to give. Who was started with fewer than all can not give the rest.
+    let all = berth_sys::rustix::thread::capabilities(None)
+        .map_err(|e| Failure::text(format!("look at our own capabilities: {e}")))?
+        .permitted
+        .bits();
     let parse = |name: &String| -> Result<u64, Failure> {
         if name.eq_ignore_ascii_case("all") {
             return Ok(all);

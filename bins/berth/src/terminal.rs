@@ -62,14 +62,13 @@ impl Progress {
             return;
         }
         self.shown = Some(now);
-        eprint!("\r\x1b[K{}: {entries} files, {} MB", self.what, bytes / 1_000_000);
-        let _ = std::io::stderr().flush();
+        let _ = write!(std::io::stderr(), "\r\x1b[K{}: {entries} files, {} MB", self.what, bytes / 1_000_000);
     }
 
     /// Takes the line away.
     pub(crate) fn done(&mut self) {
         if self.shown.take().is_some() {
-            eprint!("\r\x1b[K");
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
     }
 }
