@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the kernel does for a container of `berth run`, as seen from inside and from the host. `attacks` replays what
+//! others fell for; docs/security.md has the table.
+
+mod attacks;
+mod inside;
+mod lists;
+mod options;
+mod races;
+mod refusals;
+mod roots;
+mod streams;
