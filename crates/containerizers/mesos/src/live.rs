@@ -11,6 +11,7 @@ use berth_model::{ContainerId, WaitStatus};
 use berth_record::{Lock, Sync};
 use berth_sys::rustix::event::{PollFd, PollFlags, poll};
 use berth_sys::rustix::fs::{Mode, OFlags, openat};
+use berth_sys::rustix::process::{Pid, WaitOptions, waitpid};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -159,21 +160,11 @@ impl Live {
         if let Some((status, _)) = native::status(self.dir.as_fd()) {
             return Ending::Status(status);
         }
-        // It is readable when it ended; it is reaped, by whoever is its parent now, a moment later.
-        let limit = std::time::Instant::now() + Duration::from_secs(5);
-        loop {
-            match berth_sys::pidfd::exit_status(&self.pidfd) {
-                Ok(Some(status)) => {
-                    let text = format!("{status}\n");
-                    let name = crate::record::STATUS;
-                    let _ = berth_record::write_atomic(self.dir.as_fd(), name, text.as_bytes(), Sync::No);
-                    return Ending::Status(WaitStatus(status));
-                }
-                Ok(None) if std::time::Instant::now() < limit => {
-                    std::thread::yield_now();
-                }
-                _ => break,
-            }
+        // When the supervisor's end is told, its child is ours (see `Native::open`).
+        let _ = poll(&mut [PollFd::new(&self.supervisor.pidfd(), PollFlags::IN)], None);
+        if let Some(status) = self.reaped() {
+            self.record(status);
+            return Ending::Status(WaitStatus(status));
         }
         let why = "its supervisor was killed, and the kernel does not tell the status".to_owned();
         let record = Unknown { why: why.clone() };
@@ -181,11 +172,43 @@ impl Live {
         Ending::Unknown(why)
     }
 
+    /// The wait status of an orphan: of our own child, or, when another process adopted it, from the kernel once that
+    /// one has reaped it, which may take it a while.
+    fn reaped(&self) -> Option<i32> {
+        let limit = std::time::Instant::now() + Duration::from_secs(5);
+        loop {
+            let ours = waitpid(Pid::from_raw(self.pid), WaitOptions::NOHANG);
+            if let Ok(Some((_, status))) = ours {
+                return Some(status.as_raw());
+            }
+            match berth_sys::pidfd::exit_status(&self.pidfd) {
+                Ok(Some(status)) => return Some(status),
+                Ok(None) if std::time::Instant::now() < limit => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                _ => return None,
+            }
+        }
+    }
+
+    /// Writes the exit record that the supervisor could not write.
+    fn record(&self, status: i32) {
+        let text = format!("{status}\n");
+        let _ =
+            berth_record::write_atomic(self.dir.as_fd(), crate::record::STATUS, text.as_bytes(), Sync::No);
+    }
+
     /// Cleans up after its end. What is kept is the record, the exit record, the sandbox and the output, unless
     /// everything is to go.
     pub fn finish(self, native: &Native, ending: Ending) -> Outcome {
         let _ = fault::point("exited");
         let keep = if self.remove { Keep::Nothing } else { Keep::Ended };
+        // It may have ended before the supervisor heard of `go`, or the supervisor could not write.
+        if let (Keep::Ended, Ending::Status(status)) = (keep, &ending)
+            && native::status(self.dir.as_fd()).is_none()
+        {
+            self.record(status.0);
+        }
         let left = native.release(&self.places, keep);
         self.supervisor.reap();
         drop(self.lock);
