@@ -10,12 +10,16 @@ use crate::{Error, Result, fault};
 use berth_launcher::Places;
 use berth_model::ContainerId;
 use berth_record::{BootId, Lock, Sync};
-use berth_sys::rustix::fs::{AtFlags, unlinkat};
+use berth_sys::rustix::fs::{AtFlags, fstat, unlinkat};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 const CGROUPS: &str = "/sys/fs/cgroup";
+/// How long a container may take to end that is removed by force.
+const ENDS: Duration = Duration::from_secs(30);
+/// How long to wait for its end before it is killed again.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// What stays of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,11 +75,11 @@ impl Native {
         left
     }
 
-    /// Removes the runtime directory, the record last of its files: until it is gone, the next command knows.
+    /// Removes the runtime directory, when all else is gone. The record first: a directory without one is listed
+    /// nowhere and removed by the next command, while a record without its status would tell what is not so.
     fn forget(&self, name: &str) -> Vec<String> {
         let Ok(dir) = native::directory(self.runtime.as_fd(), name) else { return Vec::new() };
-        // The pid before the status: a pid without a status would say that it was killed while it ran.
-        for file in [".status", "ctl", PID, STATUS, UNKNOWN, LOCK, CONFIG] {
+        for file in [CONFIG, ".status", "ctl", PID, STATUS, UNKNOWN, LOCK] {
             let _ = unlinkat(&dir, file, AtFlags::empty());
         }
         match unlinkat(&self.runtime, name, AtFlags::REMOVEDIR) {
@@ -125,6 +129,8 @@ impl Native {
         let lock = match Lock::try_acquire(dir.as_fd(), LOCK) {
             Ok(Some(lock)) => lock,
             Ok(None) => return Ok(()),
+            // Its owner removed it this moment.
+            Err(_) if fstat(&dir).is_ok_and(|stat| stat.st_nlink == 0) => return Ok(()),
             Err(e) => {
                 collected.left.push(format!("{name}: {}", chain(&e)));
                 return Ok(());
@@ -181,21 +187,36 @@ impl Native {
     /// # Errors
     /// None of that name; it runs and is not to be forced; something can not be removed.
     pub fn remove(&self, name: &str, force: bool) -> Result<Vec<String>> {
-        let Some(dir) = self.existing(name)? else { return Err(Error::NotFound(name.to_owned())) };
         let id = ContainerId::new(name).map_err(|e| Error::Invalid(e.to_string()))?;
-        let lock = match Lock::try_acquire(dir.as_fd(), LOCK) {
-            Ok(Some(lock)) => lock,
-            Ok(None) if !force => return Err(Error::Running(id)),
-            Ok(None) => {
-                self.kill(name, 9)?;
-                Lock::acquire(dir.as_fd(), LOCK, Instant::now() + Duration::from_secs(30))
-                    .map_err(|source| Error::Record { what: "wait for the container's end", source })?
+        let mut dir = self.existing(name)?.ok_or_else(|| Error::NotFound(name.to_owned()))?;
+        let mut soon = Instant::now();
+        let deadline = soon + ENDS;
+        loop {
+            match Lock::acquire(dir.as_fd(), LOCK, soon) {
+                Ok(lock) => {
+                    let left = self.release(&self.places(&id), Keep::Nothing);
+                    drop(lock);
+                    return Ok(left);
+                }
+                Err(berth_record::Error::Locked { .. }) if !force => return Err(Error::Running(id)),
+                Err(berth_record::Error::Locked { .. }) if Instant::now() < deadline => {}
+                // Its owner or another command removed it meanwhile.
+                Err(_) if fstat(&dir).is_ok_and(|stat| stat.st_nlink == 0) => {}
+                Err(source) => return Err(Error::Record { what: "wait for the container's end", source }),
             }
-            Err(source) => return Err(Error::Record { what: "lock the container", source }),
-        };
-        let left = self.release(&self.places(&id), Keep::Nothing);
-        drop(lock);
-        Ok(left)
+            match self.existing(name)? {
+                Some(there) => dir = there,
+                None => return Ok(Vec::new()),
+            }
+            if force {
+                // Again and again: one that is being launched has a process only later.
+                match self.kill(name, 9) {
+                    Ok(_) | Err(Error::NotFound(_)) => {}
+                    Err(other) => return Err(other),
+                }
+                soon = Instant::now() + AGAIN;
+            }
+        }
     }
 
     /// Sends a signal to the first process of a container that runs; `false` when none does.

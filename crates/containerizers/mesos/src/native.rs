@@ -8,7 +8,8 @@ use berth_launcher::{Isolator, Places};
 use berth_model::{ContainerId, WaitStatus};
 use berth_record::{InstanceId, Lock};
 use berth_sys::Errno;
-use berth_sys::rustix::fs::{CWD, Dir, Mode, OFlags, mkdirat, openat, statat};
+use berth_sys::rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, mkdirat, openat, statat};
+use berth_sys::rustix::process::{getpid, set_child_subreaper};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -72,6 +73,11 @@ impl Native {
     /// # Errors
     /// A directory or the instance's record can not be made, or an isolator not built.
     pub fn open(directories: &Directories, kind: Kind, settings: &Settings) -> Result<Native> {
+        if kind == Kind::OneShot {
+            // An owner adopts the containers of a supervisor that was killed, and so learns how they ended: at once,
+            // and from kernels before 6.15 too (prctl(2), PR_SET_CHILD_SUBREAPER). Its only children are supervisors.
+            let _ = set_child_subreaper(Some(getpid()));
+        }
         let isolators = berth_isolator::build(settings)?;
         let runtime = outer(&directories.runtime)?;
         let work = outer(&directories.work)?;
@@ -157,7 +163,11 @@ impl Native {
             Err(berth_record::Error::Missing { .. }) => return Ok(None),
             Err(source) => return Err(Error::Record { what: "read the container's record", source }),
         };
-        Ok(Some(Listed { record, standing: standing(dir.as_fd())? }))
+        let standing = standing(dir.as_fd())?;
+        // What was removed while it was looked at looks like one that was killed.
+        let settled = matches!(standing, Standing::Running { .. } | Standing::Exited { .. });
+        let there = || statat(&dir, record::CONFIG, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+        Ok((settled || there()).then_some(Listed { record, standing }))
     }
 }
 
@@ -187,7 +197,7 @@ pub(crate) fn standing(dir: BorrowedFd<'_>) -> Result<Standing> {
 pub(crate) fn status(dir: BorrowedFd<'_>) -> Option<(WaitStatus, u64)> {
     let text = berth_record::read_bytes(dir, STATUS, 64).ok()?;
     let number: i32 = std::str::from_utf8(&text).ok()?.trim().parse().ok()?;
-    let stat = statat(dir, STATUS, berth_sys::rustix::fs::AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    let stat = statat(dir, STATUS, AtFlags::SYMLINK_NOFOLLOW).ok()?;
     let at_ms = (stat.st_mtime.max(0) as u64) * 1000 + stat.st_mtime_nsec as u64 / 1_000_000;
     Some((WaitStatus(number), at_ms))
 }
