@@ -6,7 +6,7 @@ use berth_conformance::{Ledger, Scope, Site};
 use berth_sys::rustix::process::{Pid, Signal, geteuid, kill_process};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
@@ -27,21 +27,19 @@ pub struct Ground {
     cgroup: PathBuf,
     scope: Scope,
     before: Ledger,
+    mounts: Vec<PathBuf>,
 }
 
 impl Ground {
     /// Directories where one container ran already, so that what stays for all of them is there.
     ///
     /// # Errors
-    /// `Ok(Err(lacked))` when this machine lacks something.
+    /// What this machine lacks.
     ///
     /// # Panics
     /// When `berth` can not be built, or can not run a container.
     pub fn new(name: &str) -> Result<Ground, String> {
-        let ground = Ground::bare(name)?;
-        let warm = ground.run(&["--rm", "--name", "warm"], &["true"]);
-        assert_eq!((warm.code, warm.stderr.as_str()), (Some(0), ""), "berth can not run a container");
-        Ok(ground.settled())
+        Ok(Ground::bare(name)?.settled())
     }
 
     /// Directories in which nothing was done yet. The ledger knows no control groups until [`Ground::settled`].
@@ -62,13 +60,30 @@ impl Ground {
         let site = Site::new(name).unwrap_or_else(|e| panic!("make directories: {e}"));
         let scope = Scope::new(site.marker(), [site.work_dir(), site.runtime_dir()]);
         let before = Ledger::take(&scope);
-        let ground = Ground { site, berth, cgroup: PathBuf::new(), scope, before };
+        let ground = Ground { site, berth, cgroup: PathBuf::new(), scope, before, mounts: Vec::new() };
         ground.fill_root().unwrap_or_else(|e| panic!("make a root file system: {e}"));
         Ok(ground)
     }
 
-    /// What is there now is what is to be there afterwards.
+    /// Puts a tmpfs with these mount options at one of its directories, until it is dropped.
+    ///
+    /// # Panics
+    /// When it can not be mounted.
+    pub fn mount(mut self, at: PathBuf, options: &str) -> Ground {
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "none"]).arg(&at).output();
+        let mounted = mounted.unwrap_or_else(|e| panic!("start mount: {e}"));
+        assert!(mounted.status.success(), "mount a tmpfs: {mounted:?}");
+        self.mounts.push(at);
+        self
+    }
+
+    /// Runs a container. What is there then is what is to be there afterwards.
+    ///
+    /// # Panics
+    /// When no container can be run.
     pub fn settled(mut self) -> Ground {
+        let warm = self.run(&["--rm", "--name", "warm"], &["true"]);
+        assert_eq!((warm.code, warm.stderr.as_str()), (Some(0), ""), "berth can not run a container");
         let instance = fs::read_to_string(self.runtime_dir().join("instance")).unwrap_or_default();
         let word = instance.split(|c: char| !c.is_ascii_hexdigit()).find(|w| w.len() >= 8);
         if let Some(id) = word {
@@ -188,7 +203,7 @@ impl Ground {
     }
 
     /// What a container wrote to stdout; none when there is no such file.
-    pub fn output(&self, name: &str) -> Option<String> {
+    pub fn written(&self, name: &str) -> Option<String> {
         fs::read_to_string(self.work_dir().join("oneshot").join(name).join("stdout")).ok()
     }
 
@@ -232,9 +247,12 @@ impl Ground {
     ///
     /// # Errors
     /// It did not end.
-    pub fn ends(&self, command: &mut Command) -> Result<std::process::Output, String> {
+    pub fn ends(&self, command: &mut Command) -> Result<Output, String> {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let program = command.spawn().map_err(|e| format!("start it: {e}"))?;
+        self.output(command.spawn().map_err(|e| format!("start it: {e}"))?)
+    }
+
+    fn output(&self, program: Child) -> Result<Output, String> {
         let (sender, ended) = std::sync::mpsc::channel();
         let waiter = std::thread::spawn(move || sender.send(program.wait_with_output()));
         let output = ended.recv_timeout(PATIENCE);
@@ -246,6 +264,25 @@ impl Ground {
         }
         let _ = waiter.join();
         output.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+    }
+
+    /// Starts `berth run`, with all three of its streams as pipes.
+    ///
+    /// # Panics
+    /// When it can not be started.
+    pub fn start(&self, options: &[&str], command: &[&str]) -> Child {
+        let mut berth = self.command();
+        berth.args(self.run_arguments(options, command));
+        berth.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        berth.spawn().unwrap_or_else(|e| panic!("start {berth:?}: {e}"))
+    }
+
+    /// Waits for the end of what was started.
+    ///
+    /// # Panics
+    /// When it does not end; its processes are killed.
+    pub fn end(&self, berth: Child) -> Exit {
+        self.output(berth).unwrap_or_else(|e| panic!("{e}")).into()
     }
 
     /// Waits for a fact.
@@ -301,6 +338,9 @@ impl Drop for Ground {
             let _ = fs::remove_dir(&group);
             // Shared with whoever else tests; it goes with the last of them.
             let _ = group.parent().map(fs::remove_dir);
+        }
+        for mount in &self.mounts {
+            let _ = Command::new("umount").arg("-l").arg(mount).output();
         }
     }
 }

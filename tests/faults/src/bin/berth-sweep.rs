@@ -2,10 +2,10 @@
 //! Starts a command under ptrace(2), and kills one process of it at its N-th system call.
 //!
 //! ```text
-//! berth-sweep owner|supervisor|both N program arguments…
+//! berth-sweep owner|supervisor|container|both N program arguments…
 //! ```
-//! *owner* is the program itself, *supervisor* the first child that it makes; calls are counted from the program's
-//! execution, or the child's making, on. At the entry to call N the process gets SIGKILL, so that call is not made;
+//! *owner* is the program itself, *supervisor* the first child that it makes, *container* the first of that; calls are
+//! counted from the program's execution, or the child's making, on. At the entry to call N the process gets SIGKILL, so that call is not made;
 //! with *both* the owner's calls are counted, and the supervisor is killed with it. All other processes run free.
 //!
 //! On stdout, one line of JSON: `killed`, `calls` (made until then), `call` (the number of the one not made), and
@@ -34,6 +34,7 @@ const WALL: u32 = 0x4000_0000;
 enum Target {
     Owner,
     Supervisor,
+    Container,
     Both,
 }
 
@@ -44,7 +45,10 @@ struct Sweep {
     /// The program itself was executed; before that it is a shell that waits for us.
     executed: bool,
     supervisor: Option<(Pid, Option<OwnedFd>)>,
-    /// Stopped at its start before its parent's stop told us who it is.
+    container: Option<Pid>,
+    /// Whose making we were told of.
+    announced: Vec<Pid>,
+    /// Stopped at its start before we were.
     unknown: Vec<Pid>,
     calls: u64,
     killed: Option<u64>,
@@ -65,8 +69,9 @@ fn run() -> Result<(), Box<dyn Error>> {
     let target = match args.next().and_then(|a| a.into_string().ok()).as_deref() {
         Some("owner") => Target::Owner,
         Some("supervisor") => Target::Supervisor,
+        Some("container") => Target::Container,
         Some("both") => Target::Both,
-        _ => return Err("the first argument is owner, supervisor or both".into()),
+        _ => return Err("the first argument is owner, supervisor, container or both".into()),
     };
     let at =
         args.next().and_then(|a| a.into_string().ok()).ok_or("the second argument is a number")?.parse()?;
@@ -86,6 +91,8 @@ fn run() -> Result<(), Box<dyn Error>> {
         owner,
         executed: false,
         supervisor: None,
+        container: None,
+        announced: Vec::new(),
         unknown: Vec::new(),
         calls: 0,
         killed: None,
@@ -119,23 +126,18 @@ impl Sweep {
     }
 
     fn stopped(&mut self, pid: Pid, signal: i32, event: i32) -> berth_sys::Result<()> {
-        let followed = self.is_target(pid);
         if NEW_PROCESS.contains(&event) {
             return self.new_process(pid);
         }
         if event == EXEC && pid == self.owner {
             self.executed = true;
-            return if self.is_target(pid) { ptrace::to_next_call(pid, 0) } else { ptrace::go_on(pid, 0) };
+            return self.go_on(pid, 0);
         }
-        if event == STOP && pid != self.owner && !followed {
-            if self.supervisor.as_ref().is_some_and(|s| s.0 == pid) || self.target != Target::Supervisor {
-                return self.identified(pid);
+        if event == STOP && pid != self.owner {
+            if self.announced.contains(&pid) {
+                return self.started(pid);
             }
-            if self.supervisor.is_some() {
-                // One of the supervisor's.
-                return ptrace::detach(pid);
-            }
-            // The owner's stop is still to tell who it is.
+            // Its parent's stop is still to tell who it is.
             self.unknown.push(pid);
             return Ok(());
         }
@@ -149,36 +151,47 @@ impl Sweep {
             return ptrace::to_next_call(pid, 0);
         }
         let deliver = if event == 0 { signal } else { 0 };
-        if followed { ptrace::to_next_call(pid, deliver) } else { ptrace::go_on(pid, deliver) }
+        self.go_on(pid, deliver)
     }
 
     fn is_target(&self, pid: Pid) -> bool {
         match self.target {
             Target::Owner | Target::Both => pid == self.owner && self.executed,
-            Target::Supervisor => self.supervisor.as_ref().is_some_and(|s| s.0 == pid),
+            Target::Supervisor => self.is_supervisor(pid),
+            Target::Container => self.container == Some(pid),
         }
+    }
+
+    fn is_supervisor(&self, pid: Pid) -> bool {
+        self.supervisor.as_ref().is_some_and(|s| s.0 == pid)
     }
 
     /// A process that we follow made another.
     fn new_process(&mut self, parent: Pid) -> berth_sys::Result<()> {
-        let child = Pid::from_raw(ptrace::event_message(parent)?);
-        if let (true, None, Some(child)) = (parent == self.owner, &self.supervisor, child) {
+        let Some(child) = Pid::from_raw(ptrace::event_message(parent)?) else { return Ok(()) };
+        if parent == self.owner && self.supervisor.is_none() {
             // It can not have been reaped: its parent is stopped.
             self.supervisor = Some((child, pidfd_open(child, PidfdFlags::empty()).ok()));
-            if let Some(known) = self.unknown.iter().position(|p| *p == child) {
-                self.unknown.swap_remove(known);
-                self.identified(child)?;
-            }
-            if self.target == Target::Supervisor {
-                return ptrace::detach(parent);
-            }
+        } else if self.is_supervisor(parent) && self.container.is_none() {
+            self.container = Some(child);
         }
-        if self.is_target(parent) { ptrace::to_next_call(parent, 0) } else { ptrace::go_on(parent, 0) }
+        self.announced.push(child);
+        if let Some(known) = self.unknown.iter().position(|p| *p == child) {
+            self.unknown.swap_remove(known);
+            self.started(child)?;
+        }
+        self.go_on(parent, 0)
     }
 
-    /// A child is stopped at its start: the supervisor that we want, or one that runs free.
-    fn identified(&mut self, pid: Pid) -> berth_sys::Result<()> {
-        if self.is_target(pid) { ptrace::to_next_call(pid, 0) } else { ptrace::detach(pid) }
+    /// A child is stopped at its start: one that we want, or whose child we want, or one that runs free.
+    fn started(&mut self, pid: Pid) -> berth_sys::Result<()> {
+        let on_the_way = self.target == Target::Container && self.is_supervisor(pid);
+        if self.is_target(pid) || on_the_way { self.go_on(pid, 0) } else { ptrace::detach(pid) }
+    }
+
+    /// To its next call if it is the target; else until it makes a child or ends.
+    fn go_on(&self, pid: Pid, deliver: i32) -> berth_sys::Result<()> {
+        if self.is_target(pid) { ptrace::to_next_call(pid, deliver) } else { ptrace::go_on(pid, deliver) }
     }
 
     fn kill(&mut self, pid: Pid, number: u64) -> berth_sys::Result<()> {
