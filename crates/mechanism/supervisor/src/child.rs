@@ -30,8 +30,7 @@ pub(crate) type Descriptors = [Option<OwnedFd>; MAX_DESCRIPTORS];
 /// The child's own beginning: it does what every container needs, then takes its plan from `owner` and carries it out.
 pub(crate) fn main(owner: BorrowedFd<'_>, supervisor: BorrowedFd<'_>) -> ! {
     let refuse = |why: u32, number: u32| -> ! {
-        let _ = protocol::send(supervisor, Message::new(Kind::Refused, why, number), &[], &[]);
-        berth_sys::process::exit(125)
+        give_up(supervisor, Message::new(Kind::Refused, why, number), Released::No)
     };
     if let Err(e) = prepare() {
         refuse(3, e.raw_os_error() as u32)
@@ -69,7 +68,7 @@ fn prepare() -> Result<()> {
 
 /// Carries out the plan. Never returns: the program runs, or the failure is reported and the child ends.
 fn run(plan: &Plan<'_>, fds: &Descriptors, supervisor: BorrowedFd<'_>) -> ! {
-    let mut child = Child { plan, fds, supervisor, root: None, null: None };
+    let mut child = Child { plan, fds, supervisor, root: None, null: None, released: Released::No };
     let mut index = 0;
     let mut carry_out = || -> Result<()> {
         child.place_stdio()?;
@@ -82,10 +81,26 @@ fn run(plan: &Plan<'_>, fds: &Descriptors, supervisor: BorrowedFd<'_>) -> ! {
     };
     let error = carry_out().err().unwrap_or(Errno::NOSYS);
     let report = Message::new(Kind::Failed, index as u32, error.raw_os_error() as u32);
-    if protocol::send(supervisor, report, &[], &[]).is_err() {
+    give_up(supervisor, report, child.released)
+}
+
+/// Whether the word to start came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Released {
+    No,
+    Yes,
+}
+
+/// Says why, and ends. Before the word to start, the owner may still be telling the supervisor things; were that gone
+/// already, the owner's socket would be reset and the reason lost. So the end waits for that word, or for SIGKILL when
+/// the owner heard the reason first.
+fn give_up(supervisor: BorrowedFd<'_>, why: Message, released: Released) -> ! {
+    if protocol::send(supervisor, why, &[], &[]).is_err() {
         // The supervisor is dying: its sockets close a moment before its end is the end of this process. An exit in
         // between would be taken for the program's.
         let _ = poll(&mut [], Some(&Timespec { tv_sec: 1, tv_nsec: 0 }));
+    } else if released == Released::No {
+        let _ = protocol::receive(supervisor, &mut [], &mut []);
     }
     berth_sys::process::exit(125)
 }
@@ -98,6 +113,7 @@ struct Child<'a> {
     root: Option<OwnedFd>,
     /// /dev/null, once it was looked at.
     null: Option<OwnedFd>,
+    released: Released,
 }
 
 impl Child<'_> {
@@ -350,10 +366,13 @@ impl Child<'_> {
         }
     }
 
-    fn gate(&self) -> Result<()> {
+    fn gate(&mut self) -> Result<()> {
         let mut data = [0; 4];
         match protocol::receive(self.supervisor, &mut data, &mut [])? {
-            Some((Message { kind: Kind::Go, .. }, _)) => Ok(()),
+            Some((Message { kind: Kind::Go, .. }, _)) => {
+                self.released = Released::Yes;
+                Ok(())
+            }
             // Nobody waits for this container any more.
             _ => Err(Errno::CANCELED),
         }
