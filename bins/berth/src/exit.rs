@@ -29,9 +29,9 @@ impl Failure {
         Failure { code: code.unwrap_or(OURS), text: chain(error), advice }
     }
 
-    /// A failure in words.
+    /// A failure in words, which may hold what the user gave: made safe for a terminal.
     pub(crate) fn text(text: impl Into<String>) -> Failure {
-        Failure { code: OURS, text: text.into(), advice: None }
+        Failure { code: OURS, text: printable(&text.into()), advice: None }
     }
 
     /// For commands other than `run`, whose failures have the code 1.
@@ -79,5 +79,9 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         }
         next = cause.source();
     }
+    printable(&text)
+}
+
+fn printable(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
