@@ -170,7 +170,14 @@ impl Native {
                 .map_err(|source| Error::Record { what: "write the container's pid", source })?;
             fault::point("pid")?;
             Watch::tell(&mut request.watch, NativeEvent::Forked)?;
-            supervisor.go()?;
+            if let Err(gone) = supervisor.go() {
+                // Its child failed at a step before the gate: that is said already.
+                return Err(match supervisor.next() {
+                    Event::Failed { step, errno } => encoded.failure(step, errno).into(),
+                    Event::Refused(why) => berth_launcher::Error::Refused(why).into(),
+                    _ => gone.into(),
+                });
+            }
             timings.mark("go");
             Ok((encoded, pid, pidfd, files))
         };

@@ -6,7 +6,10 @@ mod ground;
 
 use berth_conformance::{Script, Site, Subject, World, run};
 use berth_contract::{AgentState, LaunchResult, Limits, Variables};
-use berth_model::{ContainerConfig, ContainerId, Reason, Resources, TaskState, Uri};
+use berth_model::{
+    ContainerConfig, ContainerId, ContainerInfo, ContainerType, RLimit, RLimitInfo, RLimitType, Reason,
+    Resources, TaskState, Uri,
+};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
@@ -130,6 +133,32 @@ fn a_launch_that_fails_late_can_be_tried_again_in_the_same_sandbox() {
         launched(world, &id, shell(world, &id, "echo better"));
         world.wait(&id);
         assert_eq!(fs::read_to_string(world.sandbox(&id).join("stdout")).ok().as_deref(), Some("better\n"));
+    });
+}
+
+#[test]
+fn a_step_that_fails_is_named_though_the_launch_was_let_go_already() {
+    on_this_host("a_step_that_fails", |world| {
+        // Side by side, so that supervisors are late to hear what their children say last.
+        let launches: Vec<_> = (0..24)
+            .map(|number| {
+                let id = world.id(&format!("step{number}"));
+                let mut config = world.config(&id, &Script::Exit(0));
+                // More than fs.nr_open, which even root does not get, setrlimit(2).
+                let limit = RLimit { r#type: RLimitType::Nofile, soft: Some(1 << 40), hard: Some(1 << 40) };
+                config.container_info = Some(ContainerInfo {
+                    r#type: ContainerType::Mesos,
+                    rlimit_info: Some(RLimitInfo { rlimits: vec![limit] }),
+                    ..ContainerInfo::default()
+                });
+                world.containerizer().launch(&id, config, Variables::new(), None)
+            })
+            .collect();
+        for launch in launches {
+            let text = world.failure("launch", launch);
+            assert!(text.starts_with("isolator posix/rlimits could not "), "{text}");
+            assert!(text.ends_with("Operation not permitted (os error 1)"), "{text}");
+        }
     });
 }
 

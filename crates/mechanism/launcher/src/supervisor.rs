@@ -151,9 +151,13 @@ impl Supervisor {
     pub fn next(&self) -> Event {
         let mut data = [0u8; DATA];
         let mut fds = [None];
-        match protocol::receive(&self.socket, &mut data, &mut fds) {
-            Ok(Some((message, n))) => event(message, &data[..n.min(DATA)], fds).unwrap_or(Event::Gone),
-            Ok(None) | Err(_) => Event::Gone,
+        loop {
+            return match protocol::receive(&self.socket, &mut data, &mut fds) {
+                Ok(Some((message, n))) => event(message, &data[..n.min(DATA)], fds).unwrap_or(Event::Gone),
+                // It ended with something of ours unread, which is told first; what it said last is still there.
+                Err(berth_sys::Errno::CONNRESET) => continue,
+                Ok(None) | Err(_) => Event::Gone,
+            };
         }
     }
 

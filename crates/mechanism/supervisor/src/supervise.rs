@@ -259,7 +259,8 @@ impl Supervisor {
             Ok(Some((failed @ Message { kind: Kind::Failed | Kind::Refused, .. }, _))) => {
                 self.tell_owner(failed)
             }
-            Ok(Some(_)) | Err(Errno::AGAIN) => {}
+            // It ended with something of ours unread; what it said last is still to come (unix(7), once per socket).
+            Ok(Some(_)) | Err(Errno::AGAIN | Errno::CONNRESET) => {}
             // Its end of the socket closed: by exec if it said so before, else by its death.
             Ok(None) | Err(_) => {
                 self.child = None;
