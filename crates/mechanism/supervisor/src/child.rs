@@ -14,7 +14,7 @@ use berth_sys::memory::Mapping;
 use berth_sys::mounts::{Attributes, Reach, set_attributes};
 use berth_sys::process::Namespaces;
 use berth_sys::rustix::event::{Timespec, poll};
-use berth_sys::rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use berth_sys::rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use berth_sys::rustix::fs::{self, CWD, FileType, Mode, OFlags, ResolveFlags};
 use berth_sys::rustix::mount::{
     self, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
@@ -303,6 +303,14 @@ impl Child<'_> {
         if FORBIDDEN.contains(&(fs::fstatfs(&at)?.f_type as u64)) {
             return Err(Errno::PERM);
         }
+        // A link in the root may lead to what we mounted in these ourselves: masks, control groups.
+        let mut room = [0u8; 4096];
+        let place = place_of(at.as_fd(), &mut room)?;
+        for kernels in [b"/proc".as_slice(), b"/sys"] {
+            if place.strip_prefix(kernels).is_some_and(|rest| matches!(rest, [] | [b'/', ..])) {
+                return Err(Errno::PERM);
+            }
+        }
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
         mount::move_mount(self.fd(tree)?, c"", &at, c"", flags)
     }
@@ -553,17 +561,8 @@ fn capabilities(permitted: u64, ambient: u64) -> Result<()> {
 /// Only raised: lowering it below what it is needs CAP_SYS_RESOURCE. Where it can not be done the launch
 /// goes on; which process the kernel picks first is advice.
 fn oom_score(value: u32) -> Result<()> {
-    let mut digits = [0u8; 8];
-    let mut at = digits.len();
-    let mut rest = value.min(1000);
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
+    let mut room = [0u8; 10];
+    let digits = decimal(value.min(1000), &mut room);
     let file = fs::openat(
         CWD,
         c"/proc/self/oom_score_adj",
@@ -571,7 +570,33 @@ fn oom_score(value: u32) -> Result<()> {
         Mode::empty(),
     );
     if let Ok(file) = file {
-        let _ = berth_sys::rustix::io::write(file, &digits[at..]);
+        let _ = berth_sys::rustix::io::write(file, digits);
     }
     Ok(())
+}
+
+/// Where a descriptor leads, from the container's root (proc_pid_fd(5)).
+fn place_of<'a>(at: BorrowedFd<'_>, room: &'a mut [u8; 4096]) -> Result<&'a [u8]> {
+    const FDS: &[u8] = b"/proc/self/fd/";
+    let mut link = [0u8; 25];
+    let mut digits = [0u8; 10];
+    let digits = decimal(at.as_raw_fd().unsigned_abs(), &mut digits);
+    link[..FDS.len()].copy_from_slice(FDS);
+    link[FDS.len()..FDS.len() + digits.len()].copy_from_slice(digits);
+    let n = fs::readlinkat_raw(CWD, text(&link[..=FDS.len() + digits.len()])?, &mut room[..])?;
+    // What is longer was cut off; its beginning is what is asked for.
+    Ok(&room[..n])
+}
+
+fn decimal(number: u32, room: &mut [u8; 10]) -> &[u8] {
+    let mut at = room.len();
+    let mut rest = number;
+    loop {
+        at -= 1;
+        room[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            return &room[at..];
+        }
+    }
 }
