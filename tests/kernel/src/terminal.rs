@@ -120,12 +120,7 @@ impl Terminal {
         while self.look(limit) {}
         assert!(Instant::now() < limit, "it does not end: {:?}", self.screen());
         let status = self.child.wait().unwrap_or_else(|e| panic!("wait: {e}"));
-        Exit {
-            code: status.code(),
-            signal: status.signal(),
-            stdout: self.screen(),
-            stderr: String::new(),
-        }
+        Exit { code: status.code(), signal: status.signal(), stdout: self.screen(), stderr: String::new() }
     }
 }
 

@@ -75,7 +75,9 @@ fn cve_2016_9962_nothing_of_the_runtime_can_be_traced_or_read() {
     let script = "for f in /proc/1/fd/*; do readlink $f; done; tr '\\0' '\\n' < /proc/1/environ";
     let seen = ground.sh(&["--init", "--cap-add", "SYS_PTRACE"], script);
     for line in seen.good().lines() {
-        let known = line == "/dev/null" || line.ends_with("/stdout") || line.ends_with("/stderr")
+        let known = line == "/dev/null"
+            || line.ends_with("/stdout")
+            || line.ends_with("/stderr")
             || line.starts_with("anon_inode:");
         assert!(known, "{seen:?}");
     }
@@ -162,6 +164,16 @@ fn cve_2019_16884_no_volume_lies_over_proc_or_sys() {
         never_ran(&ground, &["-v", &v(&format!("/{name}"))], &["true"]);
         never_ran(&ground, &["-v", &v(&format!("/{name}/attr"))], &["true"]);
     }
+    // Nor over what we put there ourselves.
+    for (name, to) in [("u", "/sys/fs/cgroup"), ("w", "/proc/acpi"), ("x", "sys/firmware")] {
+        if Path::new("/").join(to).exists() {
+            symlink(to, ground.root().join(name)).unwrap();
+            never_ran(&ground, &["-v", &v(&format!("/{name}"))], &["true"]);
+        }
+    }
+    let file = ground.file("fake-file", "x");
+    symlink("/proc/keys", ground.root().join("y")).unwrap();
+    never_ran(&ground, &["-v", &format!("{}:/y", file.display())], &["true"]);
     symlink("/tmp", ground.root().join("t")).unwrap();
     let seen = ground.sh(&["-v", &v("/t/in")], "ls /tmp/in; cat /proc/self/comm");
     assert_eq!(seen.good(), "self\ncat\n");
@@ -171,7 +183,14 @@ fn cve_2019_16884_no_volume_lies_over_proc_or_sys() {
 fn cve_2022_29162_inheritable_capabilities_are_empty() {
     let ground = ground!();
     let none = "0000000000000000";
-    for options in [&[][..], &["--cap-add", "NET_ADMIN"], &["--cap-add", "ALL"], &["-u", "bob"], &["-u", "bob", "--cap-add", "NET_ADMIN"], &["--init"]] {
+    for options in [
+        &[][..],
+        &["--cap-add", "NET_ADMIN"],
+        &["--cap-add", "ALL"],
+        &["-u", "bob"],
+        &["-u", "bob", "--cap-add", "NET_ADMIN"],
+        &["--init"],
+    ] {
         let status = status(&ground, options);
         assert_eq!((status["CapInh"].as_str(), status["CapAmb"].as_str()), (none, none), "{options:?}");
     }
@@ -205,7 +224,8 @@ fn cve_2024_21626_no_working_directory_leads_out() {
     let seen = ground.sh(&["-w", "/etc/../etc/."], "[ . -ef /etc ] && pwd");
     assert_eq!(seen.good(), "/etc\n");
     // From inside, no descriptor leads anywhere either.
-    let script = "for n in $(seq 0 99); do cd /proc/self/fd/$n 2>/dev/null && echo entered $n; done; echo done";
+    let script =
+        "for n in $(seq 0 99); do cd /proc/self/fd/$n 2>/dev/null && echo entered $n; done; echo done";
     assert_eq!(ground.sh(&[], script).good(), "done\n");
 }
 
@@ -228,7 +248,8 @@ fn descriptors_that_berth_inherited_are_not_inherited_further() {
         let seen = Running::start(&mut command).end();
         let numbers: Vec<u32> = seen.good().lines().map(|l| l.parse().unwrap()).collect();
         // The init's own two, and the directory that is being listed.
-        let expected = if options == ["--init"] { vec![0, 1, 2, 3, 4, 0, 1, 2, 3] } else { vec![0, 1, 2, 0, 1, 2, 3] };
+        let expected =
+            if options == ["--init"] { vec![0, 1, 2, 3, 4, 0, 1, 2, 3] } else { vec![0, 1, 2, 0, 1, 2, 3] };
         assert_eq!(numbers, expected, "{options:?}");
     }
 }
@@ -240,7 +261,8 @@ fn cve_2025_31133_links_in_place_of_dev_null_mask_nothing_else() {
     let root = ground.another_root("linked");
     fs::create_dir(root.join("dev")).unwrap();
     let pattern = fs::read("/proc/sys/kernel/core_pattern").unwrap();
-    for to in ["/proc/sys/kernel/core_pattern", "../canary/null", canary.path.join("null").to_str().unwrap()] {
+    for to in ["/proc/sys/kernel/core_pattern", "../canary/null", canary.path.join("null").to_str().unwrap()]
+    {
         for name in ["null", "zero", "full", "random", "urandom", "tty"] {
             symlink(to, root.join("dev").join(name)).unwrap();
         }
@@ -273,7 +295,10 @@ fn cve_2025_52565_links_in_place_of_the_console_and_pts_are_not_followed() {
             symlink(to, root.join("dev").join(name)).unwrap();
         }
         let shown = run(&ground);
-        assert!(shown.code == Some(0) && shown.stdout.matches("character special file 88:0").count() == 2, "{to}: {shown:?}");
+        assert!(
+            shown.code == Some(0) && shown.stdout.matches("character special file 88:0").count() == 2,
+            "{to}: {shown:?}"
+        );
         canary.untouched();
         for name in ["console", "pts", "ptmx"] {
             fs::remove_file(root.join("dev").join(name)).unwrap();
@@ -309,10 +334,14 @@ fn cve_2026_47766_entries_of_dev_that_are_links_are_covered_not_followed() {
     let canary = Canary::new(&ground);
     let root = ground.another_root("linked");
     fs::create_dir(root.join("dev")).unwrap();
-    for name in ["fd", "stdin", "stdout", "stderr", "core", "ptmx", "shm", "mqueue", "pts", "null", "console"] {
+    for name in ["fd", "stdin", "stdout", "stderr", "core", "ptmx", "shm", "mqueue", "pts", "null", "console"]
+    {
         symlink(canary.path.join(name), root.join("dev").join(name)).unwrap();
     }
-    let seen = ground.sh(&["--rootfs", root.to_str().unwrap()], "readlink /dev/fd; ls -d /dev/shm/. /dev/pts/.; echo x > /dev/shm/a; echo out >> /dev/stdout");
+    let seen = ground.sh(
+        &["--rootfs", root.to_str().unwrap()],
+        "readlink /dev/fd; ls -d /dev/shm/. /dev/pts/.; echo x > /dev/shm/a; echo out >> /dev/stdout",
+    );
     assert_eq!(seen.good(), "/proc/self/fd\n/dev/pts/.\n/dev/shm/.\nout\n");
     canary.untouched();
     // The same in the places of ours that are no file system of the kernel's.
@@ -350,7 +379,10 @@ fn the_hosts_dev_null_can_not_be_changed_through_standard_input() {
         assert_eq!(after, before, "{options:?}");
         assert_eq!(seen.good(), "done\n");
     }
-    assert_eq!(ground.sh(&[], "cat; readlink /proc/self/fd/0; echo x >&0; echo fine").good(), "/dev/null\nfine\n");
+    assert_eq!(
+        ground.sh(&[], "cat; readlink /proc/self/fd/0; echo x >&0; echo fine").good(),
+        "/dev/null\nfine\n"
+    );
 }
 
 #[test]
@@ -403,7 +435,9 @@ fn keys_of_the_host_and_of_others_are_out_of_reach() {
     let mut running = ground.start(&["--name", &name], "echo up; while :; do sleep 0.1; done");
     running.says("up");
     let keys = fs::read_to_string("/proc/keys").unwrap_or_default();
-    let known = keys.is_empty() || keys.contains(&format!("berth-{}", &name[..12.min(name.len())])) || keys.contains("berth-");
+    let known = keys.is_empty()
+        || keys.contains(&format!("berth-{}", &name[..12.min(name.len())]))
+        || keys.contains("berth-");
     ground.berth(&["rm", "-f", &name]).good();
     assert_eq!(running.end().code, Some(137));
     assert!(known, "{keys}");
@@ -505,7 +539,8 @@ fn the_sandbox_and_the_log_can_not_be_turned_against_the_host() {
     // The container replaces its own output's name by a link and a FIFO; what berth shows is what it wrote.
     let target = canary.path.join("null");
     let script = format!(
-        "cd /mnt/mesos/sandbox; rm -f stdout stderr; ln -s {} stdout; mkfifo stderr; echo said", target.display()
+        "cd /mnt/mesos/sandbox; rm -f stdout stderr; ln -s {} stdout; mkfifo stderr; echo said",
+        target.display()
     );
     ground.sh(&["--name", &name], &script).good();
     let log = ground.berth(&["logs", &name]);
@@ -513,7 +548,9 @@ fn the_sandbox_and_the_log_can_not_be_turned_against_the_host() {
     ground.berth(&["rm", &name]).good();
     canary.untouched();
     // A set-user-id program left in the sandbox is behind a directory that only root enters.
-    ground.sh(&["--name", &name], "cp /bin/busybox /mnt/mesos/sandbox/s && chmod 4777 /mnt/mesos/sandbox/s").good();
+    ground
+        .sh(&["--name", &name], "cp /bin/busybox /mnt/mesos/sandbox/s && chmod 4777 /mnt/mesos/sandbox/s")
+        .good();
     let left = ground.work_dir().join("oneshot").join(&name).join("sandbox/s");
     assert!(left.exists());
     let closed = left.ancestors().skip(1).any(|d| fs::metadata(d).is_ok_and(|m| m.mode() & 0o077 == 0));

@@ -25,7 +25,8 @@ fn sets(status: &BTreeMap<String, String>) -> [&str; 5] {
 #[test]
 fn the_program_is_process_1_and_sees_only_itself() {
     let ground = ground!();
-    let script = "echo $$; for p in /proc/[0-9]*; do echo ${p#/proc/}; done; cat /proc/loadavg | cut -d' ' -f5";
+    let script =
+        "echo $$; for p in /proc/[0-9]*; do echo ${p#/proc/}; done; cat /proc/loadavg | cut -d' ' -f5";
     let seen = ground.sh(&OPTIONS, script);
     let seen = lines(seen.good());
     assert_eq!(seen[..2], ["1", "1"], "{seen:?}");
@@ -204,7 +205,8 @@ fn a_fork_bomb_stops_at_the_limit_and_the_host_goes_on() {
     let inside = ground.start(&["--pids-limit", "50"], script);
     // The groups on the host know how many there are, and how often more were refused.
     let read = |file: &str| {
-        let groups = ground.groups().into_iter().flat_map(|g| std::fs::read_dir(g).into_iter().flatten().flatten());
+        let groups =
+            ground.groups().into_iter().flat_map(|g| std::fs::read_dir(g).into_iter().flatten().flatten());
         let texts = groups.filter_map(|g| std::fs::read_to_string(g.path().join(file)).ok());
         texts.filter_map(|text| text.split_whitespace().last()?.parse::<u32>().ok()).max().unwrap_or(0)
     };
@@ -251,7 +253,10 @@ fn half_a_processor_is_half_a_processor() {
 #[test]
 fn its_network_has_loopback_only_and_it_works() {
     let ground = ground!();
-    let seen = ground.sh(&OPTIONS, "sed -n 's/^ *\\([a-z0-9]*\\):.*/\\1/p' /proc/net/dev; ifconfig lo | grep -c 127.0.0.1");
+    let seen = ground.sh(
+        &OPTIONS,
+        "sed -n 's/^ *\\([a-z0-9]*\\):.*/\\1/p' /proc/net/dev; ifconfig lo | grep -c 127.0.0.1",
+    );
     assert_eq!(seen.good(), "lo\n1\n");
 }
 
@@ -261,7 +266,8 @@ fn the_environment_is_not_the_hosts() {
     let mut command = ground.run_command(&[], &["env"]);
     command.env("SECRET_OF_THE_HOST", "x");
     let seen = berth_test_kernel::Running::start(&mut command).end();
-    let mut names: Vec<&str> = seen.good().lines().filter_map(|l| l.split_once('=')).map(|(n, _)| n).collect();
+    let mut names: Vec<&str> =
+        seen.good().lines().filter_map(|l| l.split_once('=')).map(|(n, _)| n).collect();
     names.sort_unstable();
     assert_eq!(names, ["HOME", "MESOS_SANDBOX", "PATH"]);
 }

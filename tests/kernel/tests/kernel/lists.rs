@@ -18,10 +18,19 @@ fn a_running_and_an_ended_container_are_listed_with_their_state() {
     assert_eq!(ground.sh(&["--name", &other], "exit 6").code, Some(6));
     let listed = ps(&ground);
     assert_eq!(listed.len(), 2);
-    assert_eq!((listed[0]["id"].as_str(), &listed[0]["state"]["exit_code"]), (Some(other.as_str()), &6.into()));
-    assert_eq!((listed[1]["id"].as_str(), listed[1]["state"]["status"].as_str()), (Some(one.as_str()), Some("running")));
+    assert_eq!(
+        (listed[0]["id"].as_str(), &listed[0]["state"]["exit_code"]),
+        (Some(other.as_str()), &6.into())
+    );
+    assert_eq!(
+        (listed[1]["id"].as_str(), listed[1]["state"]["status"].as_str()),
+        (Some(one.as_str()), Some("running"))
+    );
     let table = ground.berth(&["ps"]);
-    assert!(table.good().contains(&one) && table.good().contains("Up") && !table.good().contains(&other), "{table:?}");
+    assert!(
+        table.good().contains(&one) && table.good().contains("Up") && !table.good().contains(&other),
+        "{table:?}"
+    );
     assert_eq!(ground.berth(&["ps", "-aq"]).good(), format!("{other}\n{one}\n"));
     // Its first process on the host is in a control group of ours, and goes by what is told.
     let pid = listed[1]["state"]["pid"].as_u64().unwrap();
@@ -44,7 +53,14 @@ fn inspect_shows_what_was_asked_and_what_is_applied() {
     let shown = &shown[0];
     assert_eq!(shown["state"]["status"], "running");
     let text = shown.to_string();
-    for word in ["67108864", "\"mem\":64", "\"cpus\":0.5", "\"pids\":50", name.as_str(), ground.root().to_str().unwrap()] {
+    for word in [
+        "67108864",
+        "\"mem\":64",
+        "\"cpus\":0.5",
+        "\"pids\":50",
+        name.as_str(),
+        ground.root().to_str().unwrap(),
+    ] {
         assert!(text.contains(word), "{word} is not in {text}");
     }
     ground.berth(&["rm", "-f", &name]).good();
@@ -58,7 +74,10 @@ fn inspect_shows_what_was_asked_and_what_is_applied() {
 fn logs_are_what_it_wrote_and_can_be_followed_to_its_end() {
     let ground = ground!();
     let name = ground.name("a");
-    let mut running = ground.start(&["--name", &name], "seq 3; echo err >&2; trap 'echo last; exit 0' TERM; echo up; while :; do sleep 0.05; done");
+    let mut running = ground.start(
+        &["--name", &name],
+        "seq 3; echo err >&2; trap 'echo last; exit 0' TERM; echo up; while :; do sleep 0.05; done",
+    );
     running.says("up");
     let now = ground.berth(&["logs", &name]);
     assert_eq!((now.stdout.as_str(), now.stderr.as_str()), ("1\n2\n3\nup\n", "err\n"));
@@ -90,7 +109,9 @@ fn control_characters_of_commands_and_paths_are_shown_escaped() {
     let evil = "\u{1b}]0;owned\u{7}\u{1b}[2J\nforged line \u{9b}31m";
     let root = ground.another_root("ro\u{1b}[31mot");
     ground.run(&["--name", &name, "--rootfs", root.to_str().unwrap()], &["echo", evil]).good();
-    for arguments in [&["ps", "-a"][..], &["ps", "-a", "--no-trunc"], &["ps", "-a", "-o", "json"], &["inspect", &name]] {
+    for arguments in
+        [&["ps", "-a"][..], &["ps", "-a", "--no-trunc"], &["ps", "-a", "-o", "json"], &["inspect", &name]]
+    {
         let shown = ground.berth(arguments);
         let bad = shown.good().chars().find(|c| c.is_control() && *c != '\n');
         assert_eq!(bad, None, "{arguments:?}: {shown:?}");
@@ -129,7 +150,12 @@ fn directories_are_closed_to_others_and_the_control_socket_is_a_path() {
     let work = ground.path("fresh/work");
     let name = ground.name("a");
     let mut command = std::process::Command::new(ground.program());
-    command.arg("--runtime-dir").arg(&runtime).arg("--work-dir").arg(&work).args(["run", "--name", &name, "--rootfs"]);
+    command
+        .arg("--runtime-dir")
+        .arg(&runtime)
+        .arg("--work-dir")
+        .arg(&work)
+        .args(["run", "--name", &name, "--rootfs"]);
     command.arg(ground.root()).args(["sh", "-c", "echo up; while :; do sleep 0.1; done"]);
     command.stdin(std::process::Stdio::null());
     let mut running = Running::start(&mut command);

@@ -59,7 +59,10 @@ fn variables_are_set_or_taken_from_here() {
     );
     command.env("TAKEN", "from here").env_remove("UNSET_HERE");
     assert_eq!(Running::start(&mut command).end().good(), "2|x=y z|from here||unset\n");
-    assert_eq!(ground.run(&["-e", "PATH=/nowhere", "-e", "HOME=/h"], &["/bin/sh", "-c", "echo $PATH $HOME"]).good(), "/nowhere /h\n");
+    assert_eq!(
+        ground.run(&["-e", "PATH=/nowhere", "-e", "HOME=/h"], &["/bin/sh", "-c", "echo $PATH $HOME"]).good(),
+        "/nowhere /h\n"
+    );
 }
 
 #[test]
@@ -70,7 +73,8 @@ fn volumes_are_directories_or_files_for_writing_or_not() {
     let [d, f] = [directory.to_str().unwrap(), file.to_str().unwrap()];
     let options = |mode: &str| [format!("{d}:/deep/in/side{mode}"), format!("{f}:/etc/file{mode}")];
     let [one, other] = options("");
-    let written = ground.sh(&["-v", &one, "-v", &other], "cat /etc/file; echo new > /etc/file; echo x > /deep/in/side/a");
+    let written = ground
+        .sh(&["-v", &one, "-v", &other], "cat /etc/file; echo new > /etc/file; echo x > /deep/in/side/a");
     assert_eq!(written.good(), "before\n");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "new\n");
     assert_eq!(std::fs::read_to_string(directory.join("a")).unwrap(), "x\n");
@@ -149,8 +153,10 @@ fn privileges_come_back_by_set_user_id_only_when_allowed() {
 #[test]
 fn limits_of_setrlimit_are_set_soft_and_hard() {
     let ground = ground!();
-    let seen = ground.sh(&["--ulimit", "nofile=100:200", "--ulimit", "core=0", "--ulimit", "stack=unlimited"],
-        "ulimit -S -n; ulimit -H -n; ulimit -c; ulimit -s");
+    let seen = ground.sh(
+        &["--ulimit", "nofile=100:200", "--ulimit", "core=0", "--ulimit", "stack=unlimited"],
+        "ulimit -S -n; ulimit -H -n; ulimit -c; ulimit -s",
+    );
     assert_eq!(seen.good(), "100\n200\n0\nunlimited\n");
 }
 
@@ -182,7 +188,8 @@ fn an_init_reaps_orphans_passes_signals_and_the_exit_code_on() {
                   n=0; while [ $n -lt 200 ] && [ $(grep -l '^PPid:.1$' /proc/[0-9]*/status 2>/dev/null | wc -l) -gt 1 ]; \
                   do n=$((n+1)); sleep 0.05; done; grep -c '(zombie)' /proc/[0-9]*/status | grep -v ':0' ; echo n";
     assert_eq!(ground.sh(&["--init"], script).good(), "n\n");
-    let mut running = ground.start(&["--init"], "trap 'echo told; exit 9' TERM; echo ready; while :; do sleep 0.1; done");
+    let mut running =
+        ground.start(&["--init"], "trap 'echo told; exit 9' TERM; echo ready; while :; do sleep 0.1; done");
     running.says("ready");
     running.signal(Signal::TERM);
     let ended = running.end();
@@ -201,7 +208,11 @@ fn the_hosts_root_file_system_is_there_without_a_root_of_its_own() {
         all.args(["run", "--rm", "--pids-limit", "50", "--name", &name]).args(command);
         Running::start(&mut all).end()
     };
-    let seen = run(&["sh", "-c", "echo $$; pwd; readlink /proc/self/ns/net; hostname >/dev/null; ls -d /proc/[0-9]* | wc -l"]);
+    let seen = run(&[
+        "sh",
+        "-c",
+        "echo $$; pwd; readlink /proc/self/ns/net; hostname >/dev/null; ls -d /proc/[0-9]* | wc -l",
+    ]);
     let lines: Vec<&str> = seen.good().lines().collect();
     assert_eq!(lines[0], "1");
     assert!(lines[1].ends_with("/sandbox"), "{lines:?}");

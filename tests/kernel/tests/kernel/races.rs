@@ -40,7 +40,7 @@ fn launches(mut launch: impl FnMut() -> Option<i32>) -> (u32, u32) {
     while Instant::now() < limit {
         match launch() {
             Some(0) => worked += 1,
-            Some(125 | 126 | 127) => refused += 1,
+            Some(125..=127) => refused += 1,
             other => panic!("a launch ended with {other:?}"),
         }
     }
