@@ -5,6 +5,7 @@
 //! everything is a pure function until a [`Makers`] entry is called. This crate keeps nothing: no thread, no
 //! file, no state.
 
+mod built;
 mod create;
 mod flags;
 mod gpus;
@@ -15,6 +16,7 @@ mod load;
 pub mod oneshot;
 mod resources;
 
+pub use built::makers;
 pub use create::{
     Cause, ComposingMaker, CreateError, Created, ImageKind, Kind, Made, Maker, Makers, Native, NativeMaker,
     create,

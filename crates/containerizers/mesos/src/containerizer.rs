@@ -5,7 +5,7 @@
 //! calls here read what owners publish, or put something into their inboxes, and never block. What blocks (removal,
 //! recovery) has a thread of its own.
 //!
-//! Refused, because this version has nothing behind it: nested containers, images, and URIs to fetch.
+//! Refused, because this version has nothing behind it: nested containers, images, URIs to fetch, and secrets.
 
 use crate::entry::Entry;
 use crate::measure::{self, Groups};
@@ -21,7 +21,7 @@ use berth_contract::{
 use berth_isolator::Settings;
 use berth_model::{
     ContainerConfig, ContainerId, ContainerStatus, ContainerTermination, ContainerType, Image, NativeState,
-    ResourceStatistics, Resources,
+    ResourceStatistics, Resources, Variable, VariableType,
 };
 use berth_sys::Errno;
 use berth_sys::rustix::fs::{CWD, Mode, OFlags, openat};
@@ -261,6 +261,14 @@ pub(crate) fn supported(config: &ContainerConfig) -> crate::Result<()> {
     if !config.command_info.uris.is_empty() {
         return refused("URIs can not be fetched by this version: put the files into the sandbox beforehand");
     }
+    let secret = |v: &&Variable| v.r#type == VariableType::Secret;
+    if let Some(secret) = config.command_info.environment.variables.iter().find(secret) {
+        // The words of Mesos.
+        return refused(&format!(
+            "Error: Environment variable '{}' contains secret but no secret resolver provided",
+            secret.name
+        ));
+    }
     let image =
         config.container_info.as_ref().and_then(|info| info.mesos.as_ref()).and_then(|m| m.image.as_ref());
     if image.is_some() && config.rootfs.is_none() {
@@ -312,5 +320,14 @@ mod tests {
         assert_eq!(error.class(), Class::Unsupported);
         assert!(error.to_string().contains("URIs"), "{error}");
         assert!(supported(&ContainerConfig::default()).is_ok());
+
+        let mut config = ContainerConfig::default();
+        config.command_info.environment.variables =
+            vec![Variable { name: "S".to_owned(), r#type: VariableType::Secret, ..Variable::default() }];
+        let error = supported(&config).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "Error: Environment variable 'S' contains secret but no secret resolver provided"
+        );
     }
 }

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The containerizers of this build, for [`create`](crate::create). Nobody else names them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use berth_cgroup::Hierarchies;
+use berth_mesos::{Directories, MesosContainerizer, Settings};
+
+use crate::create::{Cause, Made, Makers, Native};
+use crate::flags::Flags;
+use crate::isolation::Launcher;
+
+/// Flags of the native containerizer with nothing behind them yet. Each changes what containers get, so that none may
+/// be taken in silence.
+const NOT_HONOURED: &[&str] = &[
+    "allowed_devices",
+    "bounding_capabilities",
+    "cgroups_cpu_enable_pids_and_tids_count",
+    "cgroups_destroy_timeout",
+    "cgroups_enable_cfs",
+    "cgroups_hierarchy",
+    "cgroups_limit_swap",
+    "cgroups_net_cls_primary_handle",
+    "cgroups_net_cls_secondary_handles",
+    "container_disk_watch_interval",
+    "default_container_dns",
+    "default_container_shm_size",
+    "docker_config",
+    "docker_ignore_runtime",
+    "docker_registry",
+    "docker_store_dir",
+    "effective_capabilities",
+    "enforce_container_disk_quota",
+    "host_path_volume_force_creation",
+    "image_gc_config",
+    "image_providers",
+    "image_provisioner_backend",
+    "network_cni_config_dir",
+    "network_cni_plugins_dir",
+    "network_cni_root_dir_persist",
+    "nvidia_gpu_devices",
+    "revocable_cpu_low_priority",
+    "sandbox_directory",
+    "seccomp_profile_name",
+];
+
+/// Why the native containerizer can not be made from the flags.
+#[derive(Debug, thiserror::Error)]
+enum Unmade {
+    /// A flag without anything behind it.
+    #[error("--{0} is not honoured by the native containerizer of this version: leave it away")]
+    Flag(&'static str),
+    /// The launcher without namespaces.
+    #[error("the 'posix' launcher is not built into this version: leave --launcher away, or use 'linux'")]
+    Posix,
+    /// Not root.
+    #[error("containers are made by root, and this is not root (rootless mode is not built yet)")]
+    NotRoot,
+    /// A root of control groups that is none.
+    #[error("--cgroups_root must name a control group below the root of its hierarchy, such as 'mesos'")]
+    Root,
+}
+
+/// What this build has: the native containerizer.
+pub fn makers() -> Makers<'static> {
+    Makers {
+        mesos: Some(Box::new(mesos)),
+        has_isolator: Box::new(berth_mesos::has_isolator),
+        ..Makers::default()
+    }
+}
+
+fn mesos(flags: &Flags, native: &Native) -> Made {
+    if let Some(flag) = NOT_HONOURED.iter().find(|flag| flags.loaded.get(flag).is_some()) {
+        return Err(Unmade::Flag(flag).into());
+    }
+    if native.launcher != Launcher::Linux {
+        return Err(Unmade::Posix.into());
+    }
+    let without = berth_mesos::isolators_left_out(&native.isolation.names)?;
+    if !rustix::process::geteuid().is_root() {
+        return Err(Unmade::NotRoot.into());
+    }
+    let hierarchies = Hierarchies::probe(Path::new(Hierarchies::ROOT))?;
+    let settings = Settings {
+        hierarchies: Some(hierarchies),
+        seccomp_config_dir: flags.loaded.get("seccomp_config_dir").map(PathBuf::from),
+        seccomp_cache: Some(flags.runtime_dir.join("seccomp")),
+        seccomp_paths: false,
+        without,
+    };
+    let directories = Directories {
+        runtime: flags.runtime_dir.clone(),
+        work: flags.work_dir.clone(),
+        cgroup: cgroups_root(flags)?,
+    };
+    let containerizer = MesosContainerizer::new(&directories, &settings).map_err(Cause::from)?;
+    Ok(Arc::new(containerizer))
+}
+
+/// Where containers have their control groups, relative to each hierarchy; not given: a place that no other agent has.
+fn cgroups_root(flags: &Flags) -> Result<Option<String>, Unmade> {
+    let root = flags.loaded.get("cgroups_root").map(|root| root.trim_matches('/'));
+    if root == Some("") { Err(Unmade::Root) } else { Ok(root.map(str::to_owned)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::Loaded;
+
+    #[test]
+    fn every_flag_that_is_not_honoured_is_a_flag() {
+        for name in NOT_HONOURED {
+            assert!(crate::known::find(name).is_some_and(|known| known.built), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_root_of_control_groups_is_relative_and_not_the_hierarchy_itself() {
+        let root = |text: &str| {
+            let flags = Flags::from(Loaded::read([format!("--cgroups_root={text}")], []).unwrap());
+            cgroups_root(&flags)
+        };
+        assert_eq!(root("/mesos/a/").unwrap().as_deref(), Some("mesos/a"));
+        assert!(root("/").is_err());
+        assert_eq!(cgroups_root(&Flags::default()).unwrap(), None);
+    }
+}
