@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The command line. What docker has by the same name means the same.
-#![allow(rustdoc::broken_intra_doc_links, reason = "the comments here are help texts, with brackets of their own")]
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "the comments here are help texts, with brackets of their own"
+)]
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
