@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # The front door: `make help`. What a target does beyond one line is in xtask/.
 
+MAKEFLAGS += --no-print-directory
+
 CARGO ?= cargo
 # One target triple, named in .cargo/config.toml.
 RELEASE := $(or $(CARGO_TARGET_DIR),target)/x86_64-unknown-linux-gnu/release
