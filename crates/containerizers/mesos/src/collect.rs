@@ -2,7 +2,7 @@
 //! Releasing what a container has, and collecting what killed owners left.
 //!
 //! `release` removes in an order that any kill leaves findable: control group, writable layer, directory on disk,
-//! and the runtime directory with the record last. Nobody but the holder of the container's lock releases it.
+//! and the runtime directory last, its record first of its files. Nobody but the holder of the container's lock releases it.
 
 use crate::native::{self, Native};
 use crate::record::{self, CONFIG, LOCK, PID, Record, STATUS, UNKNOWN, Unknown};

@@ -9,7 +9,7 @@
 //! isolate                                     control group, writable layer, detached mounts
 //! plan to the child, pid recorded, go
 //! ```
-//! A failure after the record undoes all in reverse and removes the record last; a kill anywhere leaves the record,
+//! A failure after the record undoes all in reverse and removes the record after it; a kill anywhere leaves the record,
 //! by which the next command finds the rest (`collect`).
 
 use crate::fault;

@@ -2,8 +2,8 @@
 //! `network/cni` without a CNI configuration: the host's network, or a namespace of its own with loopback up.
 //!
 //! A container on the host's root file system has the host's network; one with a root file system of its own has
-//! none but loopback. The network names `host` and `none` ask for either. With a network of its own a container has
-//! a host name of its own.
+//! none but loopback. The network names `host` and `none` ask for either. Every container has a
+//! host name of its own, with the host's network too: Mesos's executors there expect the host's, which is still open.
 
 use crate::{Settings, text};
 use berth_launcher::wire::Step;
