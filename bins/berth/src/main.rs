@@ -28,8 +28,12 @@ pub extern "C" fn main() -> std::ffi::c_int {
     if berth_sys::fd::open_standard().is_err() {
         return exit::OURS.into();
     }
+    // What the entry point began (see build.rs) can go on from here.
+    berth_factory::oneshot::early::start();
     // The program ends here: nothing may unwind into C. A panic aborts (see the profile), after its message.
-    run_command().into()
+    let code = run_command();
+    berth_factory::oneshot::early::abandon();
+    code.into()
 }
 
 fn run_command() -> u8 {

@@ -28,5 +28,5 @@ pub use isolation::{
     BuiltIn, Isolation, IsolationError, Launcher, ORDER, check_isolators, normalise_isolation, position,
 };
 pub use known::{KNOWN, Kind as FlagKind, Known, find};
-pub use load::{LoadError, Loaded, hint, parse_bool, parse_indices};
+pub use load::{LoadError, Loaded, check, fetch, hint, parse_bool, parse_indices, parse_integer};
 pub use resources::{Determined, ResourcesError, resources};

@@ -182,7 +182,10 @@ impl Loaded {
 }
 
 /// The text itself, or that of the file it names.
-fn fetch(kind: Kind, value: &str) -> Result<String, String> {
+///
+/// # Errors
+/// The file can not be read, in the words that follow a flag's name.
+pub fn fetch(kind: Kind, value: &str) -> Result<String, String> {
     let path = match (kind, value.strip_prefix("file://")) {
         (Kind::Path, _) => None,
         (_, Some(path)) => Some(path),
@@ -200,7 +203,11 @@ fn fetch(kind: Kind, value: &str) -> Result<String, String> {
     }
 }
 
-fn check(kind: Kind, text: &str) -> Result<(), String> {
+/// Whether a text is of a flag's type.
+///
+/// # Errors
+/// What was expected, in the words that follow a flag's name.
+pub fn check(kind: Kind, text: &str) -> Result<(), String> {
     match kind {
         Kind::Text | Kind::Path => Ok(()),
         Kind::Bool => match parse_bool(text) {
@@ -231,7 +238,11 @@ pub fn parse_bool(text: &str) -> Option<bool> {
     }
 }
 
-fn parse_integer(text: &str) -> Result<u64, String> {
+/// An unsigned whole number as flags write it: decimal, or `0x` hexadecimal.
+///
+/// # Errors
+/// It is none, in Mesos's words.
+pub fn parse_integer(text: &str) -> Result<u64, String> {
     let number = match text.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16),
         None => text.parse(),

@@ -6,3 +6,5 @@ pub use berth_mesos::{
     Collected, DEFAULT_CAPABILITIES, Directories, Ending, Error, Event, Kind, Listed, Live, Native, Outcome,
     Output, Record, Request, RootSource, Settings, Standing,
 };
+
+pub use berth_mesos::early;

@@ -8,6 +8,8 @@
 //! `berth-init` runs without libc.
 #![cfg_attr(not(feature = "std"), no_std)]
 
+#[cfg(feature = "early")]
+pub mod early;
 pub mod fd;
 pub mod keyring;
 pub mod memory;

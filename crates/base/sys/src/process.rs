@@ -5,7 +5,7 @@
 use crate::{Errno, Result, raw};
 use core::ffi::CStr;
 use linux_raw_sys::general as k;
-use rustix::fd::{FromRawFd, OwnedFd, RawFd};
+use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Namespaces that a new process gets (`CLONE_NEW*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -128,6 +128,18 @@ pub fn execve(path: &CStr, argv: Pointers<'_>, envp: Pointers<'_>) -> Errno {
     let rc = unsafe {
         let args = [path.as_ptr() as usize, argv.0.as_ptr() as usize, envp.0.as_ptr() as usize, 0, 0, 0];
         raw::call(k::__NR_execve, args)
+    };
+    rc.err().unwrap_or(Errno::INVAL)
+}
+
+/// Replaces the program by the one behind a descriptor (execveat(2) with `AT_EMPTY_PATH`), as [`execve`] else.
+pub fn execute(program: BorrowedFd<'_>, argv: Pointers<'_>, envp: Pointers<'_>) -> Errno {
+    let (argv, envp) = (argv.0.as_ptr() as usize, envp.0.as_ptr() as usize);
+    // SAFETY: the empty path is NUL-terminated; `Pointers` guarantees null-terminated arrays of valid strings.
+    let rc = unsafe {
+        let program = program.as_raw_fd() as usize;
+        let args = [program, c"".as_ptr() as usize, argv, envp, k::AT_EMPTY_PATH as usize, 0];
+        raw::call(k::__NR_execveat, args)
     };
     rc.err().unwrap_or(Errno::INVAL)
 }

@@ -60,7 +60,7 @@ impl Native {
             request.begin()?;
         }
         let mut supervisor = request.supervisor.take();
-        if let (Some(supervisor), Some(checked)) = (&supervisor, &checked) {
+        if let (Some(supervisor), Some(checked)) = (&mut supervisor, &checked) {
             supervisor.prepare(checked.plan.wanted())?;
         }
         timings.mark("spawn");
@@ -129,7 +129,7 @@ impl Native {
             fault::point("dirs")?;
             timings.mark("files");
             let gone = || berth_launcher::Error::Gone("the start of the container");
-            let supervisor = supervisor.as_ref().ok_or_else(gone)?;
+            let supervisor = supervisor.as_mut().ok_or_else(gone)?;
             let early = checked.is_some();
             let checked = match (checked, &request.root) {
                 (None, RootSource::Archive(path)) => {

@@ -36,7 +36,7 @@ pub use record::{Listed, Record, Standing};
 pub use request::{Output, Request, RootSource, Timings, Watch};
 
 pub use berth_isolator::{DEFAULT_CAPABILITIES, Settings};
-pub use berth_launcher::Event;
+pub use berth_launcher::{Event, early};
 
 /// The result of an operation on native containers.
 pub type Result<T> = std::result::Result<T, Error>;

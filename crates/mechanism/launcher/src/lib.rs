@@ -11,6 +11,7 @@
 //! Owns: the supervisor's socket and pidfd. Blocks; knows no runtime. Called by the native containerizer.
 
 mod connection;
+pub mod early;
 mod error;
 mod isolator;
 mod plan;

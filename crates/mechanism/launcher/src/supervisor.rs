@@ -2,15 +2,15 @@
 //! The owner's end of a supervisor.
 
 use crate::{Encoded, Error, INIT, Result};
+use crate::early;
 use berth_supervisor::protocol::{self, DATA, Kind, Message};
+use berth_supervisor::sealed;
 use berth_supervisor::wire::{attend, place};
 use berth_sys::process::Namespaces;
-use berth_sys::rustix::fs::{
-    CWD, MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create, openat,
-};
+use berth_sys::rustix::fs::{CWD, Mode, OFlags, openat};
 use berth_sys::rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use berth_sys::spawn::{self, Spawn, Spawned};
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// A supervisor that this process started. Dropping it before [`Supervisor::go`] ends the container; after it the
@@ -20,7 +20,31 @@ pub struct Supervisor {
     socket: OwnedFd,
     /// Where the child takes its plan.
     plan: OwnedFd,
-    process: Spawned<2, 5>,
+    process: Process,
+}
+
+#[derive(Debug)]
+enum Process {
+    /// `berth-init`, executed.
+    Executed(Spawned<2, 5>),
+    /// One that shares our memory, with its child made already.
+    Early { pid: i32, pidfd: OwnedFd, title: CString },
+}
+
+impl Process {
+    fn pid(&self) -> i32 {
+        match self {
+            Process::Executed(process) => process.pid(),
+            Process::Early { pid, .. } => *pid,
+        }
+    }
+
+    fn pidfd(&self) -> BorrowedFd<'_> {
+        match self {
+            Process::Executed(process) => process.pidfd(),
+            Process::Early { pidfd, .. } => pidfd.as_fd(),
+        }
+    }
 }
 
 /// What a supervisor tells.
@@ -64,6 +88,17 @@ impl Supervisor {
     /// # Errors
     /// No memory, processes or descriptors left.
     pub fn begin(title: &CStr) -> Result<Supervisor> {
+        match early::take(title) {
+            Some(begun) => {
+                let process =
+                    Process::Early { pid: begun.pid, pidfd: begun.pidfd, title: title.to_owned() };
+                Ok(Supervisor { socket: begun.socket, plan: begun.plan, process })
+            }
+            None => Supervisor::execute(title),
+        }
+    }
+
+    fn execute(title: &CStr) -> Result<Supervisor> {
         let failed = |what: &str| {
             let what = format!("{what} for the supervisor");
             move |e: berth_sys::Errno| Error::io(what, e)
@@ -84,14 +119,21 @@ impl Supervisor {
             descriptors: [null()?, null()?, null()?, theirs, childs],
         };
         let process = spawn::spawn(spawn).map_err(failed("start a process"))?;
-        Ok(Supervisor { socket, plan, process })
+        Ok(Supervisor { socket, plan, process: Process::Executed(process) })
     }
 
     /// Has it make its child, with these namespaces. The child waits for its plan, and ends when this is dropped.
     ///
     /// # Errors
     /// The supervisor is gone.
-    pub fn prepare(&self, namespaces: Namespaces) -> Result<()> {
+    pub fn prepare(&mut self, namespaces: Namespaces) -> Result<()> {
+        if let Process::Early { title, .. } = &self.process
+            && namespaces != early::NAMESPACES
+        {
+            // It was guessed what this container wants, and the guess was wrong.
+            let other = Supervisor::execute(title)?;
+            std::mem::replace(self, other).abort();
+        }
         self.tell(Message::new(Kind::Prepare, namespaces.bits() as u32, 0), &[])
     }
 
@@ -132,17 +174,25 @@ impl Supervisor {
         attend: [BorrowedFd<'_>; attend::COUNT],
         stdio: [BorrowedFd<'_>; place::FIRST],
     ) -> Result<()> {
-        self.process.executed().map_err(|e| Error::io("execute berth-init", e))?;
+        if let Process::Executed(process) = &self.process {
+            process.executed().map_err(|e| Error::io("execute berth-init", e))?;
+        }
         let failed = |e| match e {
             berth_sys::Errno::PIPE | berth_sys::Errno::CONNRESET => Error::Gone("the hand-over of the plan"),
             e => Error::io("send the plan to the supervisor", e),
         };
-        let bytes = sealed(c"berth-plan", &plan.bytes)
-            .map_err(|e| Error::io("make a memory file for the plan", e))?;
         let message = Message::new(Kind::Attend, plan.flags, 0);
         protocol::send(&self.socket, message, &[], &attend).map_err(failed)?;
-        let fds: Vec<BorrowedFd<'_>> =
-            stdio.into_iter().chain(plan.borrowed()).chain([bytes.as_fd()]).collect();
+        let bytes;
+        let mut fds: Vec<BorrowedFd<'_>> = stdio.into_iter().chain(plan.borrowed()).collect();
+        if let Process::Early { .. } = &self.process {
+            berth_sys::early::publish(plan.bytes.clone());
+            let message = Message::new(Kind::Published, 0, fds.len() as u32);
+            return protocol::send(&self.plan, message, &[], &fds).map_err(failed);
+        }
+        bytes = sealed(c"berth-plan", &plan.bytes)
+            .map_err(|e| Error::io("make a memory file for the plan", e))?;
+        fds.push(bytes.as_fd());
         let message = Message::new(Kind::Plan, plan.bytes.len() as u32, fds.len() as u32);
         protocol::send(&self.plan, message, &[], &fds).map_err(failed)
     }
@@ -218,16 +268,4 @@ pub(crate) fn event(message: Message, data: &[u8], [fd]: [Option<OwnedFd>; 1]) -
         }),
         _ => return None,
     })
-}
-
-/// A memory file with that content which nobody can change any more.
-fn sealed(name: &CStr, content: &[u8]) -> berth_sys::Result<OwnedFd> {
-    let file = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    let mut rest = content;
-    while !rest.is_empty() {
-        let n = berth_sys::rustix::io::write(&file, rest)?;
-        rest = &rest[n..];
-    }
-    fcntl_add_seals(&file, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
-    Ok(file)
 }

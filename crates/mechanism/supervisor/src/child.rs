@@ -29,25 +29,56 @@ pub(crate) type Descriptors = [Option<OwnedFd>; MAX_DESCRIPTORS];
 
 /// The child's own beginning: it does what every container needs, then takes its plan from `owner` and carries it out.
 pub(crate) fn main(owner: BorrowedFd<'_>, supervisor: BorrowedFd<'_>) -> ! {
-    let refuse = |why: u32, number: u32| -> ! {
-        give_up(supervisor, Message::new(Kind::Refused, why, number), Released::No)
-    };
     if let Err(e) = prepare() {
-        refuse(3, e.raw_os_error() as u32)
+        refuse(supervisor, 3, e.raw_os_error() as u32)
     }
+    take_plan(owner, supervisor, false)
+}
+
+/// The same for a child that was made before its owner's `main`, and shares its memory (`berth_sys::early`).
+#[cfg(feature = "early")]
+pub fn early(owner: OwnedFd, supervisor: OwnedFd) -> ! {
+    let supervisor = supervisor.as_fd();
+    if let Err(e) = prepare() {
+        refuse(supervisor, 3, e.raw_os_error() as u32)
+    }
+    // Its network namespace has nothing but the loopback device, and everybody wants it: there is time for it now. A
+    // failure is told by the plan's own step.
+    let loopback = berth_sys::netdev::loopback_up().is_ok();
+    match protocol::receive(&owner, &mut [], &mut []) {
+        Ok(Some((Message { kind: Kind::Begin, .. }, _))) => take_plan(owner.as_fd(), supervisor, loopback),
+        _ => berth_sys::process::exit(125),
+    }
+}
+
+fn take_plan(owner: BorrowedFd<'_>, supervisor: BorrowedFd<'_>, loopback: bool) -> ! {
     let mut fds: Descriptors = [const { None }; MAX_DESCRIPTORS];
     let (length, count) = match protocol::receive(owner, &mut [], &mut fds) {
         Ok(Some((Message { kind: Kind::Plan, a, b }, _))) => (a as usize, b as usize),
+        #[cfg(feature = "early")]
+        Ok(Some((Message { kind: Kind::Published, .. }, _))) => {
+            read(berth_sys::early::published(), &fds, supervisor, loopback)
+        }
         // Nobody needs this container any more.
         _ => berth_sys::process::exit(125),
     };
     let file = count.checked_sub(1).and_then(|last| fds.get_mut(last)).and_then(Option::take);
-    let Some(mapping) = file.and_then(|file| Mapping::of_sealed(&file, length).ok()) else { refuse(2, 0) };
-    match Plan::read(mapping.bytes()) {
-        Ok(plan) => run(&plan, &fds, supervisor),
-        Err(wire::Malformed::Version(_)) => refuse(1, wire::VERSION),
-        Err(_) => refuse(2, 0),
+    match file.and_then(|file| Mapping::of_sealed(&file, length).ok()) {
+        Some(mapping) => read(mapping.bytes(), &fds, supervisor, loopback),
+        None => refuse(supervisor, 2, 0),
     }
+}
+
+fn read(plan: &[u8], fds: &Descriptors, supervisor: BorrowedFd<'_>, loopback: bool) -> ! {
+    match Plan::read(plan) {
+        Ok(plan) => run(&plan, fds, supervisor, loopback),
+        Err(wire::Malformed::Version(_)) => refuse(supervisor, 1, wire::VERSION),
+        Err(_) => refuse(supervisor, 2, 0),
+    }
+}
+
+fn refuse(supervisor: BorrowedFd<'_>, why: u32, number: u32) -> ! {
+    give_up(supervisor, Message::new(Kind::Refused, why, number), Released::No)
 }
 
 /// What every container needs before its plan.
@@ -67,8 +98,8 @@ fn prepare() -> Result<()> {
 }
 
 /// Carries out the plan. Never returns: the program runs, or the failure is reported and the child ends.
-fn run(plan: &Plan<'_>, fds: &Descriptors, supervisor: BorrowedFd<'_>) -> ! {
-    let mut child = Child { plan, fds, supervisor, root: None, null: None, released: Released::No };
+fn run(plan: &Plan<'_>, fds: &Descriptors, supervisor: BorrowedFd<'_>, loopback: bool) -> ! {
+    let mut child = Child { plan, fds, supervisor, loopback, root: None, null: None, released: Released::No };
     let mut index = 0;
     let mut carry_out = || -> Result<()> {
         child.place_stdio()?;
@@ -109,6 +140,8 @@ struct Child<'a> {
     plan: &'a Plan<'a>,
     fds: &'a Descriptors,
     supervisor: BorrowedFd<'a>,
+    /// The loopback device is up already.
+    loopback: bool,
     /// The container's root, once it is the root.
     root: Option<OwnedFd>,
     /// /dev/null, once it was looked at.
@@ -144,6 +177,7 @@ impl Child<'_> {
                 Err(Errno::NOSYS | Errno::DQUOT) => Ok(()),
                 other => other,
             },
+            Step::Loopback {} if self.loopback => Ok(()),
             Step::Loopback {} => berth_sys::netdev::loopback_up(),
             Step::Hostname { name } => berth_sys::rustix::system::sethostname(name.to_bytes()),
             Step::Propagation { slave } => {

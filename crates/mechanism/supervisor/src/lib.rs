@@ -22,4 +22,7 @@ pub mod supervise;
 pub mod wire;
 
 mod init;
+mod state;
 mod terminal;
+
+pub use state::sealed;

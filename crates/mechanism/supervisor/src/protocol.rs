@@ -44,6 +44,10 @@ pub enum Kind {
     /// To the supervisor: look after the container; `a` = flags of the plan, with the descriptors of
     /// [`crate::wire::attend`].
     Attend = 8,
+    /// To the child of a supervisor that shares its owner's memory, first: all is there that it needs before its plan.
+    Begin = 9,
+    /// To such a child: the plan was published, `b` = number of descriptors.
+    Published = 10,
     /// From the supervisor to a new client: protocol version `a`, the container's pid `b`.
     Hello = 64,
     /// From the supervisor: the child exists, with pid `a`; its pidfd comes along.
@@ -67,7 +71,7 @@ impl Kind {
     fn of(number: u32) -> Option<Kind> {
         use Kind::*;
         [
-            Plan, Go, Signal, Resize, Input, Attach, Prepare, Attend, Hello, Forked, Running, Failed, Output,
+            Plan, Go, Signal, Resize, Input, Attach, Prepare, Attend, Begin, Published, Hello, Forked, Running, Failed, Output,
             Exited, Terminal, Refused,
         ]
         .into_iter()

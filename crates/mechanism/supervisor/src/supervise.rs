@@ -12,12 +12,18 @@
 //!
 //! The child is made before its plan exists: making the namespaces is the longest part of a launch, and goes on while
 //! the owner makes the rest. The plan comes to the child on a socket of its own.
+//!
+//! A supervisor begins in one of two ways: executed as `berth-init` ([`main`]), or as a process that shares the memory of
+//! its owner ([`attend`], see `berth_sys::early`). One of the second kind costs its launch no exec; when its container
+//! turns out to run for longer than [`SHORT`], it executes `berth-init` too, and hands over to it what it holds: so a
+//! supervisor that stays is a small one, and does not depend on its owner's program.
 
 use crate::child;
 use crate::protocol::{self, DATA, Kind, Message};
 use crate::wire::{self, attend};
 use berth_sys::process::{Namespaces, Side, SingleThreaded, exit, fork};
-use berth_sys::rustix::event::{PollFd, PollFlags, poll};
+use crate::state;
+use berth_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
 use berth_sys::rustix::fd::{AsFd, OwnedFd};
 use berth_sys::rustix::fs;
 use berth_sys::rustix::net::{
@@ -26,6 +32,7 @@ use berth_sys::rustix::net::{
 };
 use berth_sys::rustix::process::{WaitId, WaitIdOptions, waitid};
 use berth_sys::rustix::termios::{Winsize, tcsetwinsize};
+use berth_sys::rustix::time::{ClockId, clock_gettime};
 use berth_sys::{Errno, Result, fd, signal};
 use core::ffi::CStr;
 
@@ -42,9 +49,21 @@ pub const CONTROL: &CStr = c"ctl";
 
 const CLIENTS: usize = 8;
 
+/// How long a supervisor goes on in its owner's memory after the program was executed.
+pub const SHORT: Timespec = Timespec { tv_sec: 0, tv_nsec: 30_000_000 };
+
+/// What a supervisor executes when it leaves its owner's memory: the program, and what it is called in process lists.
+pub type Leave = fn() -> (&'static [u8], &'static CStr);
+
 /// What `berth-init` does.
 pub fn main() -> ! {
     let proof = SingleThreaded::at_start_of_program();
+    if let Ok(state) = state::inherited() {
+        match resume(&state) {
+            Ok(()) => exit(0),
+            Err(_) => exit(125),
+        }
+    }
     let sockets = fd::inherited(OWNER).and_then(|owner| Ok((owner, fd::inherited(PLAN)?)));
     match sockets.and_then(|(owner, plan)| supervise(&proof, owner, plan)) {
         Ok(()) => exit(0),
@@ -71,11 +90,46 @@ fn supervise(proof: &SingleThreaded, owner: OwnedFd, plan: OwnedFd) -> Result<()
         }
     };
     drop((childs, plan));
+    watch_over(owner, ours, pid, pidfd, None)
+}
+
+/// What a supervisor does that was made with its child before its owner's `main`, and shares its owner's memory.
+#[cfg(feature = "early")]
+pub fn attend(begun: berth_sys::early::Supervising, leave: Leave) -> ! {
+    let berth_sys::early::Supervising { owner, child, made } = begun;
+    let supervise = || -> Result<()> {
+        let Some((message, _)) = protocol::receive(&owner, &mut [], &mut [])? else {
+            // Nobody knows the child.
+            if let Ok((_, pidfd)) = &made {
+                let _ = signal::send(pidfd, 9);
+                let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+            }
+            return Ok(());
+        };
+        if message.kind != Kind::Prepare {
+            return Err(Errno::PROTO);
+        }
+        match made {
+            Ok((pid, pidfd)) => watch_over(owner, child, pid, pidfd, Some(leave)),
+            Err(e) => {
+                let refused = Message::new(Kind::Refused, 3, e.raw_os_error() as u32);
+                protocol::send(&owner, refused, &[], &[])
+            }
+        }
+    };
+    match supervise() {
+        Ok(()) => exit(0),
+        Err(_) => exit(125),
+    }
+}
+
+/// From the making of the child to its end.
+fn watch_over(owner: OwnedFd, child: OwnedFd, pid: i32, pidfd: OwnedFd, leave: Option<Leave>) -> Result<()> {
     let mut state = Supervisor {
         phase: Phase::Forked,
         pid,
         pidfd,
-        child: Some(ours),
+        child: Some(child),
         files: [const { None }; attend::COUNT],
         tty: false,
         notify: false,
@@ -83,11 +137,46 @@ fn supervise(proof: &SingleThreaded, owner: OwnedFd, plan: OwnedFd) -> Result<()
         control: None,
         clients: [const { None }; CLIENTS],
         input: Chunk::EMPTY,
+        leave,
+        since: Timespec { tv_sec: 0, tv_nsec: 0 },
     };
     let forked = Message::new(Kind::Forked, pid as u32, wire::VERSION);
     // An owner that is gone already is noticed by the loop.
     let _ = protocol::send(&owner, forked, &[], &[state.pidfd.as_fd()]);
     state.clients[0] = Some(Client { socket: owner, attached: false, pending: Chunk::EMPTY });
+    state.watch()
+}
+
+/// Goes on with what another supervisor held, in the order of [`Supervisor::leave`].
+fn resume(state: &OwnedFd) -> Result<()> {
+    let mut saved = state::Saved::read(state)?;
+    let (pid, tty, notify) = (saved.take()?, saved.take()? != 0, saved.take()? != 0);
+    let mut state = Supervisor {
+        phase: Phase::Running,
+        pid,
+        pidfd: saved.take_descriptor()?.ok_or(Errno::BADF)?,
+        child: None,
+        files: [const { None }; attend::COUNT],
+        tty,
+        notify,
+        master: None,
+        control: None,
+        clients: [const { None }; CLIENTS],
+        input: Chunk::EMPTY,
+        leave: None,
+        since: Timespec { tv_sec: 0, tv_nsec: 0 },
+    };
+    for file in &mut state.files {
+        *file = saved.take_descriptor()?;
+    }
+    state.master = saved.take_descriptor()?;
+    state.control = saved.take_descriptor()?;
+    for client in &mut state.clients {
+        let attached = saved.take()? != 0;
+        *client =
+            saved.take_descriptor()?.map(|socket| Client { socket, attached, pending: Chunk::EMPTY });
+    }
+    drop(saved);
     state.watch()
 }
 
@@ -145,6 +234,10 @@ struct Supervisor {
     clients: [Option<Client>; CLIENTS],
     /// Input that the terminal had no room for.
     input: Chunk,
+    /// It shares its owner's memory, and leaves it by this.
+    leave: Option<Leave>,
+    /// When the program was executed (by the monotonic clock).
+    since: Timespec,
 }
 
 /// What a poll slot stands for.
@@ -184,6 +277,9 @@ impl Supervisor {
                     Source::Client(i) if !flags.is_empty() => self.client(*i, *flags),
                     _ => {}
                 }
+            }
+            if self.leave.is_some() && self.is_quiet() && self.is_long() {
+                self.leave();
             }
         }
     }
@@ -229,7 +325,8 @@ impl Supervisor {
             add(Source::Client(i), client.socket.as_fd(), flags);
         }
         let polled = &mut polled[..n];
-        match poll(polled, None) {
+        let stays = self.leave.is_some() && self.phase == Phase::Running;
+        match poll(polled, stays.then_some(&SHORT)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(e) => return Err(e),
         }
@@ -237,6 +334,39 @@ impl Supervisor {
             *slot = (source, polled.revents());
         }
         Ok(n)
+    }
+
+    /// The program runs, and no data is on its way: all there is are descriptors.
+    fn is_quiet(&self) -> bool {
+        let pending = self.clients.iter().flatten().any(|c| !c.pending.is_empty());
+        self.phase == Phase::Running && self.child.is_none() && self.input.is_empty() && !pending
+    }
+
+    /// The program was executed [`SHORT`] ago.
+    fn is_long(&self) -> bool {
+        let now = clock_gettime(ClockId::Monotonic);
+        let since = (now.tv_sec - self.since.tv_sec) * 1_000_000_000 + now.tv_nsec - self.since.tv_nsec;
+        since >= SHORT.tv_nsec
+    }
+
+    /// Executes the supervisor's own program, which goes on with what this one holds. When that can not be done, this one
+    /// goes on as it is.
+    fn leave(&mut self) {
+        let Some(leave) = self.leave.take() else { return };
+        let (program, title) = leave();
+        let mut saved = state::Saved::new();
+        saved.put(self.pid);
+        saved.put(self.tty.into());
+        saved.put(self.notify.into());
+        saved.descriptor(Some(&self.pidfd));
+        self.files.iter().for_each(|file| saved.descriptor(file.as_ref()));
+        saved.descriptor(self.master.as_ref());
+        saved.descriptor(self.control.as_ref());
+        for client in &self.clients {
+            saved.put(client.as_ref().is_some_and(|c| c.attached).into());
+            saved.descriptor(client.as_ref().map(|c| &c.socket));
+        }
+        let _ = saved.execute(program, title);
     }
 
     /// The owner's output waits: the terminal is not read, and so the program is held back, as by a pipe.
@@ -266,6 +396,7 @@ impl Supervisor {
                 self.child = None;
                 if self.phase == Phase::Executing {
                     self.phase = Phase::Running;
+                    self.since = clock_gettime(ClockId::Monotonic);
                     self.listen();
                     if self.notify {
                         self.tell_owner(Message::new(Kind::Running, 0, 0));
@@ -500,7 +631,7 @@ impl Supervisor {
     fn has_output(&self) -> bool {
         let Some(master) = &self.master else { return false };
         let mut slot = [PollFd::new(master, PollFlags::IN)];
-        let none = berth_sys::rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        let none = Timespec { tv_sec: 0, tv_nsec: 0 };
         matches!(poll(&mut slot, Some(&none)), Ok(1..))
     }
 
