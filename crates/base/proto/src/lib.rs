@@ -14,10 +14,13 @@
 //! free of generated code: what a struct can be encoded to, it can write, and what it reads, a struct can decode.
 
 mod codec;
+pub mod convert;
 mod descriptor;
 mod json;
 pub mod messages;
+pub mod recordio;
 mod secret;
+pub mod validate;
 mod wire;
 
 pub use codec::{DecodeError, Encoding, decode_json, decode_protobuf, encode_json, encode_protobuf};
@@ -25,3 +28,4 @@ pub use json::ConvertError;
 pub use messages::berth::v1 as own;
 pub use messages::mesos::v1;
 pub use messages::mesos::v1::agent;
+pub use validate::validate;

@@ -14,7 +14,6 @@ pub(crate) enum Defaults {
     /// As Mesos does.
     Written,
     /// So that unset stays unset.
-    #[cfg_attr(not(test), expect(dead_code, reason = "conversions to the model will need it"))]
     Left,
 }
 
