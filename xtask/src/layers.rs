@@ -40,7 +40,10 @@ pub(crate) const WITHIN_ROW: &[(&str, &str)] = &[
     ("crates/mechanism/isolator", "crates/mechanism/seccomp"),
     ("crates/mechanism/isolator", "crates/mechanism/supervisor"),
     ("crates/containerizer/conformance", "crates/containerizer/contract"),
+    // The factory knows the types of flags, and what they mean for containerizers.
+    ("crates/agent/config", "crates/agent/factory"),
     ("crates/agent/agent", "crates/agent/api"),
+    ("crates/agent/agent", "crates/agent/config"),
     ("crates/agent/agent", "crates/agent/factory"),
     ("crates/agent/executor", "crates/agent/api"),
 ];

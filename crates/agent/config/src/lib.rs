@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The agent's flags, configuration, host check, directories and logging: everything between `main` and the
+//! first container.
+//!
+//! What this crate owns: the table of flags ([`table`]); reading them ([`Sources`], [`load`]); the two
+//! directories of an agent with their locks; the log on standard error. It starts no thread, and
+//! keeps nothing but what it hands out. Who may call it: the agent and the programs.
+
+mod file;
+mod help;
+pub mod log;
+mod problem;
+mod resolved;
+mod rules;
+pub mod table;
+mod typed;
+mod value;
+
+pub use help::help;
+pub use problem::{Origin, Problem, Problems, What};
+pub use resolved::{Recover, Resolved, Setting, examine, load};
+pub use typed::{Ask, Given, Sources, Typed};
+pub use value::Value;

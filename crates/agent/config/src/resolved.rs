@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the agent runs with: every flag that is built, typed, its paths absolute; and every flag that has a
+//! value, for those who ask (GET_FLAGS, `check-config`).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use berth_factory::{Flags, Loaded};
+
+use crate::log::{Format, Level, Logging};
+use crate::problem::{Origin, Problem, Problems, What};
+use crate::rules;
+use crate::table::{Row, State, rows};
+use crate::typed::{Given, Sources, Typed, clip};
+use crate::value::Value;
+
+/// A configuration that the agent can run with.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// `--work_dir`.
+    pub work_dir: PathBuf,
+    /// `--runtime_dir`.
+    pub runtime_dir: PathBuf,
+    /// `--socket`.
+    pub socket: PathBuf,
+    /// `--socket_group`.
+    pub socket_group: String,
+    /// `--logging_level` and `--log_format`.
+    pub logging: Logging,
+    /// `--http_heartbeat_interval`.
+    pub http_heartbeat_interval: Duration,
+    /// `--executor_shutdown_grace_period`.
+    pub executor_shutdown_grace_period: Duration,
+    /// `--gc_delay`.
+    pub gc_delay: Duration,
+    /// `--gc_disk_headroom`, from 0 to 1.
+    pub gc_disk_headroom: f64,
+    /// `--disk_watch_interval`.
+    pub disk_watch_interval: Duration,
+    /// `--recover`.
+    pub recover: Recover,
+    /// `--strict`.
+    pub strict: bool,
+    /// What the factory makes containerizers and resources from.
+    pub factory: Flags,
+    /// What the operator should be told.
+    pub warnings: Vec<String>,
+    settings: Vec<Setting>,
+}
+
+/// What becomes of the containers of an agent before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recover {
+    /// They go on.
+    Reconnect,
+    /// They are destroyed, and the agent exits.
+    Cleanup,
+}
+
+/// One flag as it is in force.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Setting {
+    /// The flag.
+    pub row: &'static Row,
+    /// Its value, if it has one.
+    pub value: Option<Value>,
+    /// Where the value comes from.
+    pub origin: Origin,
+    /// Where else the flag was given, without effect.
+    pub shadowed: Vec<Origin>,
+}
+
+impl PartialEq for Row {
+    fn eq(&self, other: &Row) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Setting {
+    /// The value as text; `***` for a secret.
+    pub fn text(&self) -> Option<String> {
+        let value = self.value.as_ref()?;
+        Some(if self.row.secret { "***".to_owned() } else { value.to_string() })
+    }
+}
+
+/// Reads and checks everything that the agent's configuration is made of.
+///
+/// # Errors
+/// All that is wrong with it, at once.
+pub fn load(sources: &Sources) -> Result<Resolved, Problems> {
+    let (resolved, problems) = examine(sources);
+    match resolved {
+        Some(resolved) if problems.is_empty() => Ok(resolved),
+        _ => Err(Problems(problems)),
+    }
+}
+
+/// As [`load`], with what could be resolved in spite of the problems. Flags that are wrong are left out of it.
+pub fn examine(sources: &Sources) -> (Option<Resolved>, Vec<Problem>) {
+    let (mut typed, mut problems) = Typed::read(sources);
+    problems.extend(refuse_not_built(&mut typed));
+    let resolved = resolve(&typed).map_err(|problem| problems.push(*problem)).ok();
+    if let Some(resolved) = &resolved {
+        problems.extend(rules::check(&typed, resolved));
+    }
+    (resolved, problems)
+}
+
+/// Flags without anything behind them that have another value than their default. They are taken out of
+/// `typed`, so that nobody acts on them.
+fn refuse_not_built(typed: &mut Typed) -> Vec<Problem> {
+    let places = Places::of(typed);
+    let mut problems = Vec::new();
+    for row in rows().filter(|row| row.state != State::Built) {
+        let Some(given) = typed.get(row.name) else { continue };
+        let default = places.default(row);
+        if default.as_ref() == Some(&places.absolute(given.value.clone())) {
+            continue;
+        }
+        let value = if row.secret { "***".to_owned() } else { clip(&given.written) };
+        let mut advice = match default {
+            Some(default) => format!("leave it away, or give its default '{default}'"),
+            None => "leave it away".to_owned(),
+        };
+        if let State::Deprecated(instead) = row.state {
+            advice = format!("{advice}; it is deprecated, use {instead}");
+        }
+        let what = What::NotBuilt { name: row.name, value };
+        problems.push(Problem::new(what, Some(given.origin.clone()), advice).about(row.name));
+        typed.take(row.name);
+    }
+    problems
+}
+
+/// The directories that other defaults stand below.
+struct Places {
+    work_dir: PathBuf,
+    runtime_dir: PathBuf,
+    working_directory: PathBuf,
+}
+
+impl Places {
+    fn of(typed: &Typed) -> Places {
+        let path = |name: &str| {
+            let default = || crate::table::find(name).and_then(|row| row.default).unwrap_or("/");
+            let text = typed.get(name).map_or_else(default, |given| given.text.as_str());
+            typed.working_directory.join(text)
+        };
+        Places {
+            work_dir: path("work_dir"),
+            runtime_dir: path("runtime_dir"),
+            working_directory: typed.working_directory.clone(),
+        }
+    }
+
+    fn default(&self, row: &Row) -> Option<Value> {
+        let below = |dir: &Path, text: &str| dir.join(text.trim_start_matches('/')).display().to_string();
+        let text = match row.default? {
+            text if text.starts_with("<work_dir>") => below(&self.work_dir, &text["<work_dir>".len()..]),
+            text if text.starts_with("<runtime_dir>") => {
+                below(&self.runtime_dir, &text["<runtime_dir>".len()..])
+            }
+            text => text.to_owned(),
+        };
+        Value::parse(row.kind(), &text).ok()
+    }
+
+    fn absolute(&self, value: Value) -> Value {
+        match value {
+            Value::Path(path) => Value::Path(self.working_directory.join(path)),
+            other => other,
+        }
+    }
+}
+
+fn resolve(typed: &Typed) -> Result<Resolved, Box<Problem>> {
+    let places = Places::of(typed);
+    let settings: Vec<Setting> = rows()
+        .map(|row| match typed.get(row.name) {
+            Some(given) => Setting {
+                row,
+                value: Some(places.absolute(given.value.clone())),
+                origin: given.origin.clone(),
+                shadowed: given.shadowed.clone(),
+            },
+            None => {
+                Setting { row, value: places.default(row), origin: Origin::Default, shadowed: Vec::new() }
+            }
+        })
+        .collect();
+    let view = View(settings.iter().map(|setting| (setting.row.name, setting)).collect());
+    Ok(Resolved {
+        work_dir: view.path("work_dir"),
+        runtime_dir: view.path("runtime_dir"),
+        socket: view.path("socket"),
+        socket_group: view.text("socket_group"),
+        logging: Logging {
+            level: Level::parse(&view.text("logging_level")).unwrap_or(Level::Info),
+            format: if view.text("log_format") == "json" { Format::Json } else { Format::Text },
+        },
+        http_heartbeat_interval: view.duration("http_heartbeat_interval"),
+        executor_shutdown_grace_period: view.duration("executor_shutdown_grace_period"),
+        gc_delay: view.duration("gc_delay"),
+        gc_disk_headroom: view.number("gc_disk_headroom"),
+        disk_watch_interval: view.duration("disk_watch_interval"),
+        recover: if view.text("recover") == "cleanup" { Recover::Cleanup } else { Recover::Reconnect },
+        strict: view.bool("strict"),
+        factory: factory_flags(typed, &view)?,
+        warnings: typed.warnings.clone(),
+        settings,
+    })
+}
+
+/// The built flags that the factory knows and the operator gave, in its own type.
+fn factory_flags(typed: &Typed, view: &View<'_>) -> Result<Flags, Box<Problem>> {
+    let given = typed.iter().filter(|(name, _)| {
+        rows().any(|row| row.name == *name && row.state == State::Built && row.factory().is_some())
+    });
+    let argument = |(name, given): (&'static str, &Given)| match view.0.get(name).map(|s| &s.value) {
+        Some(Some(Value::Path(path))) => format!("--{name}={}", path.display()),
+        _ => format!("--{name}={}", given.text),
+    };
+    let loaded = Loaded::read(given.map(argument), []).map_err(|error| {
+        let advice = "this is a fault of berth: its two tables of flags disagree";
+        Box::new(Problem::new(error, None, advice))
+    })?;
+    let mut flags = Flags::from(loaded);
+    flags.work_dir = view.path("work_dir");
+    flags.runtime_dir = view.path("runtime_dir");
+    flags.launcher = Some(view.text("launcher"));
+    Ok(flags)
+}
+
+/// Typed access to settings that have a default of their type, which the table's tests prove.
+struct View<'a>(BTreeMap<&'static str, &'a Setting>);
+
+impl View<'_> {
+    fn value(&self, name: &str) -> Option<&Value> {
+        self.0.get(name).and_then(|setting| setting.value.as_ref())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        match self.value(name) {
+            Some(Value::Path(path)) => path.clone(),
+            other => unreachable!("{name} is a path with a default, and is {other:?}"),
+        }
+    }
+
+    fn text(&self, name: &str) -> String {
+        match self.value(name) {
+            Some(Value::Text(text)) => text.clone(),
+            other => unreachable!("{name} is a text with a default, and is {other:?}"),
+        }
+    }
+
+    fn duration(&self, name: &str) -> Duration {
+        match self.value(name) {
+            Some(Value::Duration(duration)) => *duration,
+            other => unreachable!("{name} is a duration with a default, and is {other:?}"),
+        }
+    }
+
+    fn number(&self, name: &str) -> f64 {
+        match self.value(name) {
+            Some(Value::Number(number)) => *number,
+            other => unreachable!("{name} is a number with a default, and is {other:?}"),
+        }
+    }
+
+    fn bool(&self, name: &str) -> bool {
+        match self.value(name) {
+            Some(Value::Bool(value)) => *value,
+            other => unreachable!("{name} is a boolean with a default, and is {other:?}"),
+        }
+    }
+}
+
+impl Resolved {
+    /// Every flag, in the order of the table.
+    pub fn settings(&self) -> &[Setting] {
+        &self.settings
+    }
+
+    /// One flag.
+    pub fn setting(&self, name: &str) -> Option<&Setting> {
+        self.settings.iter().find(|setting| setting.row.name == name)
+    }
+
+    /// Name and value of each flag that has a value, sorted by name, as GET_FLAGS answers; secrets are masked.
+    pub fn flags(&self) -> Vec<(&'static str, String)> {
+        let mut flags: Vec<(&'static str, String)> =
+            self.settings.iter().filter_map(|s| Some((s.row.name, s.text()?))).collect();
+        flags.sort();
+        flags
+    }
+}
+
+/// What `--name=value` of this kind would be refused with; for rules that judge values.
+pub(crate) fn not_allowed(setting: &Setting, why: impl Into<String>, advice: impl Into<String>) -> Problem {
+    let value = setting.text().unwrap_or_default();
+    let what = What::NotAllowed { name: setting.row.name, value: clip(&value), why: why.into() };
+    Problem::new(what, Some(setting.origin.clone()), advice).about(setting.row.name)
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Flags of images, the fetcher, disks and volumes.
+
+use super::{Row, row};
+
+pub(super) const IMAGES: &[Row] = &[
+    row("image_providers", "Kinds of images that native containers may have").ours("docker,oci").not_built(),
+    row(
+        "image_provisioner_backend",
+        "How root file systems are put together; not given: the best that works",
+    )
+    .not_built(),
+    row("image_gc_config", "When unused images are collected, as JSON").not_built(),
+    row("docker_registry", "Where Docker images come from").both("https://registry-1.docker.io").not_built(),
+    row("docker_store_dir", "Where Docker images are kept")
+        .ours("<work_dir>/store/docker")
+        .mesos("<tmp>/mesos/store/docker")
+        .not_built(),
+    row("docker_config", "A Docker client's configuration with its credentials, as JSON or its file")
+        .secret()
+        .not_built(),
+    row("docker_ignore_runtime", "Ignore command, environment and directory of an image")
+        .both("false")
+        .not_built(),
+    row("appc_store_dir", "Where Appc images are kept").mesos("<tmp>/mesos/store/appc").not_built(),
+    row("appc_simple_discovery_uri_prefix", "What Appc discovery begins with").both("http://").not_built(),
+];
+
+pub(super) const FETCHER: &[Row] = &[
+    row("fetcher_cache_dir", "Where fetched files are kept for the next container")
+        .ours("<work_dir>/fetch")
+        .mesos("<tmp>/mesos/fetch")
+        .not_built(),
+    row("fetcher_cache_size", "How large that cache may become").both("2GB").not_built(),
+    row("fetcher_stall_timeout", "How long a transfer may stand still").both("1mins").not_built(),
+];
+
+pub(super) const DISK: &[Row] = &[
+    row("enforce_container_disk_quota", "End containers that use more disk than they asked for")
+        .both("false")
+        .not_built(),
+    row("container_disk_watch_interval", "How often their use is measured").both("15secs").not_built(),
+    row("xfs_project_range", "The project ids for XFS quotas").both("[5000-10000]").not_built(),
+    row("xfs_kill_containers", "End containers over quota instead of failing their writes")
+        .both("false")
+        .not_built(),
+    row("xfs_quota_headroom", "What a container may use above its quota before it is ended")
+        .both("10MB")
+        .not_built(),
+    row("volume_gid_range", "Group ids for shared volumes, such as [10000-20000]").not_built(),
+    row(
+        "host_path_volume_force_creation",
+        "Host paths that are made when a volume needs them, with colons between",
+    )
+    .not_built(),
+    row("docker_volume_checkpoint_dir", "Where the state of Docker volumes is kept")
+        .mesos("/var/run/mesos/isolators/docker/volume")
+        .not_built(),
+    row("docker_volume_chown", "Give the root of a Docker volume to the container's user")
+        .both("false")
+        .not_built(),
+    row("csi_plugin_config_dir", "Where CSI plugins are described").not_built(),
+    row("resource_provider_config_dir", "Where local resource providers are described").not_built(),
+    row("disk_profile_adaptor", "The module for storage profiles").not_built(),
+];
