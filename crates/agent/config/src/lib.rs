@@ -6,18 +6,22 @@
 //! directories of an agent with their locks; the log on standard error. It starts no thread, and
 //! keeps nothing but what it hands out. Who may call it: the agent and the programs.
 
+mod dirs;
 mod file;
 mod help;
 pub mod log;
 mod problem;
 mod resolved;
 mod rules;
+mod signals;
 pub mod table;
 mod typed;
 mod value;
 
+pub use dirs::{AgentDirs, Degraded, DirsError, Which};
 pub use help::help;
 pub use problem::{Origin, Problem, Problems, What};
 pub use resolved::{Recover, Resolved, Setting, examine, load};
+pub use signals::{Signal, Signals};
 pub use typed::{Ask, Given, Sources, Typed};
 pub use value::Value;

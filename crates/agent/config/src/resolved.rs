@@ -155,6 +155,19 @@ impl Places {
         }
     }
 
+    /// Places that are cleaned by others.
+    fn warnings(&self) -> Vec<String> {
+        let cleaned = |path: &Path| path.starts_with("/tmp") || path.starts_with("/var/tmp");
+        let dirs = [("work_dir", &self.work_dir), ("runtime_dir", &self.runtime_dir)];
+        let warning = |(name, path): (&str, &PathBuf)| {
+            let path = path.display();
+            format!(
+                "--{name} '{path}' is below a directory that the system cleans: containers may lose their records"
+            )
+        };
+        dirs.into_iter().filter(|(_, path)| cleaned(path)).map(warning).collect()
+    }
+
     fn default(&self, row: &Row) -> Option<Value> {
         let below = |dir: &Path, text: &str| dir.join(text.trim_start_matches('/')).display().to_string();
         let text = match row.default? {
@@ -208,7 +221,7 @@ fn resolve(typed: &Typed) -> Result<Resolved, Box<Problem>> {
         recover: if view.text("recover") == "cleanup" { Recover::Cleanup } else { Recover::Reconnect },
         strict: view.bool("strict"),
         factory: factory_flags(typed, &view)?,
-        warnings: typed.warnings.clone(),
+        warnings: typed.warnings.iter().cloned().chain(places.warnings()).collect(),
         settings,
     })
 }

@@ -42,6 +42,17 @@ pub fn reset_dispositions() {
     }
 }
 
+/// Lets the process ignore a signal (SIG_IGN), as it and what it forks do until somebody says otherwise.
+pub fn ignore(signal: i32) -> Result<()> {
+    const SIG_IGN: usize = 1;
+    let action = [SIG_IGN, 0, 0, 0];
+    // SAFETY: the kernel reads a `struct sigaction` of 32 bytes (handler, flags, restorer, an 8-byte mask), which is
+    // what `action` is; with SIG_IGN for a handler no code of ours is ever called. It keeps no pointer.
+    unsafe {
+        raw::call(k::__NR_rt_sigaction, [signal as usize, action.as_ptr() as usize, 0, 8, 0, 0]).map(drop)
+    }
+}
+
 /// A descriptor that reads the signals of `set` (signalfd(2)), which the caller must have blocked.
 /// Non-blocking, close-on-exec.
 pub fn descriptor(set: Set) -> Result<OwnedFd> {
