@@ -157,7 +157,7 @@ pub enum DirsError {
         /// Where it is.
         path: PathBuf,
         /// Why it failed, and what to do.
-        source: berth_record::Error,
+        source: Box<berth_record::Error>,
     },
     /// The kernel refused.
     #[error("{what} --{which} '{path}'")]
@@ -206,7 +206,7 @@ impl AgentDirs {
             what: "read or draw the instance id",
             which: Which::RuntimeDir,
             path: path.to_owned(),
-            source,
+            source: Box::new(source),
         })?;
         Ok(AgentDirs { work, runtime, instance, degraded })
     }
@@ -329,21 +329,26 @@ impl<'a> Place<'a> {
     /// Whether this is a directory of ours, of a version that this build knows. One that says nothing yet is, unless
     /// Mesos has been there.
     fn check_layout(&self, degraded: &mut Vec<Degraded>) -> Result<(), DirsError> {
-        let failed =
-            |what, source| DirsError::Record { what, which: self.which, path: self.path.to_owned(), source };
+        let failed = |what, source| DirsError::Record {
+            what,
+            which: self.which,
+            path: self.path.to_owned(),
+            source: Box::new(source),
+        };
         match berth_record::read::<Layout>(self.fd.as_fd(), LAYOUT, CAP) {
             Ok(layout) if layout.of == self.which => return Ok(()),
             Ok(layout) => {
                 let (which, path, is) = (self.which, self.path.to_owned(), layout.of);
                 return Err(DirsError::Swapped { which, path, is });
             }
-            Err(berth_record::Error::Missing { .. }) => {}
+            Err(berth_record::Error::Missing { .. }) => {
+                if let Some(evidence) = self.evidence_of_mesos()? {
+                    return Err(DirsError::Mesos { which: self.which, path: self.path.to_owned(), evidence });
+                }
+            }
             // Its only content is what is about to be written: a machine that died meanwhile lost nothing.
             Err(berth_record::Error::Torn { .. }) => {}
             Err(other) => return Err(failed("read the layout", other)),
-        }
-        if let Some(evidence) = self.evidence_of_mesos()? {
-            return Err(DirsError::Mesos { which: self.which, path: self.path.to_owned(), evidence });
         }
         // The work directory survives the machine, so this must too before anything else is written.
         let sync = if self.which == Which::WorkDir { Sync::Yes } else { Sync::No };

@@ -222,6 +222,7 @@ fn a_newer_layout_and_a_swapped_directory_are_refused() {
 fn a_layout_that_is_torn_is_written_again_and_a_torn_instance_is_refused() {
     let host = Host::new();
     drop(host.open().unwrap());
+    fs::create_dir_all(host.path("work/meta/slaves/S0")).unwrap();
     fs::write(host.path("work/layout"), "").unwrap();
     drop(host.open().unwrap());
     assert!(fs::read_to_string(host.path("work/layout")).unwrap().contains("work_dir"));
