@@ -198,12 +198,18 @@ impl Owner<'_> {
     }
 
     fn copy_output(&mut self) {
-        let mut room = [0u8; 65536];
+        // Most of the time there is nothing or little: a large room for it only once there was a lot.
+        let (mut small, mut large) = ([0u8; 1024], Vec::new());
         for (file, output) in &self.output {
-            while let Ok(n @ 1..) = read(file, &mut room) {
+            loop {
+                let room = if large.is_empty() { small.as_mut_slice() } else { large.as_mut_slice() };
+                let Ok(n @ 1..) = read(file, &mut *room) else { break };
                 match output {
                     Output::Stdout => write_all(std::io::stdout().as_fd(), &room[..n]),
                     Output::Stderr => write_all(std::io::stderr().as_fd(), &room[..n]),
+                }
+                if n == small.len() && large.is_empty() {
+                    large = vec![0u8; 65536];
                 }
             }
         }

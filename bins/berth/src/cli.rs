@@ -50,7 +50,7 @@ pub(crate) enum Command {
 /// A container on the host's root file system has the host's network; one with a root file system of its own
 /// (--rootfs) has its own, with loopback only. The exit code is the command's; 125 when berth itself failed, 126 when
 /// the command can not be executed, 127 when it is not there, 128+n when signal n ended it.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct Run {
     /// Remove everything of the container when it ends
     #[arg(long)]
@@ -184,7 +184,7 @@ pub(crate) struct Rm {
     pub(crate) names: Vec<String>,
 }
 
-fn absolute(text: &str) -> Result<PathBuf, String> {
+pub(crate) fn absolute(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     if path.is_absolute() && !path.components().any(|c| c.as_os_str() == "..") {
         Ok(path)

@@ -12,6 +12,7 @@ mod exit;
 mod list;
 mod logs;
 mod open;
+mod plain;
 mod run;
 mod terminal;
 
@@ -37,7 +38,8 @@ pub extern "C" fn main() -> std::ffi::c_int {
 }
 
 fn run_command() -> u8 {
-    let cli = match cli::Cli::try_parse() {
+    let plain = plain::read(std::env::args_os().skip(1), |name| std::env::var_os(name));
+    let cli = match plain.map_or_else(cli::Cli::try_parse, Ok) {
         Ok(cli) => cli,
         Err(e) => {
             let _ = e.print();

@@ -49,8 +49,7 @@ impl Isolator for Seccomp {
                 ));
             }
             (None, true) => return Ok(()),
-            (None, false) => Profile::default_profile()
-                .compile(caps)
+            (None, false) => Profile::default_program(caps)
                 .map_err(|e| Error::mechanism("compile the default Seccomp profile", e.class(), e))?,
             (Some(name), false) => self.read_profile(name, caps)?,
         };

@@ -34,5 +34,5 @@ pub use default::{BASIS as DEFAULT_BASIS, VERSION as DEFAULT_VERSION};
 pub use error::Error;
 pub use json::MAX_SIZE as MAX_PROFILE_SIZE;
 pub use kernel::Kernel;
-pub use profile::{Action, Comparison, Profile, Rule, Test};
+pub use profile::{Action, Comparison, Profile, Rule, Test, USUAL};
 pub use program::{Insn, MAX_LEN as MAX_PROGRAM_LEN, Program};

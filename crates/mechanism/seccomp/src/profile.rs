@@ -45,6 +45,15 @@ impl Profile {
         default::PROFILE
     }
 
+    /// The filter of the default profile, as [`Profile::compile`] makes it. For the capabilities that a container usually
+    /// has it was compiled beforehand (`default.bpf`; a test makes it anew and compares).
+    pub fn default_program(caps: u64) -> Result<Program, Error> {
+        match caps {
+            USUAL => Ok(Program::of_static(include_bytes!("default.bpf"))),
+            _ => Profile::default_profile().compile(caps),
+        }
+    }
+
     /// Reads a profile in Docker's JSON format, for the running kernel (`minKernel`).
     ///
     /// Calls that x86-64 does not have are left out, as Docker does; [`Profile::unknown_names`] lists them.
@@ -95,6 +104,9 @@ impl Profile {
         }
     }
 }
+
+/// The capabilities for which `default.bpf` was compiled: Docker's default ones without MKNOD.
+pub const USUAL: u64 = 0xa004_25fb;
 
 pub(crate) const EPERM: u16 = 1;
 pub(crate) const ENOSYS: u16 = 38;

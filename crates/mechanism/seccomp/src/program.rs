@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Compiled filters: classic BPF as the kernel takes it (`struct sock_filter`, linux/filter.h).
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::Error;
@@ -50,12 +51,17 @@ impl fmt::Display for Insn {
 /// to another process needs no encoding.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Program {
-    bytes: Box<[u8]>,
+    bytes: Cow<'static, [u8]>,
 }
 
 impl Program {
     pub(crate) fn new(insns: impl Iterator<Item = Insn>) -> Program {
-        Program { bytes: insns.flat_map(Insn::to_bytes).collect() }
+        Program { bytes: insns.flat_map(Insn::to_bytes).collect::<Vec<u8>>().into() }
+    }
+
+    /// One that was compiled beforehand.
+    pub(crate) const fn of_static(bytes: &'static [u8]) -> Program {
+        Program { bytes: Cow::Borrowed(bytes) }
     }
 
     /// Takes bytes that [`Program::as_bytes`] gave, perhaps in another process of this machine.
@@ -66,7 +72,7 @@ impl Program {
             0 => "it is empty",
             len if len > MAX_LEN => "it is longer than 4096 instructions",
             _ if !bytes.len().is_multiple_of(INSN_SIZE) => "its length is not a multiple of 8 bytes",
-            _ => return Ok(Program { bytes: bytes.into() }),
+            _ => return Ok(Program { bytes: bytes.to_vec().into() }),
         };
         Err(Error::Damaged { problem })
     }

@@ -137,13 +137,14 @@ fn watch_over(owner: OwnedFd, child: OwnedFd, pid: i32, pidfd: OwnedFd, leave: O
         control: None,
         clients: [const { None }; CLIENTS],
         input: Chunk::EMPTY,
+        pending: Chunk::EMPTY,
         leave,
         since: Timespec { tv_sec: 0, tv_nsec: 0 },
     };
     let forked = Message::new(Kind::Forked, pid as u32, wire::VERSION);
     // An owner that is gone already is noticed by the loop.
     let _ = protocol::send(&owner, forked, &[], &[state.pidfd.as_fd()]);
-    state.clients[0] = Some(Client { socket: owner, attached: false, pending: Chunk::EMPTY });
+    state.clients[0] = Some(Client { socket: owner, attached: false });
     state.watch()
 }
 
@@ -163,6 +164,7 @@ fn resume(state: &OwnedFd) -> Result<()> {
         control: None,
         clients: [const { None }; CLIENTS],
         input: Chunk::EMPTY,
+        pending: Chunk::EMPTY,
         leave: None,
         since: Timespec { tv_sec: 0, tv_nsec: 0 },
     };
@@ -174,7 +176,7 @@ fn resume(state: &OwnedFd) -> Result<()> {
     for client in &mut state.clients {
         let attached = saved.take()? != 0;
         *client =
-            saved.take_descriptor()?.map(|socket| Client { socket, attached, pending: Chunk::EMPTY });
+            saved.take_descriptor()?.map(|socket| Client { socket, attached });
     }
     drop(saved);
     state.watch()
@@ -207,6 +209,9 @@ impl Chunk {
     fn bytes(&self) -> &[u8] {
         &self.data[self.from..self.to]
     }
+    fn clear(&mut self) {
+        (self.from, self.to) = (0, 0);
+    }
     fn fill(&mut self, bytes: &[u8]) {
         self.data[..bytes.len()].copy_from_slice(bytes);
         (self.from, self.to) = (0, bytes.len());
@@ -216,8 +221,6 @@ impl Chunk {
 struct Client {
     socket: OwnedFd,
     attached: bool,
-    /// Output that it had no room for. The owner's holds the terminal back; another's is dropped.
-    pending: Chunk,
 }
 
 struct Supervisor {
@@ -234,6 +237,8 @@ struct Supervisor {
     clients: [Option<Client>; CLIENTS],
     /// Input that the terminal had no room for.
     input: Chunk,
+    /// Output that the owner had no room for; it holds the terminal back. Another client's is dropped.
+    pending: Chunk,
     /// It shares its owner's memory, and leaves it by this.
     leave: Option<Leave>,
     /// When the program was executed (by the monotonic clock).
@@ -319,7 +324,7 @@ impl Supervisor {
             if self.input.is_empty() {
                 flags |= PollFlags::IN;
             }
-            if !client.pending.is_empty() {
+            if i == 0 && !self.pending.is_empty() {
                 flags |= PollFlags::OUT;
             }
             add(Source::Client(i), client.socket.as_fd(), flags);
@@ -338,8 +343,8 @@ impl Supervisor {
 
     /// The program runs, and no data is on its way: all there is are descriptors.
     fn is_quiet(&self) -> bool {
-        let pending = self.clients.iter().flatten().any(|c| !c.pending.is_empty());
-        self.phase == Phase::Running && self.child.is_none() && self.input.is_empty() && !pending
+        let still = self.input.is_empty() && self.pending.is_empty();
+        self.phase == Phase::Running && self.child.is_none() && still
     }
 
     /// The program was executed [`SHORT`] ago.
@@ -353,6 +358,7 @@ impl Supervisor {
     /// goes on as it is.
     fn leave(&mut self) {
         let Some(leave) = self.leave.take() else { return };
+        self.listen();
         let (program, title) = leave();
         let mut saved = state::Saved::new();
         saved.put(self.pid);
@@ -371,7 +377,7 @@ impl Supervisor {
 
     /// The owner's output waits: the terminal is not read, and so the program is held back, as by a pipe.
     fn held_back(&self) -> bool {
-        self.clients[0].as_ref().is_some_and(|owner| !owner.pending.is_empty())
+        self.clients[0].is_some() && !self.pending.is_empty()
     }
 
     fn child_speaks(&mut self) -> Result<()> {
@@ -397,7 +403,10 @@ impl Supervisor {
                 if self.phase == Phase::Executing {
                     self.phase = Phase::Running;
                     self.since = clock_gettime(ClockId::Monotonic);
-                    self.listen();
+                    // For a container of a moment nobody comes.
+                    if self.leave.is_none() {
+                        self.listen();
+                    }
                     if self.notify {
                         self.tell_owner(Message::new(Kind::Running, 0, 0));
                     }
@@ -452,16 +461,16 @@ impl Supervisor {
         let Some(free) = self.clients[1..].iter_mut().find(|c| c.is_none()) else { return };
         let hello = Message::new(Kind::Hello, wire::VERSION, self.pid as u32);
         if protocol::send(&socket, hello, &[], &[]).is_ok() {
-            *free = Some(Client { socket, attached: false, pending: Chunk::EMPTY });
+            *free = Some(Client { socket, attached: false });
         }
     }
 
     fn client(&mut self, index: usize, flags: PollFlags) {
         let Some(client) = &mut self.clients[index] else { return };
-        if flags.contains(PollFlags::OUT) && !client.pending.is_empty() {
+        if index == 0 && flags.contains(PollFlags::OUT) && !self.pending.is_empty() {
             let output = Message::new(Kind::Output, 0, 0);
-            match protocol::try_send(&client.socket, output, client.pending.bytes()) {
-                Ok(()) => client.pending = Chunk::EMPTY,
+            match protocol::try_send(&client.socket, output, self.pending.bytes()) {
+                Ok(()) => self.pending.clear(),
                 Err(Errno::AGAIN) => {}
                 Err(_) => return self.gone(index),
             }
@@ -530,6 +539,9 @@ impl Supervisor {
 
     fn gone(&mut self, index: usize) {
         self.clients[index] = None;
+        if index == 0 {
+            self.pending.clear();
+        }
         if index == 0 && self.phase == Phase::Forked {
             // Nobody committed to this container: it ends here.
             let _ = signal::send(&self.pidfd, 9);
@@ -538,13 +550,13 @@ impl Supervisor {
 
     fn feed(&mut self) {
         let Some(master) = &self.master else {
-            self.input = Chunk::EMPTY;
+            self.input.clear();
             return;
         };
         match berth_sys::rustix::io::write(master, self.input.bytes()) {
             Ok(n) => self.input.from += n,
             Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(_) => self.input = Chunk::EMPTY,
+            Err(_) => self.input.clear(),
         }
     }
 
@@ -582,7 +594,7 @@ impl Supervisor {
             }
             match protocol::try_send(&client.socket, Message::new(Kind::Output, 0, 0), &data[..n]) {
                 Ok(()) => {}
-                Err(Errno::AGAIN) if index == 0 => client.pending.fill(&data[..n]),
+                Err(Errno::AGAIN) if index == 0 => self.pending.fill(&data[..n]),
                 Err(Errno::AGAIN) => {}
                 Err(_) => self.gone(index),
             }
@@ -637,11 +649,11 @@ impl Supervisor {
 
     /// Waits for the owner to take what is pending, as long as it lives.
     fn flush_owner(&mut self) {
-        let Some(owner) = &mut self.clients[0] else { return };
-        if !owner.pending.is_empty() {
+        let Some(owner) = &self.clients[0] else { return };
+        if !self.pending.is_empty() {
             let output = Message::new(Kind::Output, 0, 0);
-            let _ = protocol::send(&owner.socket, output, owner.pending.bytes(), &[]);
-            owner.pending = Chunk::EMPTY;
+            let _ = protocol::send(&owner.socket, output, self.pending.bytes(), &[]);
+            self.pending.clear();
         }
     }
 

@@ -234,3 +234,16 @@ fn the_program_is_short_and_shallow_and_made_at_once() {
         }
     }
 }
+
+/// With BERTH_BLESS=1 it writes the file anew.
+#[test]
+fn what_was_compiled_beforehand_is_what_the_profile_compiles_to() {
+    let compiled = program(berth_seccomp::USUAL);
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/default.bpf");
+    if std::env::var_os("BERTH_BLESS").is_some() {
+        std::fs::write(path, compiled.as_bytes()).unwrap();
+    }
+    assert_eq!(std::fs::read(path).unwrap(), compiled.as_bytes(), "compile it anew: BERTH_BLESS=1 cargo test");
+    assert!(Profile::default_program(berth_seccomp::USUAL).unwrap() == compiled);
+    assert!(Profile::default_program(1).unwrap() == program(1));
+}
