@@ -6,6 +6,7 @@
 //! directories of an agent with their locks; the log on standard error. It starts no thread, and
 //! keeps nothing but what it hands out. Who may call it: the agent and the programs.
 
+mod check;
 mod dirs;
 mod file;
 mod help;
@@ -18,6 +19,7 @@ pub mod table;
 mod typed;
 mod value;
 
+pub use check::{ConfigReport, Finding, FlagLine, check_config};
 pub use dirs::{AgentDirs, Degraded, DirsError, Which};
 pub use help::help;
 pub use problem::{Origin, Problem, Problems, What};

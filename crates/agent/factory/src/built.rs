@@ -7,8 +7,9 @@ use std::sync::Arc;
 use berth_cgroup::Hierarchies;
 use berth_mesos::{Directories, MesosContainerizer, Settings};
 
-use crate::create::{Cause, Made, Makers, Native};
+use crate::create::{Cause, CreateError, Kind, Made, Makers, Native, Plan, plan};
 use crate::flags::Flags;
+use crate::host::Host;
 use crate::isolation::Launcher;
 
 /// Flags of the native containerizer with nothing behind them yet. Each changes what containers get, so that none may
@@ -71,14 +72,32 @@ pub fn makers() -> Makers<'static> {
     }
 }
 
-fn mesos(flags: &Flags, native: &Native) -> Made {
+/// What [`create`](crate::create) with this build's [`makers`] would refuse for the flags alone, without making anything.
+///
+/// # Errors
+/// The refusal.
+pub fn check(flags: &Flags, host: &Host) -> Result<Plan, CreateError> {
+    let plan = plan(flags, host, &makers())?;
+    if let Some(native) = &plan.native {
+        check_native(flags, native).map_err(|cause| CreateError::Child { kind: Kind::Mesos, cause })?;
+    }
+    Ok(plan)
+}
+
+/// What the native containerizer of this build can not do, and the isolators it leaves out.
+fn check_native(flags: &Flags, native: &Native) -> Result<Vec<String>, Cause> {
     if let Some(flag) = NOT_HONOURED.iter().find(|flag| flags.loaded.get(flag).is_some()) {
         return Err(Unmade::Flag(flag).into());
     }
     if native.launcher != Launcher::Linux {
         return Err(Unmade::Posix.into());
     }
-    let without = berth_mesos::isolators_left_out(&native.isolation.names)?;
+    cgroups_root(flags)?;
+    Ok(berth_mesos::isolators_left_out(&native.isolation.names)?)
+}
+
+fn mesos(flags: &Flags, native: &Native) -> Made {
+    let without = check_native(flags, native)?;
     if !rustix::process::geteuid().is_root() {
         return Err(Unmade::NotRoot.into());
     }

@@ -221,8 +221,19 @@ impl CreateError {
     }
 }
 
-/// Makes the agent's containerizer: one bare, or several in one.
-pub fn create(flags: &Flags, host: &Host, makers: &Makers<'_>) -> Result<Created, CreateError> {
+/// What [`create`] is going to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The containerizers, in the order in which they are asked.
+    pub kinds: Vec<Kind>,
+    /// What the flags mean for the native one, if it is among them.
+    pub native: Option<Native>,
+    /// What the operator should be told.
+    pub warnings: Vec<String>,
+}
+
+/// Refuses everything that can be refused before anything is made.
+pub fn plan(flags: &Flags, host: &Host, makers: &Makers<'_>) -> Result<Plan, CreateError> {
     let (kinds, mut warnings) = which(flags)?;
     for kind in &kinds {
         if !built(*kind, makers) {
@@ -239,6 +250,12 @@ pub fn create(flags: &Flags, host: &Host, makers: &Makers<'_>) -> Result<Created
     if let Some(native) = &native {
         warnings.extend(native.isolation.warnings.iter().cloned());
     }
+    Ok(Plan { kinds, native, warnings })
+}
+
+/// Makes the agent's containerizer: one bare, or several in one.
+pub fn create(flags: &Flags, host: &Host, makers: &Makers<'_>) -> Result<Created, CreateError> {
+    let Plan { kinds, native, warnings } = plan(flags, host, makers)?;
     let mut children = Vec::with_capacity(kinds.len());
     for kind in kinds {
         let made = match (kind, &native) {

@@ -16,10 +16,10 @@ mod load;
 pub mod oneshot;
 mod resources;
 
-pub use built::makers;
+pub use built::{check as check_flags, makers};
 pub use create::{
     Cause, ComposingMaker, CreateError, Created, ImageKind, Kind, Made, Maker, Makers, Native, NativeMaker,
-    create,
+    Plan, create, plan,
 };
 pub use flags::{DEFAULT_ISOLATION, Flags};
 pub use gpus::GpuError;
