@@ -12,10 +12,12 @@
 pub mod early;
 pub mod fd;
 pub mod keyring;
+pub mod landlock;
 pub mod memory;
 pub mod mounts;
 pub mod netdev;
 pub mod pidfd;
+pub mod probe;
 pub mod process;
 pub mod ptrace;
 mod raw;

@@ -81,3 +81,29 @@ pub fn set_attributes(
         .map(drop)
     }
 }
+
+/// Lets the detached mount `mount` show the ids of the user namespace `users` (kernel 5.12; `EINVAL` where its file
+/// system can not).
+pub fn set_id_map(mount: BorrowedFd<'_>, users: BorrowedFd<'_>) -> Result<()> {
+    let attr = k::mount_attr {
+        attr_set: u64::from(k::MOUNT_ATTR_IDMAP),
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: users.as_raw_fd() as u64,
+    };
+    // SAFETY: as in `set_attributes`; both descriptors are open for the call.
+    unsafe {
+        raw::call(
+            k::__NR_mount_setattr,
+            [
+                mount.as_raw_fd() as usize,
+                c"".as_ptr() as usize,
+                k::AT_EMPTY_PATH as usize,
+                &raw const attr as usize,
+                core::mem::size_of::<k::mount_attr>(),
+                0,
+            ],
+        )
+        .map(drop)
+    }
+}
