@@ -10,7 +10,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Reads it, without the program's name.
-pub(crate) fn read(args: impl IntoIterator<Item = OsString>, from: impl Fn(&str) -> Option<OsString>) -> Option<Cli> {
+pub(crate) fn read(
+    args: impl IntoIterator<Item = OsString>,
+    from: impl Fn(&str) -> Option<OsString>,
+) -> Option<Cli> {
     let mut args = args.into_iter().map(|arg| arg.into_string().ok());
     let (mut runtime, mut work) = (None, None);
     loop {
@@ -112,19 +115,81 @@ mod tests {
     use clap::Parser;
 
     const WORDS: &[&str] = &[
-        "run", "--rm", "--rm=yes", "-i", "-t", "-it", "--tty", "--read-only", "--init", "-e", "--env", "--env=A=B", "-eA=1",
-        "A=B", "A", "-v", "/a:/b", "--volume=/a:/b:ro", "-w", "/x", "--workdir", "-u", "1:2", "--user=root", "--name", "one",
-        "--name=", "--cpus", "0.5", "--cpus=2", "-m", "64m", "--memory=1g", "--hostname", "here", "--pids-limit", "50",
-        "--pids-limit=-1", "--rootfs", "/r", "--rootfs=/r", "--network", "none", "--network=host", "--network=bridge", "--",
-        "sh", "-c", "true", "", "--unknown", "--runtime-dir", "/run/x", "--work-dir=/w", "--work-dir", "../w", "ps", "--help",
-        "--init=", "-", "=", "--cap-add", "ALL", "--ulimit=nofile=1:2", "-n", "--work_dir", "a=b=c",
+        "run",
+        "--rm",
+        "--rm=yes",
+        "-i",
+        "-t",
+        "-it",
+        "--tty",
+        "--read-only",
+        "--init",
+        "-e",
+        "--env",
+        "--env=A=B",
+        "-eA=1",
+        "A=B",
+        "A",
+        "-v",
+        "/a:/b",
+        "--volume=/a:/b:ro",
+        "-w",
+        "/x",
+        "--workdir",
+        "-u",
+        "1:2",
+        "--user=root",
+        "--name",
+        "one",
+        "--name=",
+        "--cpus",
+        "0.5",
+        "--cpus=2",
+        "-m",
+        "64m",
+        "--memory=1g",
+        "--hostname",
+        "here",
+        "--pids-limit",
+        "50",
+        "--pids-limit=-1",
+        "--rootfs",
+        "/r",
+        "--rootfs=/r",
+        "--network",
+        "none",
+        "--network=host",
+        "--network=bridge",
+        "--",
+        "sh",
+        "-c",
+        "true",
+        "",
+        "--unknown",
+        "--runtime-dir",
+        "/run/x",
+        "--work-dir=/w",
+        "--work-dir",
+        "../w",
+        "ps",
+        "--help",
+        "--init=",
+        "-",
+        "=",
+        "--cap-add",
+        "ALL",
+        "--ulimit=nofile=1:2",
+        "-n",
+        "--work_dir",
+        "a=b=c",
     ];
 
     fn agree(args: &[&str]) -> bool {
         let given = args.iter().map(OsString::from);
         let Some(plain) = read(given.clone(), |_| None) else { return false };
         let all = std::iter::once(OsString::from("berth")).chain(given);
-        let clap = Cli::try_parse_from(all).unwrap_or_else(|e| panic!("clap refuses {args:?}, which was read: {e}"));
+        let clap =
+            Cli::try_parse_from(all).unwrap_or_else(|e| panic!("clap refuses {args:?}, which was read: {e}"));
         assert_eq!(format!("{plain:?}"), format!("{clap:?}"), "{args:?}");
         true
     }

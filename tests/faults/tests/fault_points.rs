@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 /// Before the container is promised to anybody, in their order.
-const BEFORE_GO: [&str; 8] = ["spawn", "lock", "record", "dirs", "isolate", "send", "forked", "pid"];
+const BEFORE_GO: [&str; 9] = ["spawn", "lock", "record", "dirs", "begin", "isolate", "send", "forked", "pid"];
 /// When it ended.
 const AT_THE_END: [&str; 3] = ["exited", "cleanup", "remove"];
 const SEVEN: i64 = 7 << 8;

@@ -88,12 +88,22 @@ fn sweep(
     assert!(reached > 0, "nothing was killed: the sweep looked at nothing");
 }
 
+/// One that ends at once, and one that runs on until its supervisor has executed a program of its own.
+const SHORT: &str = "echo out; exit 7";
+const LONG: &str = "echo out; sleep 0.08; exit 7";
+
 /// One launch, killed at call `at` and then looked at.
-fn launch(ground: &Ground, target: &str, at: u64, options: &[&str]) -> (bool, String, Result<(), String>) {
+fn launch(
+    ground: &Ground,
+    target: &str,
+    at: u64,
+    options: &[&str],
+    script: &str,
+) -> (bool, String, Result<(), String>) {
     let name = ground.name(at);
     let mut all = vec!["--name", name.as_str()];
     all.extend(options);
-    let args = ground.run_arguments(&all, &["sh", "-c", "echo out; exit 7"]);
+    let args = ground.run_arguments(&all, &["sh", "-c", script]);
     match traced(ground, target, at, &args) {
         Err(e) => (true, format!("{target} killed at call {at}"), Err(e)),
         Ok(run) => {
@@ -152,12 +162,16 @@ fn aftermath(ground: &Ground, target: &str, name: &str, removed: bool, run: &Run
 }
 
 fn launches(test: &str, target: &str, options: &[&str]) {
+    launches_of(test, target, options, SHORT);
+}
+
+fn launches_of(test: &str, target: &str, options: &[&str], script: &str) {
     let ground = match Ground::new("sweep") {
         Ok(ground) => ground,
         Err(lacked) => return skip(test, &lacked),
     };
     let short = if target == "supervisor" { SUPERVISORS_STEP } else { STEP };
-    sweep(test, &ground, short, |at| launch(&ground, target, at, options));
+    sweep(test, &ground, short, |at| launch(&ground, target, at, options, script));
 }
 
 #[test]
@@ -178,6 +192,18 @@ fn a_supervisor_that_is_killed_anywhere_leaves_nothing_and_loses_no_status() {
 #[test]
 fn a_supervisor_that_is_killed_anywhere_leaves_nothing_with_rm() {
     launches("a_supervisor_that_is_killed_anywhere_leaves_nothing_with_rm", "supervisor", &["--rm"]);
+}
+
+#[test]
+fn a_supervisor_that_is_killed_while_it_becomes_a_program_of_its_own_loses_no_status() {
+    let test = "a_supervisor_that_is_killed_while_it_becomes_a_program_of_its_own_loses_no_status";
+    launches_of(test, "supervisor", &[], LONG);
+}
+
+#[test]
+fn an_owner_and_a_supervisor_of_its_own_that_are_killed_together_leave_nothing() {
+    let test = "an_owner_and_a_supervisor_of_its_own_that_are_killed_together_leave_nothing";
+    launches_of(test, "both", &[], LONG);
 }
 
 #[test]

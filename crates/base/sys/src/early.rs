@@ -117,23 +117,29 @@ pub fn take() -> Option<Begun> {
     }
 }
 
-static PUBLISHED: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+/// How many things can be published.
+const PARTS: usize = 2;
+
+static PUBLISHED: [[AtomicUsize; 2]; PARTS] = [const { [const { AtomicUsize::new(0) }; 2] }; PARTS];
 
 /// Gives the child something to read, for good: the memory is never freed, so it is there as long as any of the three.
-pub fn publish(bytes: Vec<u8>) {
+/// Each part once; what does not fit is not there for the child.
+pub fn publish(part: usize, bytes: Vec<u8>) {
+    let Some([at, len]) = PUBLISHED.get(part) else { return };
     let bytes: &'static [u8] = bytes.leak();
-    PUBLISHED[1].store(bytes.len(), Ordering::SeqCst);
-    PUBLISHED[0].store(bytes.as_ptr() as usize, Ordering::SeqCst);
+    len.store(bytes.len(), Ordering::SeqCst);
+    at.store(bytes.as_ptr() as usize, Ordering::SeqCst);
 }
 
-/// What the owner published before the message that told of it; nothing when it did not.
-pub fn published() -> &'static [u8] {
-    let (at, len) = (PUBLISHED[0].load(Ordering::SeqCst), PUBLISHED[1].load(Ordering::SeqCst));
+/// What the owner published as `part` before the message that told of it; nothing when it did not.
+pub fn published(part: usize) -> &'static [u8] {
+    let Some([at, len]) = PUBLISHED.get(part) else { return &[] };
+    let (at, len) = (at.load(Ordering::SeqCst), len.load(Ordering::SeqCst));
     if at == 0 {
         return &[];
     }
-    // SAFETY: the two words are of one slice that lives for good and is never changed (`publish` is called once, by the
-    // owner, for the one child that there is; the message that tells of it comes after both stores).
+    // SAFETY: the two words are of one slice that lives for good and is never changed (`publish` is called once for a
+    // part, by the owner, for the one child that there is; the message that tells of it comes after both stores).
     unsafe { core::slice::from_raw_parts(at as *const u8, len) }
 }
 

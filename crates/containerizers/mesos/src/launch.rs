@@ -19,7 +19,7 @@ use crate::record::{CONFIG, LOCK, PID, Pid, Record, STATUS_BEFORE};
 use crate::request::{Output, Request, RootSource, Timings, Watch};
 use crate::{Error, Result, rootfs};
 use berth_image::{Progress, ResolvedUser};
-use berth_launcher::{Container, Event, Places, Plan, Rootfs, Supervisor, wire};
+use berth_launcher::{Container, Event, Part, Places, Plan, Rootfs, Supervisor, wire};
 use berth_model::{ContainerConfig, NativeEvent};
 use berth_record::{BootId, Lock, Sync};
 use berth_sys::Errno;
@@ -143,14 +143,21 @@ impl Native {
             if !early {
                 supervisor.prepare(checked.plan.wanted())?;
             }
-            let encoded = self.plan(request, places, checked, &files)?;
-            timings.mark("isolate");
-            fault::point("send")?;
             let stdin = request.stdin.take();
             let stdin = stdin.as_ref().unwrap_or(null);
-            let attend = [dir.as_fd(), lock.as_fd(), files.status.as_fd(), files.stdout.as_fd()];
             let stdio = [stdin.as_fd(), files.stdout.as_fd(), files.stderr.as_fd()];
-            supervisor.send(&encoded, attend, stdio)?;
+            let mut begun = false;
+            let mut begin = |part: &Part<'_>| -> Result<()> {
+                fault::point("begin")?;
+                supervisor.begin_with(part, stdio)?;
+                begun = true;
+                Ok(())
+            };
+            let encoded = self.plan(request, places, checked, &files, &mut begin)?;
+            timings.mark("isolate");
+            fault::point("send")?;
+            let attend = [dir.as_fd(), lock.as_fd(), files.status.as_fd(), files.stdout.as_fd()];
+            supervisor.send(&encoded, attend, (!begun).then_some(stdio))?;
             timings.mark("send");
             let (pid, pidfd) = match supervisor.next() {
                 Event::Forked { pid, pidfd } => (pid, pidfd),
@@ -242,6 +249,7 @@ impl Native {
         places: &Places,
         checked: Checked,
         files: &Files,
+        begin: &mut dyn FnMut(&Part<'_>) -> Result<()>,
     ) -> Result<berth_launcher::Encoded> {
         let Checked { root, user, mut plan } = checked;
         if user.uid != 0 || user.gid != 0 {
@@ -251,7 +259,14 @@ impl Native {
             }
         }
         let container = self.container(request, &root, &user, places, Some(files));
-        for isolator in &self.isolators {
+        // The root first, so that the child has something to do while the rest is made.
+        for isolator in self.isolators.iter().filter(|i| i.makes_root()) {
+            isolator.isolate(&container, &mut plan)?;
+        }
+        if let Some(part) = plan.head()? {
+            begin(&part)?;
+        }
+        for isolator in self.isolators.iter().filter(|i| !i.makes_root()) {
             isolator.isolate(&container, &mut plan)?;
         }
         fault::point("isolate")?;

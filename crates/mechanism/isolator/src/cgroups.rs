@@ -101,7 +101,7 @@ impl Isolator for Cgroups {
         all_of(container)?;
         plan.step(NAME, Phase::Join, Step::CgroupNamespace {}, "make a cgroup namespace");
         let name = format!("berth-{}", container.id);
-        plan.step(NAME, Phase::Join, Step::Keyring { name: &text(&name)? }, "make a session keyring");
+        plan.step(NAME, Phase::Namespace, Step::Keyring { name: &text(&name)? }, "make a session keyring");
         Ok(())
     }
 

@@ -52,6 +52,10 @@ impl Isolator for Linux {
         Ok(())
     }
 
+    fn makes_root(&self) -> bool {
+        true
+    }
+
     fn isolate(&self, container: &Container<'_>, plan: &mut Plan) -> Result<()> {
         let work =
             || container.work.ok_or_else(|| Error::Invalid("the container has no directory".to_owned()));

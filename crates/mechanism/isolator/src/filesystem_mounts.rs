@@ -65,7 +65,7 @@ impl Isolator for Mounts {
     }
 
     fn prepare(&self, container: &Container<'_>, plan: &mut Plan) -> Result<()> {
-        let mut to = Writer { plan };
+        let mut to = Writer { plan, phase: Phase::Mounts };
         to.proc();
         if container.rootfs.is_own() {
             to.dev(container)?;
@@ -75,6 +75,7 @@ impl Isolator for Mounts {
             to.step(Step::Enter { target: c"sys", magic: SYSFS }, "enter /sys");
             to.masks(&MASKED_SYS, "/sys");
         }
+        to.phase = Phase::Groups;
         self.cgroups(&mut to)?;
         if container.tty {
             let size = container.config.container_info.as_ref().and_then(|i| i.tty_info.as_ref());
@@ -137,11 +138,12 @@ impl Mounts {
 /// Writes mount steps.
 struct Writer<'a> {
     plan: &'a mut Plan,
+    phase: Phase,
 }
 
 impl Writer<'_> {
     fn step(&mut self, step: Step<'_>, what: impl Into<String>) {
-        self.plan.step(NAME, Phase::Mounts, step, what);
+        self.plan.step(NAME, self.phase, step, what);
     }
 
     fn filesystem(

@@ -33,8 +33,7 @@ pub fn start() {
 
 /// Ends what nobody took, and waits for its end.
 pub fn abandon() {
-    let Some(Begun { pidfd, socket, plan, .. }) =
-        BEGUN.lock().unwrap_or_else(PoisonError::into_inner).take()
+    let Some(Begun { pidfd, socket, plan, .. }) = BEGUN.lock().unwrap_or_else(PoisonError::into_inner).take()
     else {
         return;
     };

@@ -25,6 +25,12 @@ pub trait Isolator: Send + Sync {
         Ok(())
     }
 
+    /// Whether it makes the root file system. Who does is isolated first, and then the child is sent what it can begin
+    /// with: no other may add a step before [`crate::Phase::Join`] in its `isolate`.
+    fn makes_root(&self) -> bool {
+        false
+    }
+
     /// Makes what the container needs on the host, and adds the steps that need it.
     ///
     /// # Errors

@@ -5,8 +5,9 @@
 //! ```text
 //! plan     every isolator looks at the configuration and adds steps; nothing on the host changes yet
 //! spawn    the supervisor exists and waits
-//! isolate  every isolator makes what it needs on the host (groups, detached mounts), in table order
-//! release  the plan goes to the supervisor; its child sets itself up and waits at the gate; go
+//! isolate  every isolator makes what it needs on the host (groups, detached mounts), in table order; the first part of
+//!          the plan goes to the child as soon as there is a root file system, and it begins with its mounts
+//! release  the rest of the plan goes to the child; it sets itself up and waits at the gate; go
 //! ```
 //! Owns: the supervisor's socket and pidfd. Blocks; knows no runtime. Called by the native containerizer.
 
@@ -20,7 +21,7 @@ mod supervisor;
 pub use connection::{Connection, open_process};
 pub use error::Error;
 pub use isolator::{Container, Isolator, Places, Rootfs};
-pub use plan::{Encoded, Phase, Plan};
+pub use plan::{Encoded, Part, Phase, Plan};
 pub use supervisor::{Event, Supervisor};
 
 pub use berth_supervisor::{supervise, wire};

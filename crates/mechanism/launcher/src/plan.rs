@@ -12,14 +12,17 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// When a step is done, whoever asks for it. In this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Into the control groups.
-    Join,
     /// Namespaces and what belongs to them.
     Namespace,
     /// The root file system.
     Root,
     /// Fixed file systems, devices, masks.
     Mounts,
+    /// Into the control groups. From here on, the steps need what is made after the root file system: these and the former
+    /// ones travel apart (see [`Plan::head`]).
+    Join,
+    /// The control groups' file systems.
+    Groups,
     /// The user's mounts.
     Volumes,
     /// Once all is mounted.
@@ -57,6 +60,10 @@ pub struct Plan {
     namespaces: Namespaces,
     flags: u32,
     size: (u16, u16),
+    /// Of the steps that were taken out already.
+    labels: Vec<Label>,
+    /// How many descriptors went with them.
+    sent: usize,
 }
 
 impl Plan {
@@ -69,6 +76,8 @@ impl Plan {
             namespaces: Namespaces::default(),
             flags: 0,
             size: (0, 0),
+            labels: Vec::new(),
+            sent: 0,
         }
     }
 
@@ -110,28 +119,60 @@ impl Plan {
         (place::FIRST + self.descriptors.len() - 1) as u32
     }
 
+    /// Takes out the steps before [`Phase::Join`], with the descriptors so far, so that the child can begin with them. None
+    /// when there are no such steps.
+    ///
+    /// # Errors
+    /// More descriptors than can travel.
+    pub fn head(&mut self) -> Result<Option<Part<'_>>> {
+        let bytes = self.take(Phase::Join as usize);
+        if self.labels.is_empty() {
+            return Ok(None);
+        }
+        self.fits()?;
+        self.sent = self.descriptors.len();
+        Ok(Some(Part { bytes, descriptors: &self.descriptors }))
+    }
+
     /// The bytes and what belongs to them.
     ///
     /// # Errors
     /// More descriptors than can travel.
-    pub fn encode(self) -> Result<Encoded> {
-        if self.descriptors.len() + place::FIRST + 1 > MAX_DESCRIPTORS {
-            return Err(Error::Invalid(format!(
-                "the container needs {} mounts and control groups, and at most {} can be made: use fewer volumes",
-                self.descriptors.len(),
-                MAX_DESCRIPTORS - place::FIRST - 1
-            )));
+    pub fn encode(mut self) -> Result<Encoded> {
+        self.fits()?;
+        let bytes = self.take(PHASES);
+        let Plan { descriptors, sent, labels, flags, .. } = self;
+        Ok(Encoded { bytes, flags, descriptors, sent, labels })
+    }
+
+    fn fits(&self) -> Result<()> {
+        if self.descriptors.len() + place::FIRST < MAX_DESCRIPTORS {
+            return Ok(());
         }
+        Err(Error::Invalid(format!(
+            "the container needs {} mounts and control groups, and at most {} can be made: use fewer volumes",
+            self.descriptors.len(),
+            MAX_DESCRIPTORS - place::FIRST - 1
+        )))
+    }
+
+    fn take(&mut self, phases: usize) -> Vec<u8> {
         let mut encoder = Encoder::new();
-        let mut labels = Vec::with_capacity(48);
-        for (bytes, label) in self.phases.into_iter().flatten() {
+        self.labels.reserve(64);
+        for (bytes, label) in self.phases[..phases].iter_mut().flat_map(std::mem::take) {
             encoder.append(&bytes);
-            labels.push(label);
+            self.labels.push(label);
         }
         let (rows, cols) = self.size;
-        let bytes = encoder.finish(self.namespaces.bits(), self.flags, rows, cols);
-        Ok(Encoded { bytes, flags: self.flags, descriptors: self.descriptors, labels })
+        encoder.finish(self.namespaces.bits(), self.flags, rows, cols)
     }
+}
+
+/// The first part of a plan as it travels.
+#[derive(Debug)]
+pub struct Part<'a> {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) descriptors: &'a [OwnedFd],
 }
 
 /// A plan as it travels.
@@ -140,13 +181,15 @@ pub struct Encoded {
     pub(crate) bytes: Vec<u8>,
     pub(crate) flags: u32,
     pub(crate) descriptors: Vec<OwnedFd>,
+    /// How many of them went with the first part.
+    pub(crate) sent: usize,
     labels: Vec<Label>,
 }
 
 impl Encoded {
-    /// The steps' descriptors.
+    /// The descriptors of the steps that are still to travel.
     pub(crate) fn borrowed(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.descriptors.iter().map(AsFd::as_fd)
+        self.descriptors[self.sent..].iter().map(AsFd::as_fd)
     }
 
     /// Closes the descriptors, once they have been sent.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The owner's end of a supervisor.
 
-use crate::{Encoded, Error, INIT, Result};
 use crate::early;
+use crate::{Encoded, Error, INIT, Part, Result};
 use berth_supervisor::protocol::{self, DATA, Kind, Message};
 use berth_supervisor::sealed;
 use berth_supervisor::wire::{attend, place};
@@ -12,6 +12,7 @@ use berth_sys::rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair}
 use berth_sys::spawn::{self, Spawn, Spawned};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A supervisor that this process started. Dropping it before [`Supervisor::go`] ends the container; after it the
 /// container goes on.
@@ -28,21 +29,40 @@ enum Process {
     /// `berth-init`, executed.
     Executed(Spawned<2, 5>),
     /// One that shares our memory, with its child made already.
-    Early { pid: i32, pidfd: OwnedFd, title: CString },
+    Early(Early),
+}
+
+#[derive(Debug)]
+struct Early {
+    pid: i32,
+    pidfd: OwnedFd,
+    title: CString,
+    /// The container goes on without us.
+    committed: AtomicBool,
+}
+
+impl Drop for Early {
+    /// Our sockets are closed by now: unless the container was let go, its supervisor ends it and itself. What shares our
+    /// memory must not be there any more when we are not.
+    fn drop(&mut self) {
+        if !self.committed.load(Ordering::SeqCst) {
+            reap(self.pidfd.as_fd());
+        }
+    }
 }
 
 impl Process {
     fn pid(&self) -> i32 {
         match self {
             Process::Executed(process) => process.pid(),
-            Process::Early { pid, .. } => *pid,
+            Process::Early(early) => early.pid,
         }
     }
 
     fn pidfd(&self) -> BorrowedFd<'_> {
         match self {
             Process::Executed(process) => process.pidfd(),
-            Process::Early { pidfd, .. } => pidfd.as_fd(),
+            Process::Early(early) => early.pidfd.as_fd(),
         }
     }
 }
@@ -90,8 +110,12 @@ impl Supervisor {
     pub fn begin(title: &CStr) -> Result<Supervisor> {
         match early::take(title) {
             Some(begun) => {
-                let process =
-                    Process::Early { pid: begun.pid, pidfd: begun.pidfd, title: title.to_owned() };
+                let process = Process::Early(Early {
+                    pid: begun.pid,
+                    pidfd: begun.pidfd,
+                    title: title.to_owned(),
+                    committed: AtomicBool::new(false),
+                });
                 Ok(Supervisor { socket: begun.socket, plan: begun.plan, process })
             }
             None => Supervisor::execute(title),
@@ -127,11 +151,11 @@ impl Supervisor {
     /// # Errors
     /// The supervisor is gone.
     pub fn prepare(&mut self, namespaces: Namespaces) -> Result<()> {
-        if let Process::Early { title, .. } = &self.process
+        if let Process::Early(early) = &self.process
             && namespaces != early::NAMESPACES
         {
             // It was guessed what this container wants, and the guess was wrong.
-            let other = Supervisor::execute(title)?;
+            let other = Supervisor::execute(&early.title)?;
             std::mem::replace(self, other).abort();
         }
         self.tell(Message::new(Kind::Prepare, namespaces.bits() as u32, 0), &[])
@@ -164,7 +188,17 @@ impl Supervisor {
         self.socket.as_fd()
     }
 
-    /// Hands over the container: to the supervisor what it keeps (`attend`), to its child the plan, with `stdio`.
+    /// Lets the child begin with the first part of its plan, and with what it reads and writes.
+    ///
+    /// # Errors
+    /// It is gone, or no memory for the message.
+    pub fn begin_with(&self, part: &Part<'_>, stdio: [BorrowedFd<'_>; place::FIRST]) -> Result<()> {
+        let fds = stdio.into_iter().chain(part.descriptors.iter().map(AsFd::as_fd)).collect();
+        self.part(0, &part.bytes, fds)
+    }
+
+    /// Hands over the container: to the supervisor what it keeps (`attend`), to its child the (rest of the) plan, with
+    /// `stdio` unless it has them already.
     ///
     /// # Errors
     /// One of them is gone, or no memory for the message.
@@ -172,29 +206,30 @@ impl Supervisor {
         &self,
         plan: &Encoded,
         attend: [BorrowedFd<'_>; attend::COUNT],
-        stdio: [BorrowedFd<'_>; place::FIRST],
+        stdio: Option<[BorrowedFd<'_>; place::FIRST]>,
     ) -> Result<()> {
-        if let Process::Executed(process) = &self.process {
-            process.executed().map_err(|e| Error::io("execute berth-init", e))?;
-        }
-        let failed = |e| match e {
-            berth_sys::Errno::PIPE | berth_sys::Errno::CONNRESET => Error::Gone("the hand-over of the plan"),
-            e => Error::io("send the plan to the supervisor", e),
-        };
         let message = Message::new(Kind::Attend, plan.flags, 0);
-        protocol::send(&self.socket, message, &[], &attend).map_err(failed)?;
-        let bytes;
-        let mut fds: Vec<BorrowedFd<'_>> = stdio.into_iter().chain(plan.borrowed()).collect();
-        if let Process::Early { .. } = &self.process {
-            berth_sys::early::publish(plan.bytes.clone());
-            let message = Message::new(Kind::Published, 0, fds.len() as u32);
-            return protocol::send(&self.plan, message, &[], &fds).map_err(failed);
-        }
-        bytes = sealed(c"berth-plan", &plan.bytes)
-            .map_err(|e| Error::io("make a memory file for the plan", e))?;
-        fds.push(bytes.as_fd());
-        let message = Message::new(Kind::Plan, plan.bytes.len() as u32, fds.len() as u32);
-        protocol::send(&self.plan, message, &[], &fds).map_err(failed)
+        protocol::send(&self.socket, message, &[], &attend).map_err(hand_over)?;
+        let number = if stdio.is_some() { 0 } else { 1 };
+        self.part(number, &plan.bytes, stdio.into_iter().flatten().chain(plan.borrowed()).collect())
+    }
+
+    fn part(&self, number: u32, bytes: &[u8], fds: Vec<BorrowedFd<'_>>) -> Result<()> {
+        let process = match &self.process {
+            Process::Early(_) => {
+                berth_sys::early::publish(number as usize, bytes.to_vec());
+                let message = Message::new(Kind::Published, number, fds.len() as u32);
+                return protocol::send(&self.plan, message, &[], &fds).map_err(hand_over);
+            }
+            Process::Executed(process) => process,
+        };
+        process.executed().map_err(|e| Error::io("execute berth-init", e))?;
+        let file =
+            sealed(c"berth-plan", bytes).map_err(|e| Error::io("make a memory file for the plan", e))?;
+        let mut fds: Vec<BorrowedFd<'_>> = fds;
+        fds.push(file.as_fd());
+        let message = Message::new(Kind::Plan, bytes.len() as u32, fds.len() as u32);
+        protocol::send(&self.plan, message, &[], &fds).map_err(hand_over)
     }
 
     /// What it says next; waits for it.
@@ -216,6 +251,9 @@ impl Supervisor {
     /// # Errors
     /// The supervisor is gone.
     pub fn go(&self) -> Result<()> {
+        if let Process::Early(early) = &self.process {
+            early.committed.store(true, Ordering::SeqCst);
+        }
         self.tell(Message::new(Kind::Go, 0, 0), &[])
     }
 
@@ -245,6 +283,13 @@ impl Supervisor {
 
     fn tell(&self, message: Message, data: &[u8]) -> Result<()> {
         protocol::send(&self.socket, message, data, &[]).map_err(|_| Error::Gone("a request"))
+    }
+}
+
+fn hand_over(e: berth_sys::Errno) -> Error {
+    match e {
+        berth_sys::Errno::PIPE | berth_sys::Errno::CONNRESET => Error::Gone("the hand-over of the plan"),
+        e => Error::io("send the plan to the supervisor", e),
     }
 }
 

@@ -51,29 +51,39 @@ pub fn early(owner: OwnedFd, supervisor: OwnedFd) -> ! {
     }
 }
 
+/// Takes one part of the plan after the other, until one ends with the program.
 fn take_plan(owner: BorrowedFd<'_>, supervisor: BorrowedFd<'_>, loopback: bool) -> ! {
-    let mut fds: Descriptors = [const { None }; MAX_DESCRIPTORS];
-    let (length, count) = match protocol::receive(owner, &mut [], &mut fds) {
-        Ok(Some((Message { kind: Kind::Plan, a, b }, _))) => (a as usize, b as usize),
-        #[cfg(feature = "early")]
-        Ok(Some((Message { kind: Kind::Published, .. }, _))) => {
-            read(berth_sys::early::published(), &fds, supervisor, loopback)
-        }
-        // Nobody needs this container any more.
-        _ => berth_sys::process::exit(125),
+    let mut child = Child {
+        flags: 0,
+        size: (0, 0),
+        fds: [const { None }; MAX_DESCRIPTORS],
+        filled: 0,
+        done: 0,
+        supervisor,
+        loopback,
+        root: None,
+        null: None,
+        released: Released::No,
     };
-    let file = count.checked_sub(1).and_then(|last| fds.get_mut(last)).and_then(Option::take);
-    match file.and_then(|file| Mapping::of_sealed(&file, length).ok()) {
-        Some(mapping) => read(mapping.bytes(), &fds, supervisor, loopback),
-        None => refuse(supervisor, 2, 0),
-    }
-}
-
-fn read(plan: &[u8], fds: &Descriptors, supervisor: BorrowedFd<'_>, loopback: bool) -> ! {
-    match Plan::read(plan) {
-        Ok(plan) => run(&plan, fds, supervisor, loopback),
-        Err(wire::Malformed::Version(_)) => refuse(supervisor, 1, wire::VERSION),
-        Err(_) => refuse(supervisor, 2, 0),
+    loop {
+        let (length, count) = match protocol::receive(owner, &mut [], &mut child.fds[child.filled..]) {
+            Ok(Some((Message { kind: Kind::Plan, a, b }, _))) => (a as usize, b as usize),
+            #[cfg(feature = "early")]
+            Ok(Some((Message { kind: Kind::Published, a, b }, _))) => {
+                child.filled += b as usize;
+                child.part(berth_sys::early::published(a as usize));
+                continue;
+            }
+            // Nobody needs this container any more.
+            _ => berth_sys::process::exit(125),
+        };
+        let last = (child.filled + count).checked_sub(1);
+        let file = last.and_then(|last| child.fds.get_mut(last)).and_then(Option::take);
+        let Some(mapping) = file.and_then(|file| Mapping::of_sealed(&file, length).ok()) else {
+            refuse(supervisor, 2, 0)
+        };
+        child.filled += count - 1;
+        child.part(mapping.bytes());
     }
 }
 
@@ -95,24 +105,6 @@ fn prepare() -> Result<()> {
     berth_sys::rustix::process::setsid()?;
     berth_sys::rustix::process::umask(Mode::empty());
     Ok(())
-}
-
-/// Carries out the plan. Never returns: the program runs, or the failure is reported and the child ends.
-fn run(plan: &Plan<'_>, fds: &Descriptors, supervisor: BorrowedFd<'_>, loopback: bool) -> ! {
-    let mut child = Child { plan, fds, supervisor, loopback, root: None, null: None, released: Released::No };
-    let mut index = 0;
-    let mut carry_out = || -> Result<()> {
-        child.place_stdio()?;
-        for step in plan.steps() {
-            child.step(&step.map_err(|_| Errno::PROTO)?)?;
-            index += 1;
-        }
-        // A plan ends with the program.
-        Err(Errno::NOSYS)
-    };
-    let error = carry_out().err().unwrap_or(Errno::NOSYS);
-    let report = Message::new(Kind::Failed, index as u32, error.raw_os_error() as u32);
-    give_up(supervisor, report, child.released)
 }
 
 /// Whether the word to start came.
@@ -137,8 +129,15 @@ fn give_up(supervisor: BorrowedFd<'_>, why: Message, released: Released) -> ! {
 }
 
 struct Child<'a> {
-    plan: &'a Plan<'a>,
-    fds: &'a Descriptors,
+    /// `wire::FLAG_*`.
+    flags: u32,
+    /// Of the terminal.
+    size: (u16, u16),
+    fds: Descriptors,
+    /// How many of them have come.
+    filled: usize,
+    /// How many steps have been done.
+    done: u32,
     supervisor: BorrowedFd<'a>,
     /// The loopback device is up already.
     loopback: bool,
@@ -150,8 +149,32 @@ struct Child<'a> {
 }
 
 impl Child<'_> {
+    /// Carries out one part of the plan. Returns when more is to come; a failure is reported, and the child ends.
+    fn part(&mut self, bytes: &[u8]) {
+        let plan = match Plan::read(bytes) {
+            Ok(plan) if plan.steps().next().is_some() => plan,
+            Err(wire::Malformed::Version(_)) => refuse(self.supervisor, 1, wire::VERSION),
+            _ => refuse(self.supervisor, 2, 0),
+        };
+        let mut carry_out = || -> Result<()> {
+            if self.done == 0 {
+                (self.flags, self.size) = (plan.flags, (plan.rows, plan.cols));
+                self.place_stdio()?;
+            }
+            for step in plan.steps() {
+                self.step(&step.map_err(|_| Errno::PROTO)?)?;
+                self.done += 1;
+            }
+            Ok(())
+        };
+        if let Err(error) = carry_out() {
+            let report = Message::new(Kind::Failed, self.done, error.raw_os_error() as u32);
+            give_up(self.supervisor, report, self.released)
+        }
+    }
+
     fn place_stdio(&self) -> Result<()> {
-        if self.plan.flags & wire::FLAG_TTY == 0 {
+        if self.flags & wire::FLAG_TTY == 0 {
             for (index, number) in [(place::STDIN, 0), (place::STDOUT, 1), (place::STDERR, 2)] {
                 fd::place(self.fd(index as u32)?, number)?;
             }
@@ -228,8 +251,7 @@ impl Child<'_> {
             Step::Volume { tree, target, file } => self.volume(tree, target, file == 1),
             Step::SealRoot {} => set_attributes(self.root()?, c"", Reach::One, Attributes::RDONLY, false),
             Step::Terminal { ptmx, uid, gid, console } => {
-                let size = (self.plan.rows, self.plan.cols);
-                let slave = terminal::take(ptmx, (uid, gid), size, self.supervisor)?;
+                let slave = terminal::take(ptmx, (uid, gid), self.size, self.supervisor)?;
                 if console == 1 {
                     terminal::bind_console(slave.as_fd(), self.root()?)?;
                 }
@@ -316,7 +338,7 @@ impl Child<'_> {
     /// Where a standard stream is the host's /dev/null, it becomes the container's own: who can change a file's mode
     /// and owner could change the host's through `/proc/self/fd/0`, and take it from everybody.
     fn use_own_null(&self, name: &CStr) -> Result<()> {
-        if self.plan.flags & wire::FLAG_TTY != 0 {
+        if self.flags & wire::FLAG_TTY != 0 {
             // The terminal takes their place.
             return Ok(());
         }
@@ -428,7 +450,7 @@ impl Child<'_> {
         let envp = Pointers::fill(envp_room, envp.iter())?;
         berth_sys::rustix::process::umask(Mode::from_bits_truncate(0o022));
         fd::close_from(3, fd::Fate::CloseOnExec)?;
-        if self.plan.flags & wire::FLAG_INIT != 0 {
+        if self.flags & wire::FLAG_INIT != 0 {
             crate::init::split()?;
         }
         // Changing the user cleared it.

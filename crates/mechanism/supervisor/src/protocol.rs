@@ -27,7 +27,7 @@ const HEADER: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Kind {
-    /// To the child: `a` = length of the plan, `b` = number of descriptors; the plan's memfd is the last.
+    /// To the child: a part of the plan, `a` = its length, `b` = number of descriptors; the part's memfd is the last.
     Plan = 1,
     /// To the supervisor, and on to the child: pass the gate.
     Go = 2,
@@ -46,7 +46,7 @@ pub enum Kind {
     Attend = 8,
     /// To the child of a supervisor that shares its owner's memory, first: all is there that it needs before its plan.
     Begin = 9,
-    /// To such a child: the plan was published, `b` = number of descriptors.
+    /// To such a child: part `a` of the plan was published, `b` = number of descriptors.
     Published = 10,
     /// From the supervisor to a new client: protocol version `a`, the container's pid `b`.
     Hello = 64,
@@ -71,8 +71,8 @@ impl Kind {
     fn of(number: u32) -> Option<Kind> {
         use Kind::*;
         [
-            Plan, Go, Signal, Resize, Input, Attach, Prepare, Attend, Begin, Published, Hello, Forked, Running, Failed, Output,
-            Exited, Terminal, Refused,
+            Plan, Go, Signal, Resize, Input, Attach, Prepare, Attend, Begin, Published, Hello, Forked,
+            Running, Failed, Output, Exited, Terminal, Refused,
         ]
         .into_iter()
         .find(|k| *k as u32 == number)

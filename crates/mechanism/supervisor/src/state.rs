@@ -5,9 +5,7 @@
 use crate::supervise::OWNER;
 use berth_sys::process::{Pointers, execute};
 use berth_sys::rustix::fd::{AsFd, AsRawFd, OwnedFd};
-use berth_sys::rustix::fs::{
-    FileType, MemfdFlags, SealFlags, fcntl_add_seals, fstat, memfd_create,
-};
+use berth_sys::rustix::fs::{FileType, MemfdFlags, SealFlags, fcntl_add_seals, fstat, memfd_create};
 use berth_sys::rustix::io::{FdFlags, fcntl_setfd, pread, pwrite, write};
 use berth_sys::{Errno, Result, fd};
 use core::ffi::CStr;

@@ -20,9 +20,9 @@
 
 use crate::child;
 use crate::protocol::{self, DATA, Kind, Message};
+use crate::state;
 use crate::wire::{self, attend};
 use berth_sys::process::{Namespaces, Side, SingleThreaded, exit, fork};
-use crate::state;
 use berth_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
 use berth_sys::rustix::fd::{AsFd, OwnedFd};
 use berth_sys::rustix::fs;
@@ -175,10 +175,8 @@ fn resume(state: &OwnedFd) -> Result<()> {
     state.control = saved.take_descriptor()?;
     for client in &mut state.clients {
         let attached = saved.take()? != 0;
-        *client =
-            saved.take_descriptor()?.map(|socket| Client { socket, attached });
+        *client = saved.take_descriptor()?.map(|socket| Client { socket, attached });
     }
-    drop(saved);
     state.watch()
 }
 

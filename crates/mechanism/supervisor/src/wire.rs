@@ -8,13 +8,16 @@
 //! Numbers are little-endian. A string is its length with the final NUL as u32, then the bytes and the NUL.
 //! Descriptors are indices into the list that travels beside the plan. A reader refuses another version
 //! and anything that does not parse to its end.
+//!
+//! A plan may come in parts, each with a header of its own, so that the child can begin before all of it is there. Steps
+//! and descriptors are counted through all parts; the last part ends with `Execute`.
 
 use core::ffi::CStr;
 
 /// "BRTH".
 pub const MAGIC: u32 = u32::from_le_bytes(*b"BRTH");
 /// Of plan and protocol together. Raised when either changes its meaning.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Length of the header in bytes.
 pub const HEADER: usize = 32;
 /// Descriptors that can travel beside a plan.

@@ -243,7 +243,11 @@ fn what_was_compiled_beforehand_is_what_the_profile_compiles_to() {
     if std::env::var_os("BERTH_BLESS").is_some() {
         std::fs::write(path, compiled.as_bytes()).unwrap();
     }
-    assert_eq!(std::fs::read(path).unwrap(), compiled.as_bytes(), "compile it anew: BERTH_BLESS=1 cargo test");
+    assert_eq!(
+        std::fs::read(path).unwrap(),
+        compiled.as_bytes(),
+        "compile it anew: BERTH_BLESS=1 cargo test"
+    );
     assert!(Profile::default_program(berth_seccomp::USUAL).unwrap() == compiled);
     assert!(Profile::default_program(1).unwrap() == program(1));
 }
