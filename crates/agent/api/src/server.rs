@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Listeners, connections, and their end.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::{sleep, timeout};
+
+use crate::answer::{self, Body, Whole};
+use crate::auth::{self, Authenticate, Realm};
+use crate::listen::Socket;
+use crate::negotiate::accepts_gzip;
+use crate::patience::Patient;
+use crate::route::{Route, route};
+use crate::{Caller, Core, Listener, Refusal, call, endpoints};
+
+/// How long to wait after a connection could not be accepted, for example because descriptors ran out.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
+
+/// What a client can make us hold, and for how long.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections at the same time; others wait to be accepted.
+    pub connections: usize,
+    /// Bytes of the head of a request (8 KiB at least).
+    pub head_bytes: usize,
+    /// How long a connection may take for the head of a request, and so how long it may be idle.
+    pub head_timeout: Duration,
+    /// Bytes of a body that is one message, or of one record of a stream; also after decompression. Reading JSON
+    /// takes some 16 times this.
+    pub body_bytes: usize,
+    /// How long a body that is one message may take, or the first record of a stream.
+    pub body_timeout: Duration,
+    /// How long a client may read nothing of what there is for it.
+    pub stall: Duration,
+    /// How long answers under way may take when the agent stops serving.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections: 1024,
+            head_bytes: 64 * 1024,
+            head_timeout: Duration::from_secs(30),
+            body_bytes: 4 * 1024 * 1024,
+            body_timeout: Duration::from_secs(30),
+            stall: Duration::from_secs(300),
+            grace: Duration::from_secs(2),
+        }
+    }
+}
+
+/// How to serve.
+#[derive(Clone)]
+pub struct Options {
+    /// What a client can make us hold.
+    pub limits: Limits,
+    /// How often a stream of answers sends a sign of life (`--http_heartbeat_interval`).
+    pub heartbeat: Duration,
+    /// Who tells who callers are; none lets everybody in.
+    pub authenticate: Option<Arc<dyn Authenticate>>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { limits: Limits::default(), heartbeat: Duration::from_secs(30), authenticate: None }
+    }
+}
+
+/// What all connections share.
+pub(crate) struct Shared {
+    pub(crate) core: Arc<dyn Core>,
+    pub(crate) options: Options,
+}
+
+/// How far the end has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Serving,
+    /// No new requests; those under way are answered.
+    Closing,
+    Over,
+}
+
+/// Answers requests until `shutdown`. Then nobody is let in any more, and what is under way has a moment to end.
+pub async fn serve(
+    listeners: Vec<Listener>,
+    core: Arc<dyn Core>,
+    options: Options,
+    shutdown: impl Future<Output = ()>,
+) {
+    let slots = Arc::new(Semaphore::new(options.limits.connections));
+    let grace = options.limits.grace;
+    let shared = Arc::new(Shared { core, options });
+    let (stage, watched) = watch::channel(Stage::Serving);
+    // Every task has a sender; the last one that goes ends the wait.
+    let (alive, mut all_gone) = mpsc::channel::<Infallible>(1);
+    for listener in listeners {
+        let door = Door { listener, shared: shared.clone(), slots: slots.clone(), stage: watched.clone() };
+        tokio::spawn(door.let_in(alive.clone()));
+    }
+    drop((alive, watched));
+    shutdown.await;
+    let _ = stage.send(Stage::Closing);
+    if timeout(grace, all_gone.recv()).await.is_err() {
+        let _ = stage.send(Stage::Over);
+        all_gone.recv().await;
+    }
+}
+
+struct Door {
+    listener: Listener,
+    shared: Arc<Shared>,
+    slots: Arc<Semaphore>,
+    stage: watch::Receiver<Stage>,
+}
+
+impl Door {
+    async fn let_in(mut self, alive: mpsc::Sender<Infallible>) {
+        loop {
+            let accepted = tokio::select! {
+                _ = self.stage.changed() => return,
+                accepted = self.listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((socket, peer)) => {
+                    // The slot comes second, so that a quiet listener holds none.
+                    let slot = tokio::select! {
+                        _ = self.stage.changed() => return,
+                        slot = self.slots.clone().acquire_owned() => slot.expect("the semaphore is never closed"),
+                    };
+                    let caller = Caller { principal: None, peer };
+                    let connection = converse(socket, caller, self.shared.clone(), self.stage.clone());
+                    tokio::spawn(hold(connection, slot, alive.clone()));
+                }
+                Err(error) if is_of_the_client(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "a connection can not be accepted; trying again");
+                    sleep(PAUSE_AFTER_FAILURE).await;
+                }
+            }
+        }
+    }
+}
+
+/// Whether a client went away before it was let in.
+fn is_of_the_client(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(error.kind(), Kind::ConnectionAborted | Kind::ConnectionReset | Kind::NotConnected)
+}
+
+/// Holds a connection's slot, and the end of the server, until the connection is over.
+async fn hold(
+    connection: impl Future<Output = ()>,
+    _slot: OwnedSemaphorePermit,
+    _alive: mpsc::Sender<Infallible>,
+) {
+    connection.await;
+}
+
+async fn converse(socket: Socket, caller: Caller, shared: Arc<Shared>, mut stage: watch::Receiver<Stage>) {
+    let limits = shared.options.limits.clone();
+    let service = service_fn(move |request| {
+        let (shared, caller) = (shared.clone(), caller.clone());
+        async move { Ok::<_, Infallible>(respond(&shared, caller, request).await) }
+    });
+    let io = TokioIo::new(Patient::new(socket, limits.stall));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .max_buf_size(limits.head_bytes.max(8192))
+        .serve_connection(io, service);
+    let mut connection = pin!(connection);
+    loop {
+        tokio::select! {
+            result = connection.as_mut() => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "a connection ended early");
+                }
+                return;
+            }
+            changed = stage.changed() => match *stage.borrow_and_update() {
+                Stage::Closing if changed.is_ok() => connection.as_mut().graceful_shutdown(),
+                Stage::Serving if changed.is_ok() => {}
+                _ => return,
+            },
+        }
+    }
+}
+
+async fn respond(shared: &Shared, caller: Caller, request: Request<Incoming>) -> Response<Body> {
+    let gzip = accepts_gzip(request.headers());
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let response = match answer(shared, caller, request, gzip).await {
+        Ok(response) => response,
+        Err(refusal) => {
+            if refusal.status().is_server_error() {
+                tracing::warn!(%method, path, status = refusal.status().as_u16(), %refusal, "a request failed");
+            }
+            answer::refused(&refusal, gzip).await
+        }
+    };
+    tracing::debug!(%method, path, status = response.status().as_u16(), "answered");
+    response
+}
+
+async fn answer(
+    shared: &Shared,
+    mut caller: Caller,
+    request: Request<Incoming>,
+    gzip: bool,
+) -> Result<Response<Body>, Refusal> {
+    let mut enter = |realm| {
+        let authenticate = shared.options.authenticate.as_deref();
+        caller.principal = auth::principal(authenticate, realm, request.headers())?;
+        Ok(())
+    };
+    let core = &*shared.core;
+    let whole = match route(request.uri())? {
+        Route::Api => {
+            enter(Realm::ReadWrite)?;
+            return call::answer(shared, caller, request, gzip).await;
+        }
+        Route::Health => endpoints::health(),
+        Route::Version => endpoints::version(core, request.uri())?,
+        Route::Flags => {
+            enter(Realm::ReadOnly)?;
+            call::allow(core, &caller, berth_proto::agent::call::Type::GetFlags, None).await?;
+            endpoints::flags(core, request.uri())?
+        }
+        Route::NotBuilt(what) => {
+            let text = format!("{what} is not served by this agent");
+            return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, text));
+        }
+    };
+    Ok(Whole::respond(whole, gzip).await)
+}
