@@ -105,7 +105,7 @@ pub(crate) fn floor(program: &str, site: &Site, stage: &Stage, options: &[&str],
 /// `berth run` as an operator would type it for the same container.
 fn berth(programs: &Programs, stage: &Stage, inside: &[&str]) -> Command {
     let mut command = Command::new(&programs.berth);
-    command.arg("--runtime-dir").arg(stage.folder.join("run"));
+    command.arg("--runtime-dir").arg(stage.state("run"));
     command.arg("--work-dir").arg(stage.folder.join("work"));
     command.args([
         "run",
@@ -135,7 +135,7 @@ fn peer(
     let config = oci::config(&stage.rootfs(), &format!("/{}/{name}", site.group()), inside);
     let bundle = stage.bundle(&format!("{name}-{what}"), &config)?;
     let mut command = Command::new(program.map_or(name.as_ref(), |path| path.as_os_str()));
-    command.arg("--root").arg(stage.folder.join(name)).args(["run", "--bundle"]).arg(bundle);
+    command.arg("--root").arg(stage.state(name)).args(["run", "--bundle"]).arg(bundle);
     command.arg(format!("{}-{name}", site.group()));
     Ok(command)
 }

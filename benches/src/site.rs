@@ -4,7 +4,7 @@
 //! ```text
 //! <disk>/berthbench-<pid>/       bin/ (floor, floor-nolibc, empty, ...)   filter
 //!                                disk/ and tmpfs/ (a mount), each a stage:
-//!                                rootfs/ floor/ run/ work/ crun/ runc/ bundle-<n>/
+//!                                rootfs/ floor/ work/ bundle-<n>/ state/ (always a tmpfs, as /run is: run/ crun/ runc/)
 //! /sys/fs/cgroup/<controller>/berthbench-<pid>/     parent of the groups of the floor program, crun and runc
 //! ```
 //!
@@ -104,8 +104,14 @@ impl Site {
             namespace::mount_tmpfs(&folder)?;
         }
         let stage = Stage { name, folder, volatile: !on_tmpfs };
-        for part in ["floor", "run", "work", "crun", "runc"] {
+        for part in ["floor", "work", "state"] {
             make_folder(&stage.folder.join(part))?;
+        }
+        if !on_tmpfs {
+            namespace::mount_tmpfs(&stage.folder.join("state"))?;
+        }
+        for runtime in ["run", "crun", "runc"] {
+            make_folder(&stage.state(runtime))?;
         }
         stage.fill_rootfs()?;
         self.stages.push(stage);
@@ -116,6 +122,11 @@ impl Site {
 impl Stage {
     pub(crate) fn rootfs(&self) -> PathBuf {
         self.folder.join("rootfs")
+    }
+
+    /// Where a runtime keeps what is lost on reboot.
+    pub(crate) fn state(&self, runtime: &str) -> PathBuf {
+        self.folder.join("state").join(runtime)
     }
 
     /// The bundle of that name for crun or runc, with this configuration.

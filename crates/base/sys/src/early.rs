@@ -17,13 +17,15 @@
 //! any more, ends them from the assembly too. Whoever does not take what was begun loses it with its sockets.
 //!
 //! The supervisor is sent to another processor than the owner's, if it may use one: left to itself the kernel often queues
-//! it behind the owner, and then nothing is done at once. It and its child take their former mask back once both are there.
+//! it behind the owner, and then nothing is done at once. It takes its former mask back once its child is there, and the
+//! child before it executes ([`free`]): a message on a socket else pulls it over to the owner's processor, because the
+//! kernel expects who sends one to wait next.
 //!
 //! Only when it is root, and only for the options that make it likely that all namespaces of [`NAMESPACES`] are
 //! wanted; a guess that was wrong costs a millisecond, and the guess is compared with what is wanted before it is used.
 
 use crate::process::Namespaces;
-use crate::{Errno, Result};
+use crate::{Errno, Result, raw};
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use linux_raw_sys::general as k;
@@ -77,6 +79,8 @@ unsafe extern "C" {
     static berth_early_pidfd: AtomicI32;
     static berth_early_sockets: [AtomicI32; 4];
     static berth_early_roles: [AtomicUsize; 2];
+    static berth_early_away: AtomicI32;
+    static berth_early_cpus: [u8; CPUS];
 }
 
 static ROLES: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
@@ -143,6 +147,18 @@ pub fn published(part: usize) -> &'static [u8] {
     unsafe { core::slice::from_raw_parts(at as *const u8, len) }
 }
 
+/// Gives the child the processors that its program may use.
+pub fn free() -> Result<()> {
+    // SAFETY: `away` and the mask were written by the entry before the child was made. The kernel reads `CPUS` bytes.
+    unsafe {
+        if berth_early_away.load(Ordering::SeqCst) != 0 {
+            let args = [0, CPUS, (&raw const berth_early_cpus) as usize, 0, 0, 0];
+            raw::call(k::__NR_sched_setaffinity, args)?;
+        }
+    }
+    Ok(())
+}
+
 /// Called by the assembly in the supervisor.
 extern "C" fn supervises(owner: i32, child: i32, pid: i32, pidfd: i32) -> ! {
     // SAFETY: `roles` stored this function before the message that brought us here was sent.
@@ -179,13 +195,14 @@ global_asm!(
     "berth_early_stack_c: .zero {STACK}",
     "berth_early_stack_c_end: .zero {LOCALS}",
     "berth_early_tcb_c: .zero {BLOCK}",
-    ".globl berth_early_pid, berth_early_pidfd, berth_early_sockets, berth_early_roles",
+    ".globl berth_early_pid, berth_early_pidfd, berth_early_sockets, berth_early_roles, berth_early_away, berth_early_cpus",
     "berth_early_pid: .zero 4",
     "berth_early_pidfd: .zero 4",
     "berth_early_sockets: .zero 16",
     "berth_early_inner: .zero 8",
     "berth_early_child_pidfd: .zero 4",
     "berth_early_byte: .zero 4",
+    "berth_early_away: .zero 4",
     ".balign 8",
     "berth_early_mask: .zero 8",
     "berth_early_roles: .zero 16",
@@ -497,7 +514,6 @@ global_asm!(
     //
     "berth_early_child:",
     "xor ebp, ebp",
-    "call berth_early_free",
     "mov eax, {PRCTL}",
     "mov edi, 1",
     "mov esi, 9",
@@ -519,6 +535,7 @@ global_asm!(
     //
     // Goes where it may, if it was sent away (r15d).
     "berth_early_free:",
+    "mov [rip + berth_early_away], r15d",
     "test r15d, r15d",
     "jz 1f",
     "mov eax, {SETAFFINITY}",

@@ -19,14 +19,14 @@ use crate::record::{CONFIG, LOCK, PID, Pid, Record, STATUS_BEFORE};
 use crate::request::{Output, Request, RootSource, Timings, Watch};
 use crate::{Error, Result, rootfs};
 use berth_image::{Progress, ResolvedUser};
-use berth_launcher::{Container, Event, Part, Places, Plan, Rootfs, Supervisor, wire};
+use berth_launcher::{Container, Event, Part, Phase, Places, Plan, Rootfs, Supervisor, wire};
 use berth_model::{ContainerConfig, NativeEvent};
 use berth_record::{BootId, Lock, Sync};
 use berth_sys::Errno;
 use berth_sys::rustix::fs::{
     AtFlags, CWD, Gid, Mode, OFlags, Uid, fchown, linkat, mkdirat, openat, unlinkat,
 };
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -102,7 +102,7 @@ impl Native {
     fn check(&self, request: &Request, root: Rootfs, places: &Places) -> Result<Checked> {
         let user = rootfs::user(&root, request.config.user.as_deref())?;
         let mut plan = Plan::new();
-        let container = self.container(request, &root, &user, places, None);
+        let container = self.container(request, &root, &user, places, None, None);
         for isolator in &self.isolators {
             isolator.prepare(&container, &mut plan)?;
         }
@@ -125,9 +125,8 @@ impl Native {
         let (dir, lock) = self.claim(request, places).map_err(before)?;
         timings.mark("record");
         let rest = || {
-            let files = self.files(request, places, &dir)?;
-            fault::point("dirs")?;
-            timings.mark("files");
+            let work = self.work(request, places)?;
+            timings.mark("work");
             let gone = || berth_launcher::Error::Gone("the start of the container");
             let supervisor = supervisor.as_mut().ok_or_else(gone)?;
             let early = checked.is_some();
@@ -143,21 +142,17 @@ impl Native {
             if !early {
                 supervisor.prepare(checked.plan.wanted())?;
             }
-            let stdin = request.stdin.take();
-            let stdin = stdin.as_ref().unwrap_or(null);
-            let stdio = [stdin.as_fd(), files.stdout.as_fd(), files.stderr.as_fd()];
-            let mut begun = false;
-            let mut begin = |part: &Part<'_>| -> Result<()> {
+            let begin = |part: &Part<'_>| -> Result<()> {
                 fault::point("begin")?;
-                supervisor.begin_with(part, stdio)?;
-                begun = true;
-                Ok(())
+                Ok(supervisor.begin_with(part)?)
             };
-            let encoded = self.plan(request, places, checked, &files, &mut begin)?;
+            let (encoded, files) = self.plan(request, places, checked, (&dir, work), begin, timings)?;
             timings.mark("isolate");
             fault::point("send")?;
+            let stdin = request.stdin.take();
+            let stdin = stdin.as_ref().unwrap_or(null);
             let attend = [dir.as_fd(), lock.as_fd(), files.status.as_fd(), files.stdout.as_fd()];
-            supervisor.send(&encoded, attend, (!begun).then_some(stdio))?;
+            supervisor.send(&encoded, attend, [stdin.as_fd(), files.stdout.as_fd(), files.stderr.as_fd()])?;
             timings.mark("send");
             let (pid, pidfd) = match supervisor.next() {
                 Event::Forked { pid, pidfd } => (pid, pidfd),
@@ -248,24 +243,31 @@ impl Native {
         request: &Request,
         places: &Places,
         checked: Checked,
-        files: &Files,
-        begin: &mut dyn FnMut(&Part<'_>) -> Result<()>,
-    ) -> Result<berth_launcher::Encoded> {
+        (dir, work): (&OwnedFd, OwnedFd),
+        begin: impl FnOnce(&Part<'_>) -> Result<()>,
+        timings: &mut Timings,
+    ) -> Result<(berth_launcher::Encoded, Files)> {
         let Checked { root, user, mut plan } = checked;
-        if user.uid != 0 || user.gid != 0 {
-            for fd in [&files.sandbox, &files.stdout, &files.stderr] {
-                fchown(fd, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)))
-                    .map_err(Error::directory("give the sandbox to the user", &places.sandbox))?;
-            }
-        }
-        let container = self.container(request, &root, &user, places, Some(files));
         // The root first, so that the child has something to do while the rest is made.
+        let container = self.container(request, &root, &user, places, Some(work.as_fd()), None);
         for isolator in self.isolators.iter().filter(|i| i.makes_root()) {
             isolator.isolate(&container, &mut plan)?;
         }
         if let Some(part) = plan.head()? {
             begin(&part)?;
         }
+        timings.mark("root");
+        let files = self.files(places, dir, work)?;
+        fault::point("dirs")?;
+        if user.uid != 0 || user.gid != 0 {
+            for fd in [&files.sandbox, &files.stdout, &files.stderr] {
+                fchown(fd, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)))
+                    .map_err(Error::directory("give the sandbox to the user", &places.sandbox))?;
+            }
+        }
+        timings.mark("files");
+        let (work, sandbox) = (Some(files.work.as_fd()), Some(files.sandbox.as_fd()));
+        let container = self.container(request, &root, &user, places, work, sandbox);
         for isolator in self.isolators.iter().filter(|i| !i.makes_root()) {
             isolator.isolate(&container, &mut plan)?;
         }
@@ -282,8 +284,9 @@ impl Native {
         let environment = self.environment(request, &root, &user, places);
         let (file, argv) = arguments(&request.config)?;
         let path = environment.iter().rev().find(|(n, _)| n == "PATH").map_or(PATH, |(_, v)| v);
+        plan.step("filesystem/linux", Phase::Limits, wire::Step::Streams {}, "give the program its streams");
         plan.execute(&file, path, &argv, &environment)?;
-        Ok(plan.encode()?)
+        Ok((plan.encode()?, files))
     }
 
     fn container<'a>(
@@ -292,7 +295,8 @@ impl Native {
         root: &'a Rootfs,
         user: &'a ResolvedUser,
         places: &'a Places,
-        files: Option<&'a Files>,
+        work: Option<BorrowedFd<'a>>,
+        sandbox: Option<BorrowedFd<'a>>,
     ) -> Container<'a> {
         Container {
             id: &request.id,
@@ -300,8 +304,8 @@ impl Native {
             rootfs: root,
             user,
             places,
-            work: files.map(|f| f.work.as_fd()),
-            sandbox: files.map(|f| f.sandbox.as_fd()),
+            work,
+            sandbox,
             skeleton: self.skeleton.as_fd(),
             sandbox_directory: &self.sandbox_directory,
             tty: is_tty(&request.config),
@@ -335,7 +339,8 @@ impl Native {
         all
     }
 
-    fn files(&self, request: &Request, places: &Places, dir: &OwnedFd) -> Result<Files> {
+    /// Makes the container's directory on disk.
+    fn work(&self, request: &Request, places: &Places) -> Result<OwnedFd> {
         let name = request.id.value();
         let fault = |what| Error::directory(what, &places.work);
         match mkdirat(&self.work, name, Mode::from_bits_truncate(0o700)) {
@@ -349,7 +354,12 @@ impl Native {
             }
             other => other.map_err(fault("make"))?,
         }
-        let work = native::directory(self.work.as_fd(), name).map_err(fault("open"))?;
+        native::directory(self.work.as_fd(), name).map_err(fault("open"))
+    }
+
+    /// Makes what is in it, but for the root file system, and the exit record before it is one.
+    fn files(&self, places: &Places, dir: &OwnedFd, work: OwnedFd) -> Result<Files> {
+        let fault = |what| Error::directory(what, &places.work);
         if places.sandbox.starts_with(&places.work) {
             mkdirat(&work, "sandbox", Mode::from_bits_truncate(0o750)).map_err(fault("make a sandbox in"))?;
         }

@@ -3,7 +3,7 @@
 //! does, so that a failure inside the container is told in words.
 
 use crate::{Error, Result};
-use berth_supervisor::wire::{self, Encoder, MAX_DESCRIPTORS, Step, place};
+use berth_supervisor::wire::{self, Encoder, MAX_DESCRIPTORS, STREAMS, Step};
 use berth_sys::process::Namespaces;
 use std::ffi::CString;
 use std::io;
@@ -116,7 +116,7 @@ impl Plan {
     /// Gives the child a descriptor; the number is what steps name it by.
     pub fn descriptor(&mut self, fd: OwnedFd) -> u32 {
         self.descriptors.push(fd);
-        (place::FIRST + self.descriptors.len() - 1) as u32
+        (self.descriptors.len() - 1) as u32
     }
 
     /// Takes out the steps before [`Phase::Join`], with the descriptors so far, so that the child can begin with them. None
@@ -146,13 +146,13 @@ impl Plan {
     }
 
     fn fits(&self) -> Result<()> {
-        if self.descriptors.len() + place::FIRST < MAX_DESCRIPTORS {
+        if self.descriptors.len() + STREAMS < MAX_DESCRIPTORS {
             return Ok(());
         }
         Err(Error::Invalid(format!(
             "the container needs {} mounts and control groups, and at most {} can be made: use fewer volumes",
             self.descriptors.len(),
-            MAX_DESCRIPTORS - place::FIRST - 1
+            MAX_DESCRIPTORS - STREAMS - 1
         )))
     }
 

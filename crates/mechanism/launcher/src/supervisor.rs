@@ -5,7 +5,7 @@ use crate::early;
 use crate::{Encoded, Error, INIT, Part, Result};
 use berth_supervisor::protocol::{self, DATA, Kind, Message};
 use berth_supervisor::sealed;
-use berth_supervisor::wire::{attend, place};
+use berth_supervisor::wire::{STREAMS, attend};
 use berth_sys::process::Namespaces;
 use berth_sys::rustix::fs::{CWD, Mode, OFlags, openat};
 use berth_sys::rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -188,17 +188,16 @@ impl Supervisor {
         self.socket.as_fd()
     }
 
-    /// Lets the child begin with the first part of its plan, and with what it reads and writes.
+    /// Lets the child begin with the first part of its plan.
     ///
     /// # Errors
     /// It is gone, or no memory for the message.
-    pub fn begin_with(&self, part: &Part<'_>, stdio: [BorrowedFd<'_>; place::FIRST]) -> Result<()> {
-        let fds = stdio.into_iter().chain(part.descriptors.iter().map(AsFd::as_fd)).collect();
-        self.part(0, &part.bytes, fds)
+    pub fn begin_with(&self, part: &Part<'_>) -> Result<()> {
+        self.part(0, &part.bytes, part.descriptors.iter().map(AsFd::as_fd).collect())
     }
 
-    /// Hands over the container: to the supervisor what it keeps (`attend`), to its child the (rest of the) plan, with
-    /// `stdio` unless it has them already.
+    /// Hands over the container: to the supervisor what it keeps (`attend`), to its child the (rest of the) plan, with the
+    /// program's streams.
     ///
     /// # Errors
     /// One of them is gone, or no memory for the message.
@@ -206,12 +205,11 @@ impl Supervisor {
         &self,
         plan: &Encoded,
         attend: [BorrowedFd<'_>; attend::COUNT],
-        stdio: Option<[BorrowedFd<'_>; place::FIRST]>,
+        streams: [BorrowedFd<'_>; STREAMS],
     ) -> Result<()> {
         let message = Message::new(Kind::Attend, plan.flags, 0);
         protocol::send(&self.socket, message, &[], &attend).map_err(hand_over)?;
-        let number = if stdio.is_some() { 0 } else { 1 };
-        self.part(number, &plan.bytes, stdio.into_iter().flatten().chain(plan.borrowed()).collect())
+        self.part(1, &plan.bytes, plan.borrowed().chain(streams).collect())
     }
 
     fn part(&self, number: u32, bytes: &[u8], fds: Vec<BorrowedFd<'_>>) -> Result<()> {

@@ -9,7 +9,7 @@
 
 use crate::protocol::{self, Kind, Message};
 use crate::terminal;
-use crate::wire::{self, MAX_DESCRIPTORS, Plan, Step, place};
+use crate::wire::{self, MAX_DESCRIPTORS, Plan, Step};
 use berth_sys::memory::Mapping;
 use berth_sys::mounts::{Attributes, Reach, set_attributes};
 use berth_sys::process::Namespaces;
@@ -32,7 +32,7 @@ pub(crate) fn main(owner: BorrowedFd<'_>, supervisor: BorrowedFd<'_>) -> ! {
     if let Err(e) = prepare() {
         refuse(supervisor, 3, e.raw_os_error() as u32)
     }
-    take_plan(owner, supervisor, false)
+    take_plan(owner, supervisor, Before::default())
 }
 
 /// The same for a child that was made before its owner's `main`, and shares its memory (`berth_sys::early`).
@@ -44,15 +44,15 @@ pub fn early(owner: OwnedFd, supervisor: OwnedFd) -> ! {
     }
     // Its network namespace has nothing but the loopback device, and everybody wants it: there is time for it now. A
     // failure is told by the plan's own step.
-    let loopback = berth_sys::netdev::loopback_up().is_ok();
+    let before = Before { early: true, loopback: berth_sys::netdev::loopback_up().is_ok() };
     match protocol::receive(&owner, &mut [], &mut []) {
-        Ok(Some((Message { kind: Kind::Begin, .. }, _))) => take_plan(owner.as_fd(), supervisor, loopback),
+        Ok(Some((Message { kind: Kind::Begin, .. }, _))) => take_plan(owner.as_fd(), supervisor, before),
         _ => berth_sys::process::exit(125),
     }
 }
 
 /// Takes one part of the plan after the other, until one ends with the program.
-fn take_plan(owner: BorrowedFd<'_>, supervisor: BorrowedFd<'_>, loopback: bool) -> ! {
+fn take_plan(owner: BorrowedFd<'_>, supervisor: BorrowedFd<'_>, before: Before) -> ! {
     let mut child = Child {
         flags: 0,
         size: (0, 0),
@@ -60,7 +60,8 @@ fn take_plan(owner: BorrowedFd<'_>, supervisor: BorrowedFd<'_>, loopback: bool) 
         filled: 0,
         done: 0,
         supervisor,
-        loopback,
+        before,
+        own_dev: false,
         root: None,
         null: None,
         released: Released::No,
@@ -128,6 +129,16 @@ fn give_up(supervisor: BorrowedFd<'_>, why: Message, released: Released) -> ! {
     berth_sys::process::exit(125)
 }
 
+/// What was before the plan.
+#[derive(Debug, Clone, Copy, Default)]
+struct Before {
+    /// It was made before its owner's `main`.
+    #[cfg_attr(not(feature = "early"), expect(dead_code, reason = "never so in a program of its own"))]
+    early: bool,
+    /// The loopback device is up already.
+    loopback: bool,
+}
+
 struct Child<'a> {
     /// `wire::FLAG_*`.
     flags: u32,
@@ -139,8 +150,9 @@ struct Child<'a> {
     /// How many steps have been done.
     done: u32,
     supervisor: BorrowedFd<'a>,
-    /// The loopback device is up already.
-    loopback: bool,
+    before: Before,
+    /// There is a /dev that was made for this container.
+    own_dev: bool,
     /// The container's root, once it is the root.
     root: Option<OwnedFd>,
     /// /dev/null, once it was looked at.
@@ -157,10 +169,7 @@ impl Child<'_> {
             _ => refuse(self.supervisor, 2, 0),
         };
         let mut carry_out = || -> Result<()> {
-            if self.done == 0 {
-                (self.flags, self.size) = (plan.flags, (plan.rows, plan.cols));
-                self.place_stdio()?;
-            }
+            (self.flags, self.size) = (plan.flags, (plan.rows, plan.cols));
             for step in plan.steps() {
                 self.step(&step.map_err(|_| Errno::PROTO)?)?;
                 self.done += 1;
@@ -173,10 +182,26 @@ impl Child<'_> {
         }
     }
 
+    /// Puts the streams in their places, which are the last three descriptors that came. Where one is the host's /dev/null,
+    /// it becomes the container's own, if there is one: who can change a file's mode and owner could change the host's
+    /// through `/proc/self/fd/0`, and take it from everybody.
     fn place_stdio(&self) -> Result<()> {
-        if self.flags & wire::FLAG_TTY == 0 {
-            for (index, number) in [(place::STDIN, 0), (place::STDOUT, 1), (place::STDERR, 2)] {
-                fd::place(self.fd(index as u32)?, number)?;
+        if self.flags & wire::FLAG_TTY != 0 {
+            // The terminal takes their place.
+            return Ok(());
+        }
+        let first = self.filled.checked_sub(wire::STREAMS).ok_or(Errno::BADF)?;
+        for number in 0..wire::STREAMS {
+            let stream = self.fd((first + number) as u32)?;
+            if is_null(&fs::fstat(stream)?) && self.own_dev {
+                let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let own = fs::openat(CWD, c"/dev/null", flags, Mode::empty())?;
+                if !is_null(&fs::fstat(&own)?) {
+                    return Err(Errno::NODEV);
+                }
+                fd::place(own.as_fd(), number as i32)?;
+            } else {
+                fd::place(stream, number as i32)?;
             }
         }
         Ok(())
@@ -200,7 +225,7 @@ impl Child<'_> {
                 Err(Errno::NOSYS | Errno::DQUOT) => Ok(()),
                 other => other,
             },
-            Step::Loopback {} if self.loopback => Ok(()),
+            Step::Loopback {} if self.before.loopback => Ok(()),
             Step::Loopback {} => berth_sys::netdev::loopback_up(),
             Step::Hostname { name } => berth_sys::rustix::system::sethostname(name.to_bytes()),
             Step::Propagation { slave } => {
@@ -235,7 +260,8 @@ impl Child<'_> {
                 let device = fs::makedev(major, minor);
                 let mode = Mode::from_bits_truncate(mode);
                 fs::mknodat(CWD, name, FileType::CharacterDevice, mode, device)?;
-                if (major, minor) == (1, 3) { self.use_own_null(name) } else { Ok(()) }
+                self.own_dev |= (major, minor) == (1, 3);
+                Ok(())
             }
             Step::Link { name, to } => fs::symlinkat(to, CWD, name),
             Step::FilesystemHere { name, kind, flags, data } => {
@@ -262,6 +288,7 @@ impl Child<'_> {
             }
             Step::WorkingDirectory { path } => self.working_directory(path),
             Step::Limit { resource, soft, hard } => limit(resource, soft, hard),
+            Step::Streams {} => self.place_stdio(),
             Step::Gate {} => self.gate(),
             Step::Bounding { capabilities } => bounding(capabilities),
             Step::User { uid, gid, groups } => user(uid, gid, groups),
@@ -333,23 +360,6 @@ impl Child<'_> {
             self.null = Some(null);
         }
         self.null.as_ref().map(AsFd::as_fd).ok_or(Errno::NODEV)
-    }
-
-    /// Where a standard stream is the host's /dev/null, it becomes the container's own: who can change a file's mode
-    /// and owner could change the host's through `/proc/self/fd/0`, and take it from everybody.
-    fn use_own_null(&self, name: &CStr) -> Result<()> {
-        if self.flags & wire::FLAG_TTY != 0 {
-            // The terminal takes their place.
-            return Ok(());
-        }
-        for (index, number) in [(place::STDIN, 0), (place::STDOUT, 1), (place::STDERR, 2)] {
-            let stat = fs::fstat(self.fd(index as u32)?)?;
-            if is_null(&stat) {
-                let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                fd::place(fs::openat(CWD, name, flags, Mode::empty())?.as_fd(), number)?;
-            }
-        }
-        Ok(())
     }
 
     fn volume(&self, tree: u32, target: &CStr, file: bool) -> Result<()> {
@@ -435,6 +445,10 @@ impl Child<'_> {
         match protocol::receive(self.supervisor, &mut data, &mut [])? {
             Some((Message { kind: Kind::Go, .. }, _)) => {
                 self.released = Released::Yes;
+                #[cfg(feature = "early")]
+                if self.before.early {
+                    berth_sys::early::free()?;
+                }
                 Ok(())
             }
             // Nobody waits for this container any more.

@@ -30,17 +30,9 @@ pub const FLAG_INIT: u32 = 2;
 /// Tell the owner when the program has been executed.
 pub const FLAG_NOTIFY: u32 = 4;
 
-/// The places of the descriptors that every plan has. Those of the steps follow.
-pub mod place {
-    /// What the program reads.
-    pub const STDIN: usize = 0;
-    /// Where it writes.
-    pub const STDOUT: usize = 1;
-    /// Where it writes errors.
-    pub const STDERR: usize = 2;
-    /// The first that steps may name.
-    pub const FIRST: usize = 3;
-}
+/// What the program reads, where it writes, and where it writes errors: how many streams a plan has. They are the last
+/// descriptors of the part that has the step `Streams`.
+pub const STREAMS: usize = 3;
 
 /// The places of the descriptors that a supervisor gets.
 pub mod attend {
@@ -172,6 +164,8 @@ steps! {
     WorkingDirectory = 21 { path: text }
     /// A limit of setrlimit(2); u64::MAX is infinity.
     Limit = 22 { resource: u32, soft: u64, hard: u64 }
+    /// Put the streams in their places; one that is the host's null device becomes the container's own.
+    Streams = 31 {}
     /// Wait for the owner's word.
     Gate = 23 {}
     /// Drop from the bounding set what is not in it; empty the ambient and inheritable sets.
