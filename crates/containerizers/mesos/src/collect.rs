@@ -10,6 +10,7 @@ use crate::{Error, Result, fault};
 use berth_launcher::Places;
 use berth_model::ContainerId;
 use berth_record::{BootId, Lock, Sync};
+use berth_sys::Errno;
 use berth_sys::rustix::fs::{AtFlags, fstat, unlinkat};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -44,6 +45,11 @@ pub struct Collected {
 impl Native {
     /// Releases a container's things. The caller holds its lock, or has just let go of its only other holder.
     pub(crate) fn release(&self, places: &Places, keep: Keep) -> Vec<String> {
+        self.release_beside(places, keep, || {})
+    }
+
+    /// The same while its supervisor, which `ended` waits for, may still be removing the layer's room.
+    pub(crate) fn release_beside(&self, places: &Places, keep: Keep, ended: impl FnOnce()) -> Vec<String> {
         let mut left = Vec::new();
         let Some(name) = places.runtime.file_name().and_then(|n| n.to_str()) else { return left };
         let Ok(id) = ContainerId::new(name) else { return left };
@@ -53,7 +59,7 @@ impl Native {
             }
         }
         let _ = fault::point("cleanup");
-        sweep(&self.work, name, keep);
+        sweep(&self.work, name, keep, ended);
         let mut remove = |at: &OwnedFd, name: &str| {
             let removal = berth_image::remove_tree(at.as_fd(), name.as_ref());
             left.extend(removal.failures.iter().map(|f| chain(f)));
@@ -254,21 +260,27 @@ impl Native {
 
 /// Removes what a container usually leaves by the fewest calls: the empty layer, with the marks that overlay makes in it.
 /// What it does not get is left to the thorough way. The directory is 0700 and ours; no container reaches these names.
-fn sweep(work: &OwnedFd, name: &str, keep: Keep) {
-    let Ok(dir) = native::directory(work.as_fd(), name) else { return };
+fn sweep(work: &OwnedFd, name: &str, keep: Keep, ended: impl FnOnce()) {
+    let Ok(dir) = native::directory(work.as_fd(), name) else { return ended() };
     let rmdir = |name: &str| unlinkat(&dir, name, AtFlags::REMOVEDIR);
-    if rmdir("scratch/work").is_err() {
-        let _ = unlinkat(&dir, "scratch/work/incompat/volatile/dirty", AtFlags::empty());
-        for part in ["scratch/work/incompat/volatile", "scratch/work/incompat", "scratch/work"] {
-            let _ = rmdir(part);
-        }
-    }
-    let _ = (rmdir("scratch"), rmdir("upper"));
+    let _ = rmdir("upper");
     if keep == Keep::Nothing {
         let _ = rmdir("sandbox");
         for output in ["stdout", "stderr"] {
             let _ = unlinkat(&dir, output, AtFlags::empty());
         }
+    }
+    ended();
+    if matches!(rmdir("scratch"), Err(Errno::NOTEMPTY)) {
+        if rmdir("scratch/work").is_err() {
+            let _ = unlinkat(&dir, "scratch/work/incompat/volatile/dirty", AtFlags::empty());
+            for part in ["scratch/work/incompat/volatile", "scratch/work/incompat", "scratch/work"] {
+                let _ = rmdir(part);
+            }
+        }
+        let _ = rmdir("scratch");
+    }
+    if keep == Keep::Nothing {
         let _ = unlinkat(work, name, AtFlags::REMOVEDIR);
     }
 }

@@ -151,7 +151,8 @@ impl Native {
             fault::point("send")?;
             let stdin = request.stdin.take();
             let stdin = stdin.as_ref().unwrap_or(null);
-            let attend = [dir.as_fd(), lock.as_fd(), files.status.as_fd(), files.stdout.as_fd()];
+            let (status, stdout) = (files.status.as_fd(), files.stdout.as_fd());
+            let attend = [dir.as_fd(), lock.as_fd(), status, stdout, files.work.as_fd()];
             supervisor.send(&encoded, attend, [stdin.as_fd(), files.stdout.as_fd(), files.stderr.as_fd()])?;
             timings.mark("send");
             let (pid, pidfd) = match supervisor.next() {

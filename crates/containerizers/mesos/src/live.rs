@@ -209,9 +209,9 @@ impl Live {
         {
             self.record(status.0);
         }
-        let left = native.release(&self.places, keep);
-        self.supervisor.reap();
-        drop(self.lock);
+        let Live { places, supervisor, lock, .. } = self;
+        let left = native.release_beside(&places, keep, || supervisor.reap());
+        drop(lock);
         Outcome { ending, left }
     }
 

@@ -632,6 +632,9 @@ impl Supervisor {
             let _ =
                 protocol::send(&client.socket, Message::new(Kind::Exited, status as u32, error), &[], &[]);
         }
+        if let (Some(_), Some(work)) = (self.leave, &self.files[attend::WORK]) {
+            sweep(work);
+        }
         if let (Some(_), Some(directory)) = (&self.control, &self.files[attend::DIRECTORY]) {
             let _ = fs::unlinkat(directory, CONTROL, fs::AtFlags::empty());
         }
@@ -673,6 +676,20 @@ impl Supervisor {
         };
         berth_sys::rustix::io::pwrite(record, &text, 0)?;
         fs::renameat(directory, RECORD_BEFORE, directory, RECORD)
+    }
+}
+
+/// Removes the room that the writable layer worked in, with the marks that overlay makes in it. Where the owner waits for
+/// this process anyhow, the two share the removals of a container; what is not removed here is removed there.
+fn sweep(work: &OwnedFd) {
+    for (name, flags) in [
+        (c"scratch/work/incompat/volatile/dirty", fs::AtFlags::empty()),
+        (c"scratch/work/incompat/volatile", fs::AtFlags::REMOVEDIR),
+        (c"scratch/work/incompat", fs::AtFlags::REMOVEDIR),
+        (c"scratch/work", fs::AtFlags::REMOVEDIR),
+        (c"scratch", fs::AtFlags::REMOVEDIR),
+    ] {
+        let _ = fs::unlinkat(work, name, flags);
     }
 }
 

@@ -17,7 +17,7 @@ use core::ffi::CStr;
 /// "BRTH".
 pub const MAGIC: u32 = u32::from_le_bytes(*b"BRTH");
 /// Of plan and protocol together. Raised when either changes its meaning.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Length of the header in bytes.
 pub const HEADER: usize = 32;
 /// Descriptors that can travel beside a plan.
@@ -44,8 +44,10 @@ pub mod attend {
     pub const RECORD: usize = 2;
     /// Where a terminal's output is copied.
     pub const OUTPUT: usize = 3;
+    /// The container's directory on disk.
+    pub const WORK: usize = 4;
     /// How many.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 5;
 }
 
 /// What is at fault with a plan's bytes.
