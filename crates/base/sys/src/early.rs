@@ -579,7 +579,7 @@ global_asm!(
     PEEK = const 2,
     INTR = const -4,
     USED = const USED,
-    OWNERS = const 32 * 1024,
+    OWNERS = const 64 * 1024,
     MADVISE = const k::__NR_madvise,
     CPUS = const CPUS,
     GETAFFINITY = const k::__NR_sched_getaffinity,
