@@ -34,7 +34,7 @@ impl Adopted {
     /// # Errors
     /// No descriptors left, or the lock can not be looked at.
     pub(crate) fn open(native: &Native, id: &ContainerId, places: Places) -> Result<Option<Adopted>> {
-        let Some(dir) = native.existing(id.value())? else { return Ok(None) };
+        let Some(dir) = native.existing(&id.to_string())? else { return Ok(None) };
         let Ok(pid) = berth_record::read::<record::Pid>(dir.as_fd(), PID, record::CAP) else {
             return Ok(None);
         };

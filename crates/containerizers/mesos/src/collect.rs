@@ -52,8 +52,9 @@ impl Native {
     pub(crate) fn release_beside(&self, places: &Places, keep: Keep, ended: impl FnOnce()) -> Vec<String> {
         let mut left = Vec::new();
         let Some(name) = places.runtime.file_name().and_then(|n| n.to_str()) else { return left };
-        let Ok(id) = ContainerId::new(name) else { return left };
-        for isolator in self.isolators.iter().rev() {
+        let Ok(id) = name.parse::<ContainerId>() else { return left };
+        // A session has nothing of its own on the host but its records.
+        for isolator in self.isolators.iter().rev().filter(|_| !id.is_nested()) {
             if let Err(e) = isolator.cleanup(&id, places) {
                 left.push(format!("{}: {}", isolator.name(), chain(&e)));
             }
@@ -129,7 +130,7 @@ impl Native {
     }
 
     fn collect_one(&self, name: &str, boot: &BootId, collected: &mut Collected) -> Result<()> {
-        let Ok(id) = ContainerId::new(name) else { return Ok(()) };
+        let Ok(id) = name.parse::<ContainerId>() else { return Ok(()) };
         let door = self.door()?;
         let Some(dir) = self.existing(name)? else { return Ok(()) };
         let lock = match Lock::try_acquire(dir.as_fd(), LOCK) {
@@ -193,7 +194,7 @@ impl Native {
     /// # Errors
     /// None of that name; it runs and is not to be forced; something can not be removed.
     pub fn remove(&self, name: &str, force: bool) -> Result<Vec<String>> {
-        let id = ContainerId::new(name).map_err(|e| Error::Invalid(e.to_string()))?;
+        let id: ContainerId = name.parse().map_err(|e| Error::Invalid(format!("{e}")))?;
         let mut dir = self.existing(name)?.ok_or_else(|| Error::NotFound(name.to_owned()))?;
         let mut soon = Instant::now();
         let deadline = soon + ENDS;

@@ -15,13 +15,13 @@ use crate::request::{Request, RootSource};
 use crate::shared::{Shared, warn};
 use crate::{collect, recover};
 use berth_contract::{
-    AgentState, Answer, Containerizer, Error, LaunchResult, Limits, Settled, Subscription, UNKNOWN_DESTROYED,
-    Variables, What, ready,
+    AgentState, Answer, Containerizer, Error, Exec, LaunchResult, Limits, Settled, Subscription,
+    UNKNOWN_DESTROYED, Variables, What, ready,
 };
 use berth_isolator::Settings;
 use berth_model::{
-    ContainerConfig, ContainerId, ContainerStatus, ContainerTermination, ContainerType, Image, NativeState,
-    ResourceStatistics, Resources, Variable, VariableType,
+    Class, ContainerConfig, ContainerId, ContainerStatus, ContainerTermination, ContainerType, Image,
+    NativeState, ResourceStatistics, Resources, Variable, VariableType,
 };
 use berth_sys::Errno;
 use berth_sys::rustix::fs::{CWD, Mode, OFlags, openat};
@@ -49,6 +49,10 @@ impl MesosContainerizer {
         let native = Native::open(directories, Kind::Agent, settings)?;
         let groups = Groups(settings.hierarchies.clone());
         Ok(MesosContainerizer { shared: Arc::new(Shared::new(native, groups)) })
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// Runs what blocks on a thread of its own, and answers what comes of it.
@@ -121,6 +125,10 @@ impl Containerizer for MesosContainerizer {
             warn(&format!("an update of container {id} is ignored: it is unknown, or has ended"));
             return ready(Ok(()));
         };
+        if id.is_nested() {
+            let text = format!("session {id} has no limits of its own: update its container");
+            return ready(Err(Error::other(Class::Unsupported, text)));
+        }
         match measure::limits_of(requests, limits) {
             Ok(limits) => Box::pin(entry.inbox.update(limits).wait()),
             Err(e) => ready(Err(e)),
@@ -229,6 +237,10 @@ impl Containerizer for MesosContainerizer {
     fn events(&self, since: u64) -> Subscription {
         self.shared.events.since(since)
     }
+
+    fn exec(&self) -> Option<&dyn Exec> {
+        Some(self)
+    }
 }
 
 /// What the core is asked for.
@@ -286,6 +298,20 @@ pub(crate) fn supported(config: &ContainerConfig) -> crate::Result<()> {
 
 /// Takes away what an ended container has left: record, runtime directory, sandbox.
 fn forget(shared: &Arc<Shared>, entry: &Entry) -> Result<(), Error> {
+    for session in shared.inside(&entry.id) {
+        // Its container has ended, and so has it.
+        if let Ok((removed, true)) = session.claim_removal() {
+            let result = shared.remove(&session.id);
+            if result.is_ok() {
+                shared.forget(&session.id);
+                shared.events.publish(&session.id, What::Removed);
+            } else {
+                session.disclaim_removal();
+            }
+            removed.settle(result.clone());
+            result?;
+        }
+    }
     shared.remove(&entry.id)?;
     remove_sandbox(&entry.sandbox).map_err(Error::RemoveSandbox)?;
     shared.forget(&entry.id);
@@ -310,7 +336,7 @@ fn remove_sandbox(sandbox: &Path) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use berth_model::{Class, CommandInfo, Uri};
+    use berth_model::{CommandInfo, Uri};
 
     #[test]
     fn what_this_version_would_leave_out_is_refused_by_name() {

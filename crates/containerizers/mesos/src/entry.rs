@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// How the end of a container is answered, to all who wait.
 pub(crate) type End = Result<Option<ContainerTermination>, Error>;
@@ -42,6 +43,8 @@ pub(crate) struct Now {
     pub(crate) state: NativeState,
     /// Nothing is left of it but its record.
     pub(crate) terminated: bool,
+    /// Since when.
+    pub(crate) ended_at: Option<Instant>,
     /// Its launch failed, and somebody has to destroy it.
     pub(crate) failed: bool,
     /// The state in which it was destroyed, or ended.
@@ -70,14 +73,25 @@ impl Entry {
     /// A container that has ended.
     pub(crate) fn ended(id: ContainerId, sandbox: PathBuf, termination: ContainerTermination) -> Entry {
         let entry = Entry::with(id, sandbox, NativeState::Destroying, Inbox::closed());
-        entry.lock().terminated = true;
+        {
+            let mut now = entry.lock();
+            (now.terminated, now.ended_at) = (true, Some(Instant::now()));
+        }
         entry.launched.settle(Ok(LaunchResult::Success));
         entry.ended.settle(Ok(Some(termination)));
         entry
     }
 
     fn with(id: ContainerId, sandbox: PathBuf, state: NativeState, inbox: Inbox) -> Entry {
-        let now = Now { state, terminated: false, failed: false, until: None, removing: None, process: None };
+        let now = Now {
+            state,
+            terminated: false,
+            ended_at: None,
+            failed: false,
+            until: None,
+            removing: None,
+            process: None,
+        };
         let (launched, ended) = (Settled::new(), Settled::new());
         Entry { id, sandbox, launched, ended, inbox, now: Mutex::new(now) }
     }
@@ -94,7 +108,10 @@ impl Entry {
     pub(crate) fn claim_removal(&self) -> Result<(Settled<Result<(), Error>>, bool), Error> {
         let mut now = self.lock();
         if !now.terminated {
-            return Err(Error::NotTerminated);
+            return Err(match self.id.is_nested() {
+                true => Error::NestedNotTerminated,
+                false => Error::NotTerminated,
+            });
         }
         let ours = now.removing.is_none();
         Ok((now.removing.get_or_insert_default().clone(), ours))
@@ -148,7 +165,7 @@ impl Entry {
     pub(crate) fn terminated(&self, events: &EventLog, termination: &ContainerTermination) {
         let from = {
             let mut now = self.lock();
-            now.terminated = true;
+            (now.terminated, now.ended_at) = (true, Some(Instant::now()));
             now.process = None;
             now.state
         };

@@ -20,7 +20,7 @@ use crate::request::{Output, Request, RootSource, Timings, Watch};
 use crate::{Error, Result, rootfs};
 use berth_image::{Progress, ResolvedUser};
 use berth_launcher::{Container, Event, Part, Phase, Places, Plan, Rootfs, Supervisor, wire};
-use berth_model::{ContainerConfig, NativeEvent};
+use berth_model::{ContainerConfig, ContainerId, NativeEvent};
 use berth_record::{BootId, Lock, Sync};
 use berth_sys::Errno;
 use berth_sys::rustix::fs::{
@@ -31,7 +31,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Where programs are looked for when the container's environment has no PATH.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl Native {
     /// Launches a container. It has passed the gate when this returns: it runs, or is about to execute its program.
@@ -77,22 +77,12 @@ impl Native {
                     },
                 }
             }
-            (Err(Failed { cause, claimed }), supervisor) => {
+            (Err(failed), supervisor) => {
                 // Ends the child too, so that what is undone is in nobody's use.
                 if let Some(supervisor) = supervisor {
                     supervisor.abort();
                 }
-                let undoing = claimed.map(|claimed| {
-                    let left = self.release(&places, crate::collect::Keep::Nothing);
-                    drop(claimed);
-                    left
-                });
-                match undoing {
-                    Some(undoing) if !undoing.is_empty() => {
-                        Err(Error::Undo { cause: Box::new(cause), undoing })
-                    }
-                    _ => Err(cause),
-                }
+                Err(failed.undo(self, &places))
             }
             (Ok(_), None) => Err(berth_launcher::Error::Gone("the start of the container").into()),
         }
@@ -122,7 +112,8 @@ impl Native {
     ) -> std::result::Result<Made, Failed> {
         let before = |e: Error| Failed { cause: e, claimed: None };
         fault::point("spawn").map_err(before)?;
-        let (dir, lock) = self.claim(request, places).map_err(before)?;
+        let record = || self.record(request, places);
+        let (dir, lock) = self.claim(&request.id, places, record).map_err(before)?;
         timings.mark("record");
         let rest = || {
             let work = self.work(request, places)?;
@@ -153,51 +144,35 @@ impl Native {
             let stdin = stdin.as_ref().unwrap_or(null);
             let (status, stdout) = (files.status.as_fd(), files.stdout.as_fd());
             let attend = [dir.as_fd(), lock.as_fd(), status, stdout, files.work.as_fd()];
-            supervisor.send(&encoded, attend, [stdin.as_fd(), files.stdout.as_fd(), files.stderr.as_fd()])?;
+            supervisor.send(
+                &encoded,
+                &attend,
+                [stdin.as_fd(), files.stdout.as_fd(), files.stderr.as_fd()],
+            )?;
             timings.mark("send");
-            let (pid, pidfd) = match supervisor.next() {
-                Event::Forked { pid, pidfd } => (pid, pidfd),
-                Event::Refused(why) => return Err(berth_launcher::Error::Refused(why).into()),
-                Event::Failed { step, errno } => return Err(encoded.failure(step, errno).into()),
-                _ => return Err(gone().into()),
-            };
-            fault::point("forked")?;
-            timings.mark("forked");
-            // First the agent's checkpoint, then ours: a pid here without one there means that the agent's state was
-            // wiped.
-            if let Some(path) = &request.pid_checkpoint {
-                checkpoint(path, pid)?;
-            }
-            let record = Pid { pid, supervisor: supervisor.pid() };
-            berth_record::write(dir.as_fd(), PID, &record, Sync::No)
-                .map_err(|source| Error::Record { what: "write the container's pid", source })?;
-            fault::point("pid")?;
-            Watch::tell(&mut request.watch, NativeEvent::Forked)?;
-            if let Err(gone) = supervisor.go() {
-                // Its child failed at a step before the gate: that is said already.
-                return Err(match supervisor.next() {
-                    Event::Failed { step, errno } => encoded.failure(step, errno).into(),
-                    Event::Refused(why) => berth_launcher::Error::Refused(why).into(),
-                    _ => gone.into(),
-                });
-            }
-            timings.mark("go");
+            let (checkpoint, watch) = (request.pid_checkpoint.as_deref(), &mut request.watch);
+            let (pid, pidfd) = commit(supervisor, &encoded, &dir, checkpoint, watch, timings)?;
             Ok((encoded, pid, pidfd, files))
         };
         match rest() {
             Ok((plan, pid, pidfd, files)) => {
-                Ok(Made { plan, pid, pidfd, dir, lock, output: (files.stdout, files.stderr) })
+                Ok(Made { plan, pid, pidfd, dir, lock, output: Some((files.stdout, files.stderr)) })
             }
             Err(cause) => Err(Failed { cause, claimed: Some((dir, lock)) }),
         }
     }
 
     /// Makes the container's runtime directory, locked and with its record.
-    fn claim(&self, request: &Request, places: &Places) -> Result<(OwnedFd, Lock)> {
-        let name = request.id.value();
+    pub(crate) fn claim(
+        &self,
+        id: &ContainerId,
+        places: &Places,
+        record: impl FnOnce() -> Result<Record>,
+    ) -> Result<(OwnedFd, Lock)> {
+        let name = &id.to_string();
         let door = self.door()?;
         match mkdirat(&self.runtime, name, Mode::from_bits_truncate(0o700)) {
-            Err(Errno::EXIST) => return Err(Error::Exists(request.id.clone())),
+            Err(Errno::EXIST) => return Err(Error::Exists(id.clone())),
             other => other.map_err(Error::directory("make", &places.runtime))?,
         }
         let claimed = || {
@@ -206,9 +181,9 @@ impl Native {
                 .map_err(Error::directory("open", &places.runtime))?;
             let lock = Lock::try_acquire(dir.as_fd(), LOCK)
                 .map_err(|source| Error::Record { what: "lock the container", source })?
-                .ok_or_else(|| Error::Exists(request.id.clone()))?;
+                .ok_or_else(|| Error::Exists(id.clone()))?;
             drop(door);
-            let record = self.record(request, places)?;
+            let record = record()?;
             fault::point("record")?;
             // On tmpfs, and lost with the boot: no fsync (41.3).
             berth_record::write(dir.as_fd(), CONFIG, &record, Sync::No)
@@ -231,6 +206,7 @@ impl Native {
             },
             cgroup: places.cgroup.clone(),
             working_directory: request.working_directory.clone(),
+            environment: request.environment.clone(),
             tty: is_tty(&request.config),
             init: request.init,
             remove: request.remove,
@@ -394,12 +370,7 @@ impl Native {
         };
         let stdout = output(Output::Stdout).map_err(fault("make stdout in"))?;
         let stderr = output(Output::Stderr).map_err(fault("make stderr in"))?;
-        // The exit record, with its block: writing it later needs no space.
-        let mode = Mode::from_bits_truncate(0o600);
-        let status = openat(dir, STATUS_BEFORE, flags.difference(OFlags::APPEND) | OFlags::WRONLY, mode)
-            .map_err(Error::directory("make an exit record in", &places.runtime))?;
-        berth_sys::rustix::io::pwrite(&status, b"           \n", 0)
-            .map_err(Error::directory("make an exit record in", &places.runtime))?;
+        let status = exit_record(places, dir)?;
         Ok(Files { work, sandbox, stdout, stderr, status })
     }
 }
@@ -426,13 +397,76 @@ pub(crate) struct Made {
     pub(crate) pidfd: OwnedFd,
     pub(crate) dir: OwnedFd,
     pub(crate) lock: Lock,
-    pub(crate) output: (OwnedFd, OwnedFd),
+    /// What it writes to, if that is files.
+    pub(crate) output: Option<(OwnedFd, OwnedFd)>,
 }
 
 /// A launch that did not, and what is to be undone under its lock.
-struct Failed {
-    cause: Error,
-    claimed: Option<(OwnedFd, Lock)>,
+pub(crate) struct Failed {
+    pub(crate) cause: Error,
+    pub(crate) claimed: Option<(OwnedFd, Lock)>,
+}
+
+impl Failed {
+    /// Undoes it, when its processes are gone; why it failed, and what is left.
+    pub(crate) fn undo(self, native: &Native, places: &Places) -> Error {
+        let Some(claimed) = self.claimed else { return self.cause };
+        let undoing = native.release(places, crate::collect::Keep::Nothing);
+        drop(claimed);
+        match undoing.is_empty() {
+            true => self.cause,
+            false => Error::Undo { cause: Box::new(self.cause), undoing },
+        }
+    }
+}
+
+/// Waits for the first process, writes its pid down, and lets its program start.
+pub(crate) fn commit(
+    supervisor: &Supervisor,
+    plan: &berth_launcher::Encoded,
+    dir: &OwnedFd,
+    pid_checkpoint: Option<&Path>,
+    watch: &mut Option<Watch>,
+    timings: &mut Timings,
+) -> Result<(i32, OwnedFd)> {
+    let (pid, pidfd) = match supervisor.next() {
+        Event::Forked { pid, pidfd } => (pid, pidfd),
+        Event::Refused(why) => return Err(berth_launcher::Error::Refused(why).into()),
+        Event::Failed { step, errno } => return Err(plan.failure(step, errno).into()),
+        _ => return Err(berth_launcher::Error::Gone("the start of the container").into()),
+    };
+    fault::point("forked")?;
+    timings.mark("forked");
+    // First the agent's checkpoint, then ours: a pid here without one there means that the agent's state was wiped.
+    if let Some(path) = pid_checkpoint {
+        checkpoint(path, pid)?;
+    }
+    let record = Pid { pid, supervisor: supervisor.pid() };
+    berth_record::write(dir.as_fd(), PID, &record, Sync::No)
+        .map_err(|source| Error::Record { what: "write the container's pid", source })?;
+    fault::point("pid")?;
+    Watch::tell(watch, NativeEvent::Forked)?;
+    if let Err(gone) = supervisor.go() {
+        // Its child failed at a step before the gate: that is said already.
+        return Err(match supervisor.next() {
+            Event::Failed { step, errno } => plan.failure(step, errno).into(),
+            Event::Refused(why) => berth_launcher::Error::Refused(why).into(),
+            _ => gone.into(),
+        });
+    }
+    timings.mark("go");
+    Ok((pid, pidfd))
+}
+
+/// Makes the exit record, with its block: writing it later needs no space.
+pub(crate) fn exit_record(places: &Places, dir: &OwnedFd) -> Result<OwnedFd> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let make = || -> std::result::Result<OwnedFd, Errno> {
+        let status = openat(dir, STATUS_BEFORE, flags, Mode::from_bits_truncate(0o600))?;
+        berth_sys::rustix::io::pwrite(&status, b"           \n", 0)?;
+        Ok(status)
+    };
+    make().map_err(Error::directory("make an exit record in", &places.runtime))
 }
 
 /// Writes the pid where the agent wants it, all or nothing.
@@ -452,7 +486,7 @@ fn is_tty(config: &ContainerConfig) -> bool {
 }
 
 /// The executable and its arguments (20 §7.23).
-fn arguments(config: &ContainerConfig) -> Result<(String, Vec<String>)> {
+pub(crate) fn arguments(config: &ContainerConfig) -> Result<(String, Vec<String>)> {
     let command = &config.command_info;
     if command.shell {
         let value = command

@@ -13,6 +13,7 @@ mod collect;
 mod containerizer;
 mod entry;
 mod error;
+mod exec;
 mod fault;
 mod isolation;
 mod launch;
@@ -24,6 +25,7 @@ mod record;
 mod recover;
 mod request;
 mod rootfs;
+mod session;
 mod shared;
 
 pub use collect::Collected;

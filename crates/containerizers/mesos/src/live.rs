@@ -44,7 +44,7 @@ pub struct Live {
     plan: Encoded,
     dir: OwnedFd,
     lock: Lock,
-    output: (OwnedFd, OwnedFd),
+    output: Option<(OwnedFd, OwnedFd)>,
     remove: bool,
     phases: Vec<(&'static str, Duration)>,
 }
@@ -102,9 +102,11 @@ impl Live {
     /// # Errors
     /// No descriptors left.
     pub fn reader(&self, output: Output) -> Result<OwnedFd> {
+        let none = || Error::directory("open the output of", &self.places.work)(berth_sys::Errno::NOENT);
+        let (stdout, stderr) = self.output.as_ref().ok_or_else(none)?;
         let file = match output {
-            Output::Stdout => &self.output.0,
-            Output::Stderr => &self.output.1,
+            Output::Stdout => stdout,
+            Output::Stderr => stderr,
         };
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file));
         openat(berth_sys::rustix::fs::CWD, path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())

@@ -105,11 +105,13 @@ impl Native {
 
     /// Where a container has its things.
     pub fn places(&self, id: &ContainerId) -> Places {
+        // The levels of a nested one are joined by a dot, which no level has in it.
+        let name = id.to_string();
         Places {
-            runtime: self.runtime_path.join(id.value()),
-            work: self.work_path.join(id.value()),
-            sandbox: self.work_path.join(id.value()).join("sandbox"),
-            cgroup: format!("{}/{}", self.cgroup, id.value()),
+            runtime: self.runtime_path.join(&name),
+            work: self.work_path.join(&name),
+            sandbox: self.work_path.join(&name).join("sandbox"),
+            cgroup: format!("{}/{name}", self.cgroup),
         }
     }
 

@@ -15,23 +15,47 @@ use crate::entry::{Entry, Process, Update, Wishes};
 use crate::live::{Ending, Live, Outcome};
 use crate::record::{self, TERMINATION, Terminated};
 use crate::request::{Request, Watch};
+use crate::session::Session;
 use crate::shared::{Shared, warn};
-use berth_contract::{Error, LaunchResult, Phase, What};
+use berth_contract::{Attached, Error, LaunchResult, Phase, What, block_on_until};
 use berth_launcher::{Event, Places};
-use berth_model::{Class, ContainerTermination, Denied, NativeEvent};
+use berth_model::{Class, ContainerTermination, Denied, NativeEvent, NativeState};
 use berth_record::Sync;
 use berth_sys::Errno;
 use berth_sys::rustix::event::{PollFd, PollFlags, poll};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// What the thread begins with.
 pub(crate) enum Job {
     /// A container to be.
     Launch(Box<Request>),
+    /// A further process in a container, and where its streams go.
+    Session { session: Box<Session>, handed: Handed },
     /// One that runs; it is to be forgotten when it has ended, if nobody knows it.
     Adopt { adopted: Box<Adopted>, forget: bool },
 }
+
+/// Where the streams of a session are put until who asked for it takes them. When nobody does, they close.
+#[derive(Clone, Default)]
+pub(crate) struct Handed(Arc<Mutex<Option<Attached>>>);
+
+impl Handed {
+    fn put(&self, streams: Attached) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(streams);
+    }
+
+    pub(crate) fn take(&self) -> Option<Attached> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// How long the sessions of a container may take to end before it does.
+const SESSIONS: Duration = Duration::from_secs(30);
+
+/// How many ended sessions of one container are remembered.
+const REMEMBERED: usize = 32;
 
 /// A container that exists, however we came to it.
 enum Held {
@@ -53,6 +77,7 @@ pub(crate) fn run(shared: &Arc<Shared>, entry: &Arc<Entry>, job: Job) {
     let owner = Owner { shared, entry };
     match job {
         Job::Launch(request) => owner.launch(*request),
+        Job::Session { session, handed } => owner.session(*session, handed),
         Job::Adopt { adopted, forget } => owner.adopt(adopted, forget),
     }
     drop(guard);
@@ -111,6 +136,51 @@ impl Owner<'_> {
                 self.failed(self.abandoned(live, cause));
             }
         }
+    }
+
+    fn session(&self, mut session: Session, handed: Handed) {
+        let _ = self.entry.step(&self.shared.events, NativeEvent::Accepted);
+        session.watch = Some(self.watch_launch());
+        let parent = session.parent.id.clone();
+        let launched = self.shared.native.session(session).and_then(|(live, streams)| {
+            match live.pidfd().try_clone_to_owned() {
+                Ok(pidfd) => Ok((Process { pid: live.pid(), pidfd: Arc::new(pidfd) }, live, streams)),
+                Err(e) => {
+                    let cause = berth_launcher::Error::io("copy a descriptor of the session", e).into();
+                    Err(self.abandoned(live, cause))
+                }
+            }
+        });
+        let failed = match launched {
+            Err(cause) => cause,
+            Ok((process, live, streams)) => {
+                self.entry.runs(process);
+                match self.started(&live) {
+                    Ok(()) => {
+                        handed.put(streams);
+                        drop(handed);
+                        self.entry.launched.settle(Ok(LaunchResult::Success));
+                        return self.stay(Held::Launched(Box::new(live)));
+                    }
+                    Err(Stop::Leave) => return,
+                    Err(Stop::Failed(cause)) => {
+                        self.entry.lost();
+                        self.abandoned(live, cause)
+                    }
+                }
+            }
+        };
+        // A container that ends takes what was begun in it along, at any step: that is then why.
+        let ended = |now: &crate::entry::Now| now.terminated || now.state == NativeState::Destroying;
+        let error = match self.shared.get(&parent).map(|container| container.now()) {
+            None => Error::ParentMissing(parent),
+            Some(now) if ended(&now) => Error::ParentDestroying(parent),
+            Some(_) => self.error_of(&failed),
+        };
+        let why = error.to_string();
+        self.entry.failed(&self.shared.events, error);
+        // Nothing is left of it, and nobody has to destroy it.
+        self.gone(&why);
     }
 
     /// Publishes the phases of a launch as they end, and ends the launch when somebody destroys it.
@@ -173,14 +243,18 @@ impl Owner<'_> {
 
     /// The launch failed: the record says so until somebody destroys it.
     fn failed(&self, cause: crate::Error) {
-        let error = match (&cause, self.entry.now().until) {
-            (crate::Error::Destroyed(_), Some(state)) => Error::DestroyedDuring(Phase::from(state)),
-            _ => Error::other(cause.class(), chain(&cause)),
-        };
+        let error = self.error_of(&cause);
         let why = error.to_string();
         self.entry.failed(&self.shared.events, error);
         if self.wait_for_destroy() {
             self.gone(&why);
+        }
+    }
+
+    fn error_of(&self, cause: &crate::Error) -> Error {
+        match (cause, self.entry.now().until) {
+            (crate::Error::Destroyed(_), Some(state)) => Error::DestroyedDuring(Phase::from(state)),
+            _ => Error::other(cause.class(), chain(cause)),
         }
     }
 
@@ -218,26 +292,8 @@ impl Owner<'_> {
         self.entry.launched.settle(Ok(LaunchResult::Success));
         self.stay(Held::Adopted(adopted));
         if forget {
-            self.forget();
+            self::forget(self.shared, self.entry);
         }
-    }
-
-    /// Takes away what is left of a container that nobody knows, but its sandbox: that is the agent's.
-    fn forget(&self) {
-        // Not ended (the containerizer goes), or somebody removes it already.
-        let Ok((removed, true)) = self.entry.claim_removal() else { return };
-        let result = self.shared.remove(&self.entry.id);
-        match &result {
-            Ok(()) => {
-                self.shared.forget(&self.entry.id);
-                self.shared.events.publish(&self.entry.id, What::Removed);
-            }
-            Err(e) => {
-                warn(&format!("container {}: {e}", self.entry.id));
-                self.entry.disclaim_removal();
-            }
-        }
-        removed.settle(result);
     }
 
     /// Stays with a running container to its end.
@@ -259,6 +315,7 @@ impl Owner<'_> {
             if wishes.destroy {
                 // Nothing leaves DESTROYING, and a second time changes nothing.
                 let _ = self.entry.step(&self.shared.events, NativeEvent::Destroy);
+                self.end_sessions();
                 let _ = berth_sys::signal::send(held.pidfd(), 9);
             } else if wishes.leave {
                 return None;
@@ -280,6 +337,7 @@ impl Owner<'_> {
     /// The process ended: all that the container holds is released, and everybody told.
     fn end(&self, held: Held, ending: &Ending) {
         let _ = self.entry.step(&self.shared.events, NativeEvent::Destroy);
+        self.end_sessions();
         self.entry.lost();
         let termination = self.shared.groups.termination(&held.places().cgroup, ending);
         if termination.message.is_some() {
@@ -294,11 +352,43 @@ impl Owner<'_> {
         }
         self.entry.terminated(&self.shared.events, &termination);
         self.entry.ended.settle(Ok(Some(termination)));
+        self.forget_oldest();
+    }
+
+    /// Ends what runs in the container beside its own, and waits for it.
+    fn end_sessions(&self) {
+        let sessions: Vec<_> =
+            self.shared.inside(&self.entry.id).into_iter().filter(|entry| !entry.now().terminated).collect();
+        for session in &sessions {
+            session.inbox.destroy();
+        }
+        let deadline = Instant::now() + SESSIONS;
+        for session in sessions {
+            if block_on_until(session.ended.wait(), deadline).is_none() {
+                warn(&format!(
+                    "session {} has not ended {} s after it was killed",
+                    session.id,
+                    SESSIONS.as_secs()
+                ));
+            }
+        }
+    }
+
+    /// Whoever runs a command in a container each second removes none of them.
+    fn forget_oldest(&self) {
+        let Some(parent) = self.entry.id.parent() else { return };
+        let ended = |entry: Arc<Entry>| Some((entry.now().ended_at?, entry));
+        let mut ended: Vec<_> = self.shared.inside(parent).into_iter().filter_map(ended).collect();
+        ended.sort_by_key(|(at, _)| *at);
+        let surplus = ended.len().saturating_sub(REMEMBERED);
+        for (_, entry) in ended.into_iter().take(surplus) {
+            forget(self.shared, &entry);
+        }
     }
 
     /// Writes down what is to be said beside the status.
     fn keep(&self, termination: &ContainerTermination) -> crate::Result<()> {
-        let Some(dir) = self.shared.native.existing(self.entry.id.value())? else { return Ok(()) };
+        let Some(dir) = self.shared.native.existing(&self.entry.id.to_string())? else { return Ok(()) };
         let record = Terminated { termination: termination.clone() };
         berth_record::write(dir.as_fd(), TERMINATION, &record, Sync::No)
             .map_err(|source| crate::Error::Record { what: "write how the container ended", source })
@@ -349,6 +439,24 @@ impl Held {
             Held::Adopted(adopted) => adopted.finish(&shared.native, ending),
         }
     }
+}
+
+/// Takes away what is left of an ended container that nobody knows, but its sandbox: that is the agent's.
+fn forget(shared: &Shared, entry: &Entry) {
+    // Not ended (the containerizer goes), or somebody removes it already.
+    let Ok((removed, true)) = entry.claim_removal() else { return };
+    let result = shared.remove(&entry.id);
+    match &result {
+        Ok(()) => {
+            shared.forget(&entry.id);
+            shared.events.publish(&entry.id, What::Removed);
+        }
+        Err(e) => {
+            warn(&format!("container {}: {e}", entry.id));
+            entry.disclaim_removal();
+        }
+    }
+    removed.settle(result);
 }
 
 /// A container that ended before its program was executed, and did not say why.

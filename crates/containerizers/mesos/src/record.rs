@@ -37,6 +37,9 @@ pub struct Record {
     pub cgroup: String,
     /// The working directory inside.
     pub working_directory: Option<String>,
+    /// The environment that the caller gave beside the configuration's.
+    #[serde(default)]
+    pub environment: Vec<(String, String)>,
     /// Whether it has a terminal.
     pub tty: bool,
     /// Whether a small init is its first process.

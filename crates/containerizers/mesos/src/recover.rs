@@ -81,7 +81,9 @@ fn take(shared: &Arc<Shared>, name: &str, state: Option<&AgentState>) -> Result<
                 return Ok(());
             }
         };
-        let orphan = is_executors(&listed.record.config) && !is_known(state, &listed.record.id);
+        // Who reads what a session writes, and would wait for it, was a client of the agent before.
+        let orphan = listed.record.id.is_nested()
+            || is_executors(&listed.record.config) && !is_known(state, &listed.record.id);
         match &listed.standing {
             Standing::Exited { .. } | Standing::Unknown { .. } => return ended(shared, &listed, orphan),
             Standing::Running { .. } => {
@@ -136,7 +138,7 @@ fn adopt(shared: &Arc<Shared>, listed: &Listed, orphan: bool) -> Result<bool, Er
 /// Keeps how it ended, or forgets it.
 fn ended(shared: &Shared, listed: &Listed, orphan: bool) -> Result<(), Error> {
     let record = &listed.record;
-    let name = record.id.value();
+    let name = &record.id.to_string();
     if orphan {
         match shared.native.remove(name, false) {
             Ok(left) => left.iter().for_each(|left| warn(&format!("container {name}: {left}"))),

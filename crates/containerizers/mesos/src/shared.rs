@@ -52,6 +52,11 @@ impl Shared {
         self.entries().values().cloned().collect()
     }
 
+    /// The records of what runs, or ran, in that container beside its own.
+    pub(crate) fn inside(&self, id: &ContainerId) -> Vec<Arc<Entry>> {
+        self.entries().values().filter(|entry| entry.id.parent() == Some(id)).cloned().collect()
+    }
+
     /// Puts a new record in; `false` when there is one with that id.
     pub(crate) fn add(&self, entry: &Arc<Entry>) -> bool {
         match self.entries().entry(entry.id.clone()) {
@@ -71,7 +76,7 @@ impl Shared {
         let failed = Error::RemoveRuntimeDirectory;
         let deadline = Instant::now() + LOCKED;
         loop {
-            match self.native.remove(id.value(), false) {
+            match self.native.remove(&id.to_string(), false) {
                 Ok(left) if left.is_empty() => return Ok(()),
                 Ok(left) => return Err(failed(left.join("; "))),
                 // Gone already, with a reboot for one.
@@ -79,7 +84,7 @@ impl Shared {
                 // It has ended, so its lock is held by a copy of our descriptors only, in a program that this process
                 // starts, until its exec.
                 Err(crate::Error::Running(_)) if Instant::now() < deadline => {
-                    let dir = self.native.existing(id.value()).map_err(|e| failed(chain(&e)))?;
+                    let dir = self.native.existing(&id.to_string()).map_err(|e| failed(chain(&e)))?;
                     if let Some(dir) = dir {
                         let _ = Lock::acquire(dir.as_fd(), LOCK, deadline);
                     }

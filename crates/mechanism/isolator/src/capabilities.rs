@@ -96,4 +96,8 @@ impl Isolator for Linux {
         plan.step(NAME, Phase::Credentials, step, format!("set capabilities {}", list(sets.permitted)));
         Ok(())
     }
+
+    fn enter(&self, container: &Container<'_>, plan: &mut Plan) -> Result<()> {
+        self.prepare(container, plan)
+    }
 }

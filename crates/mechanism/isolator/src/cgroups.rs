@@ -89,6 +89,21 @@ fn all_of(container: &Container<'_>) -> Result<Limits> {
     Ok(limits)
 }
 
+/// The child moves itself into the group, in every hierarchy.
+fn join(group: &Group, plan: &mut Plan) -> Result<()> {
+    for fd in group.join_fds().map_err(failed)? {
+        let fd = plan.descriptor(fd);
+        plan.first(NAME, Phase::Join, Step::Join { fd }, "join the container's control group");
+    }
+    Ok(())
+}
+
+fn keyring(container: &Container<'_>, plan: &mut Plan) -> Result<()> {
+    let name = format!("berth-{}", container.id);
+    plan.step(NAME, Phase::Namespace, Step::Keyring { name: &text(&name)? }, "make a session keyring");
+    Ok(())
+}
+
 /// In every container's group, so that it can be measured and killed.
 const WANTED: [Controller; 3] = [Controller::Cpu, Controller::Memory, Controller::Pids];
 
@@ -100,20 +115,21 @@ impl Isolator for Cgroups {
     fn prepare(&self, container: &Container<'_>, plan: &mut Plan) -> Result<()> {
         all_of(container)?;
         plan.step(NAME, Phase::Join, Step::CgroupNamespace {}, "make a cgroup namespace");
-        let name = format!("berth-{}", container.id);
-        plan.step(NAME, Phase::Namespace, Step::Keyring { name: &text(&name)? }, "make a session keyring");
-        Ok(())
+        keyring(container, plan)
+    }
+
+    /// No group of its own: what it uses counts as the container's.
+    fn enter(&self, container: &Container<'_>, plan: &mut Plan) -> Result<()> {
+        let group = Group::open(&self.hierarchies, &container.places.cgroup).map_err(failed)?;
+        join(&group, plan)?;
+        keyring(container, plan)
     }
 
     fn isolate(&self, container: &Container<'_>, plan: &mut Plan) -> Result<()> {
         let limits = all_of(container)?;
         let group =
             Group::create(&self.hierarchies, &container.places.cgroup, &WANTED, &limits).map_err(failed)?;
-        for fd in group.join_fds().map_err(failed)? {
-            let fd = plan.descriptor(fd);
-            plan.first(NAME, Phase::Join, Step::Join { fd }, "join the container's control group");
-        }
-        Ok(())
+        join(&group, plan)
     }
 
     fn cleanup(&self, _: &ContainerId, places: &Places) -> Result<()> {

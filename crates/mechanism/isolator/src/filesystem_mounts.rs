@@ -77,22 +77,16 @@ impl Isolator for Mounts {
         }
         to.phase = Phase::Groups;
         self.cgroups(&mut to)?;
-        if container.tty {
-            let size = container.config.container_info.as_ref().and_then(|i| i.tty_info.as_ref());
-            if let Some(size) = size.and_then(|t| t.window_size.as_ref()) {
-                let fits = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
-                plan.size(fits(size.rows), fits(size.columns));
-            }
-            plan.flag(wire::FLAG_TTY);
-            let (uid, gid) = (container.user.uid, container.user.gid);
-            let own = container.rootfs.is_own();
-            let ptmx = if own { c"/dev/pts/ptmx" } else { c"/dev/ptmx" };
-            let step = Step::Terminal { ptmx, uid, gid, console: own.into() };
-            plan.step(NAME, Phase::Sealed, step, "take a terminal");
-        }
+        terminal(container, wire::TERMINAL_CONSOLE, plan);
         if container.init {
             plan.flag(wire::FLAG_INIT);
         }
+        plan.step(NAME, Phase::Gate, Step::Gate {}, "wait for the word to start");
+        Ok(())
+    }
+
+    fn enter(&self, container: &Container<'_>, plan: &mut Plan) -> Result<()> {
+        terminal(container, wire::TERMINAL_NO_LINKS, plan);
         plan.step(NAME, Phase::Gate, Step::Gate {}, "wait for the word to start");
         Ok(())
     }
@@ -111,6 +105,22 @@ impl Isolator for Mounts {
         plan.first(NAME, Phase::Volumes, step, format!("mount the sandbox at {target}"));
         Ok(())
     }
+}
+
+/// With a root file system of its own, the container's multiplexer is taken in a way (`how`) that is right for it.
+fn terminal(container: &Container<'_>, how: u32, plan: &mut Plan) {
+    if !container.tty {
+        return;
+    }
+    let size = container.config.container_info.as_ref().and_then(|i| i.tty_info.as_ref());
+    if let Some(size) = size.and_then(|t| t.window_size.as_ref()) {
+        let fits = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
+        plan.size(fits(size.rows), fits(size.columns));
+    }
+    plan.flag(wire::FLAG_TTY);
+    let (uid, gid) = (container.user.uid, container.user.gid);
+    let (ptmx, how) = if container.rootfs.is_own() { (c"/dev/pts/ptmx", how) } else { (c"/dev/ptmx", 0) };
+    plan.step(NAME, Phase::Sealed, Step::Terminal { ptmx, uid, gid, how }, "take a terminal");
 }
 
 impl Mounts {

@@ -23,4 +23,8 @@ impl Isolator for Nnp {
         plan.step(NAME, Phase::Credentials, Step::NoNewPrivileges {}, "set no_new_privs");
         Ok(())
     }
+
+    fn enter(&self, container: &Container<'_>, plan: &mut Plan) -> Result<()> {
+        self.prepare(container, plan)
+    }
 }

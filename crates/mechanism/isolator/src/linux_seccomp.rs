@@ -58,6 +58,10 @@ impl Isolator for Seccomp {
         plan.step(NAME, phase, Step::Filter { program: program.as_bytes() }, what);
         Ok(())
     }
+
+    fn enter(&self, container: &Container<'_>, plan: &mut Plan) -> Result<()> {
+        self.prepare(container, plan)
+    }
 }
 
 impl Seccomp {

@@ -47,6 +47,10 @@ impl Isolator for Rlimits {
         }
         Ok(())
     }
+
+    fn enter(&self, container: &Container<'_>, plan: &mut Plan) -> Result<()> {
+        self.prepare(container, plan)
+    }
 }
 
 /// The kernel's number (include/uapi/asm-generic/resource.h).

@@ -98,13 +98,24 @@ fn ended(pidfd: BorrowedFd<'_>, deadline: Instant) -> bool {
     }
 }
 
-/// Connects to `ctl` in `dir`; `None` when nobody listens there. Never waits.
-fn control(dir: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
+/// How often a supervisor is tried whose queue of clients is full.
+const TRIES: u32 = 100;
+
+/// Connects to `ctl` in `dir`; `None` when nobody listens there. Waits for moments only.
+pub(crate) fn control(dir: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
     let failed = |e| Error::io("make a socket for the supervisor", e);
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).map_err(failed)?;
     // Through the directory's descriptor: its path may be longer than sun_path.
     let path = format!("/proc/self/fd/{}/ctl", dir.as_raw_fd());
     let address = SocketAddrUnix::new(path.as_str()).map_err(failed)?;
-    Ok(connect(&socket, &address).is_ok().then_some(socket))
+    for _ in 0..TRIES {
+        match connect(&socket, &address) {
+            Ok(()) => return Ok(Some(socket)),
+            // Others come at the same moment.
+            Err(Errno::AGAIN) => std::thread::sleep(Duration::from_millis(1)),
+            Err(_) => break,
+        }
+    }
+    Ok(None)
 }

@@ -68,6 +68,16 @@ pub enum Error {
     /// The supervisor went away.
     #[error("the supervisor of the container ended unexpectedly during {0}")]
     Gone(&'static str),
+    /// The supervisor did not do what a client asked.
+    #[error("{what}: {why}")]
+    Asked {
+        /// What was asked.
+        what: &'static str,
+        /// Why not, and what to do.
+        why: &'static str,
+        /// Its class.
+        class: Class,
+    },
     /// The supervisor did not take the plan.
     #[error("the supervisor refused the plan: {0}")]
     Refused(String),
@@ -87,7 +97,7 @@ impl Error {
                 io::ErrorKind::PermissionDenied => Class::Denied,
                 _ => Class::Invalid,
             },
-            Error::Mechanism { class, .. } => *class,
+            Error::Mechanism { class, .. } | Error::Asked { class, .. } => *class,
             Error::Gone(_) | Error::Refused(_) => Class::Internal,
         }
     }

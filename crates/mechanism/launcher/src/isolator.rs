@@ -31,6 +31,17 @@ pub trait Isolator: Send + Sync {
         false
     }
 
+    /// Adds the steps by which one more process gets into a running container, once it is in its namespaces: as the
+    /// container's first process was restrained, so is this one. `container` is the running one, but for the user and the
+    /// terminal, which are the new process's.
+    ///
+    /// # Errors
+    /// What is asked can not be; nothing was changed.
+    fn enter(&self, container: &Container<'_>, plan: &mut Plan) -> Result<()> {
+        let _ = (container, plan);
+        Ok(())
+    }
+
     /// Makes what the container needs on the host, and adds the steps that need it.
     ///
     /// # Errors

@@ -11,6 +11,7 @@
 //! ```
 //! Owns: the supervisor's socket and pidfd. Blocks; knows no runtime. Called by the native containerizer.
 
+mod ask;
 mod connection;
 pub mod early;
 mod error;
@@ -18,6 +19,7 @@ mod isolator;
 mod plan;
 mod supervisor;
 
+pub use ask::{Ask, ask};
 pub use connection::{Connection, open_process};
 pub use error::Error;
 pub use isolator::{Container, Isolator, Places, Rootfs};

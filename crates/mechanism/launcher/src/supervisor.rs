@@ -5,7 +5,7 @@ use crate::early;
 use crate::{Encoded, Error, INIT, Part, Result};
 use berth_supervisor::protocol::{self, DATA, Kind, Message};
 use berth_supervisor::sealed;
-use berth_supervisor::wire::{STREAMS, attend};
+use berth_supervisor::wire::STREAMS;
 use berth_sys::process::Namespaces;
 use berth_sys::rustix::fs::{CWD, Mode, OFlags, openat};
 use berth_sys::rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -161,6 +161,19 @@ impl Supervisor {
         self.tell(Message::new(Kind::Prepare, namespaces.bits() as u32, 0), &[])
     }
 
+    /// Has it make its child in the pid namespace of the process behind a pidfd.
+    ///
+    /// # Errors
+    /// The supervisor is gone.
+    pub fn prepare_within(&mut self, process: BorrowedFd<'_>) -> Result<()> {
+        if let Process::Early(early) = &self.process {
+            let other = Supervisor::execute(&early.title)?;
+            std::mem::replace(self, other).abort();
+        }
+        let message = Message::new(Kind::Prepare, 0, 1);
+        protocol::send(&self.socket, message, &[], &[process]).map_err(|_| Error::Gone("a request"))
+    }
+
     /// Gives up before `go`: the supervisor ends its child and itself; waits for that.
     pub fn abort(self) {
         drop((self.socket, self.plan));
@@ -196,7 +209,8 @@ impl Supervisor {
         self.part(0, &part.bytes, part.descriptors.iter().map(AsFd::as_fd).collect())
     }
 
-    /// Hands over the container: to the supervisor what it keeps (`attend`), to its child the (rest of the) plan, with the
+    /// Hands over the container: to the supervisor what it keeps (`attend`, with what the plan's flags say comes with it), to
+    /// its child the (rest of the) plan, with the
     /// program's streams.
     ///
     /// # Errors
@@ -204,11 +218,11 @@ impl Supervisor {
     pub fn send(
         &self,
         plan: &Encoded,
-        attend: [BorrowedFd<'_>; attend::COUNT],
+        attend: &[BorrowedFd<'_>],
         streams: [BorrowedFd<'_>; STREAMS],
     ) -> Result<()> {
         let message = Message::new(Kind::Attend, plan.flags, 0);
-        protocol::send(&self.socket, message, &[], &attend).map_err(hand_over)?;
+        protocol::send(&self.socket, message, &[], attend).map_err(hand_over)?;
         self.part(1, &plan.bytes, plan.borrowed().chain(streams).collect())
     }
 

@@ -276,9 +276,14 @@ impl Child<'_> {
             }
             Step::Volume { tree, target, file } => self.volume(tree, target, file == 1),
             Step::SealRoot {} => set_attributes(self.root()?, c"", Reach::One, Attributes::RDONLY, false),
-            Step::Terminal { ptmx, uid, gid, console } => {
-                let slave = terminal::take(ptmx, (uid, gid), self.size, self.supervisor)?;
-                if console == 1 {
+            Step::Terminal { ptmx, uid, gid, how } => {
+                let resolve = if how & wire::TERMINAL_NO_LINKS == 0 {
+                    ResolveFlags::empty()
+                } else {
+                    ResolveFlags::NO_SYMLINKS
+                };
+                let slave = terminal::take(ptmx, (uid, gid), self.size, resolve, self.supervisor)?;
+                if how & wire::TERMINAL_CONSOLE != 0 {
                     terminal::bind_console(slave.as_fd(), self.root()?)?;
                 }
                 for number in 0..3 {
@@ -297,6 +302,11 @@ impl Child<'_> {
             Step::Filter { program } => berth_sys::seccomp::load(program),
             Step::Execute { file, path, argv, envp } => self.execute(file, path, argv, envp),
             Step::OomScore { value } => oom_score(value),
+            Step::Share { fd, namespaces } => {
+                berth_sys::process::enter(self.fd(fd)?, Namespaces::from_bits(namespaces))?;
+                self.root = Some(directory(CWD, c"/", ResolveFlags::empty())?);
+                Ok(())
+            }
         }
     }
 
@@ -612,7 +622,11 @@ fn user(uid: u32, gid: u32, groups: &[u8]) -> Result<()> {
     thread::set_thread_groups(&list[..count])?;
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     thread::set_thread_res_gid(gid, gid, gid)?;
-    thread::set_thread_res_uid(uid, uid, uid)
+    thread::set_thread_res_uid(uid, uid, uid)?;
+    // The kernel sets it anew for another user, from fs.suid_dumpable; and descriptors of the host are still here.
+    berth_sys::rustix::process::set_dumpable_behavior(
+        berth_sys::rustix::process::DumpableBehavior::NotDumpable,
+    )
 }
 
 fn capabilities(permitted: u64, ambient: u64) -> Result<()> {

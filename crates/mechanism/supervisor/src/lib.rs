@@ -21,7 +21,10 @@ pub mod protocol;
 pub mod supervise;
 pub mod wire;
 
+mod chunk;
 mod init;
+mod input;
+mod output;
 mod state;
 mod terminal;
 

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! owner → supervisor   prepare · attend (with descriptors) · go · signal · resize · input · attach
+//! client → supervisor  attach output, attach input (with a descriptor) · end input · resize → done, refused
 //! owner → child        plan (with descriptors), on a socket of its own
 //! supervisor → owner   hello · forked (pid, with its pidfd) · running · failed (step, errno) · output · exited (status)
 //! ```
@@ -35,11 +36,13 @@ pub enum Kind {
     Signal = 3,
     /// To the supervisor: the terminal has `a` rows and `b` columns.
     Resize = 4,
-    /// To the supervisor: data for the terminal.
+    /// To the supervisor: data for the terminal, or for the pipe that the program reads. Empty: the end of that pipe. Only
+    /// one may write at a time.
     Input = 5,
     /// To the supervisor: send me the terminal's output from now on.
     Attach = 6,
-    /// To the supervisor, first: make the child with the namespaces `a`.
+    /// To the supervisor, first: make the child with the namespaces `a`; `b` = 1: and in the pid namespace of the process
+    /// whose pidfd comes along.
     Prepare = 7,
     /// To the supervisor: look after the container; `a` = flags of the plan, with the descriptors of
     /// [`crate::wire::attend`].
@@ -48,6 +51,12 @@ pub enum Kind {
     Begin = 9,
     /// To such a child: part `a` of the plan was published, `b` = number of descriptors.
     Published = 10,
+    /// To the supervisor: write the terminal's output to the descriptor that comes along, dropping what it has no room for.
+    AttachOutput = 11,
+    /// To the supervisor: read input from the descriptor that comes along; its end only detaches it.
+    AttachInput = 12,
+    /// To the supervisor: nothing more is to be read after what was written so far.
+    EndInput = 13,
     /// From the supervisor to a new client: protocol version `a`, the container's pid `b`.
     Hello = 64,
     /// From the supervisor: the child exists, with pid `a`; its pidfd comes along.
@@ -63,20 +72,56 @@ pub enum Kind {
     /// From the child to the supervisor: the terminal's master comes along.
     Terminal = 70,
     /// From the supervisor: the plan was not understood (`a` = 1: of another version than `b`; 2: malformed; 3: no child,
-    /// with errno `b`).
+    /// with errno `b`), or what a client asked (`a` of [`refusal`]).
     Refused = 71,
+    /// From the supervisor: what a client of `ctl` asked for is done.
+    Done = 72,
 }
 
 impl Kind {
     fn of(number: u32) -> Option<Kind> {
         use Kind::*;
         [
-            Plan, Go, Signal, Resize, Input, Attach, Prepare, Attend, Begin, Published, Hello, Forked,
-            Running, Failed, Output, Exited, Terminal, Refused,
+            Plan,
+            Go,
+            Signal,
+            Resize,
+            Input,
+            Attach,
+            Prepare,
+            Attend,
+            Begin,
+            Published,
+            AttachOutput,
+            AttachInput,
+            EndInput,
+            Hello,
+            Forked,
+            Running,
+            Failed,
+            Output,
+            Exited,
+            Terminal,
+            Refused,
+            Done,
         ]
         .into_iter()
         .find(|k| *k as u32 == number)
     }
+}
+
+/// Why a client of `ctl` is refused.
+pub mod refusal {
+    /// Somebody else writes already.
+    pub const ANOTHER_WRITES: u32 = 16;
+    /// The program reads nothing (any more) that could come from here.
+    pub const NOT_READ: u32 = 17;
+    /// There is no terminal (any more).
+    pub const NO_TERMINAL: u32 = 18;
+    /// As many as can be are attached.
+    pub const FULL: u32 = 19;
+    /// The descriptor is missing, or of no use.
+    pub const DESCRIPTOR: u32 = 20;
 }
 
 /// A message without its data.

@@ -19,10 +19,13 @@
 //! supervisor that stays is a small one, and does not depend on its owner's program.
 
 use crate::child;
-use crate::protocol::{self, DATA, Kind, Message};
+use crate::chunk::Chunk;
+use crate::input::Input;
+use crate::output::Sinks;
+use crate::protocol::{self, DATA, Kind, Message, refusal};
 use crate::state;
 use crate::wire::{self, attend};
-use berth_sys::process::{Namespaces, Side, SingleThreaded, exit, fork};
+use berth_sys::process::{Namespaces, Side, SingleThreaded, enter, exit, fork};
 use berth_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
 use berth_sys::rustix::fd::{AsFd, OwnedFd};
 use berth_sys::rustix::fs;
@@ -48,6 +51,7 @@ pub const RECORD: &CStr = c"status";
 pub const CONTROL: &CStr = c"ctl";
 
 const CLIENTS: usize = 8;
+use crate::output::READERS;
 
 /// How long a supervisor goes on in its owner's memory after the program was executed.
 pub const SHORT: Timespec = Timespec { tv_sec: 0, tv_nsec: 30_000_000 };
@@ -72,10 +76,23 @@ pub fn main() -> ! {
 }
 
 fn supervise(proof: &SingleThreaded, owner: OwnedFd, plan: OwnedFd) -> Result<()> {
-    let Some((message, _)) = protocol::receive(&owner, &mut [], &mut [])? else { return Ok(()) };
+    let mut within = [None];
+    let Some((message, _)) = protocol::receive(&owner, &mut [], &mut within)? else { return Ok(()) };
     if message.kind != Kind::Prepare {
         return Err(Errno::PROTO);
     }
+    if let (1, [Some(process)]) = (message.b, &within) {
+        // The child is in the container's pid namespace from its first moment, where others may look at it: it must be
+        // closed to them from then on (CVE-2016-9962), so it gets that from here.
+        let closed = berth_sys::rustix::process::set_dumpable_behavior(
+            berth_sys::rustix::process::DumpableBehavior::NotDumpable,
+        );
+        if let Err(e) = closed.and_then(|()| enter(process.as_fd(), Namespaces::PID)) {
+            let refused = Message::new(Kind::Refused, 3, e.raw_os_error() as u32);
+            return protocol::send(&owner, refused, &[], &[]);
+        }
+    }
+    drop(within);
     let (ours, childs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     let (pid, pidfd) = match fork(proof, Namespaces::from_bits(message.a.into())) {
         Ok(Side::Child) => {
@@ -136,7 +153,8 @@ fn watch_over(owner: OwnedFd, child: OwnedFd, pid: i32, pidfd: OwnedFd, leave: O
         master: None,
         control: None,
         clients: [const { None }; CLIENTS],
-        input: Chunk::EMPTY,
+        input: Input::NONE,
+        sinks: Sinks::NONE,
         pending: Chunk::EMPTY,
         leave,
         since: Timespec { tv_sec: 0, tv_nsec: 0 },
@@ -163,7 +181,8 @@ fn resume(state: &OwnedFd) -> Result<()> {
         master: None,
         control: None,
         clients: [const { None }; CLIENTS],
-        input: Chunk::EMPTY,
+        input: Input::NONE,
+        sinks: Sinks::NONE,
         pending: Chunk::EMPTY,
         leave: None,
         since: Timespec { tv_sec: 0, tv_nsec: 0 },
@@ -176,6 +195,10 @@ fn resume(state: &OwnedFd) -> Result<()> {
     for client in &mut state.clients {
         let attached = saved.take()? != 0;
         *client = saved.take_descriptor()?.map(|socket| Client { socket, attached });
+    }
+    if state.control.is_none() {
+        // It turned out not to be a container of a moment.
+        state.listen();
     }
     state.watch()
 }
@@ -190,30 +213,6 @@ enum Phase {
     Executing,
     /// It did.
     Running,
-}
-
-/// Data on its way: at most one message of it.
-struct Chunk {
-    data: [u8; DATA],
-    from: usize,
-    to: usize,
-}
-
-impl Chunk {
-    const EMPTY: Chunk = Chunk { data: [0; DATA], from: 0, to: 0 };
-    fn is_empty(&self) -> bool {
-        self.from == self.to
-    }
-    fn bytes(&self) -> &[u8] {
-        &self.data[self.from..self.to]
-    }
-    fn clear(&mut self) {
-        (self.from, self.to) = (0, 0);
-    }
-    fn fill(&mut self, bytes: &[u8]) {
-        self.data[..bytes.len()].copy_from_slice(bytes);
-        (self.from, self.to) = (0, bytes.len());
-    }
 }
 
 struct Client {
@@ -233,9 +232,11 @@ struct Supervisor {
     master: Option<OwnedFd>,
     control: Option<OwnedFd>,
     clients: [Option<Client>; CLIENTS],
-    /// Input that the terminal had no room for.
-    input: Chunk,
-    /// Output that the owner had no room for; it holds the terminal back. Another client's is dropped.
+    /// What the program reads.
+    input: Input,
+    /// Where a terminal's output goes beside the log and the clients.
+    sinks: Sinks,
+    /// Output that the owner, or the session's own sink, had no room for; it holds the terminal back. Another's is dropped.
     pending: Chunk,
     /// It shares its owner's memory, and leaves it by this.
     leave: Option<Leave>,
@@ -250,10 +251,17 @@ enum Source {
     Child,
     Master,
     Control,
+    /// Where the pipe goes that the program reads.
+    Pipe,
+    /// From where input comes.
+    Writer,
+    /// The session's own sink.
+    Sink,
+    Reader(usize),
     Client(usize),
 }
 
-const SLOTS: usize = 4 + CLIENTS;
+const SLOTS: usize = 7 + READERS + CLIENTS;
 
 impl Supervisor {
     fn watch(&mut self) -> Result<()> {
@@ -275,10 +283,18 @@ impl Supervisor {
                 return self.ended();
             }
             for (source, flags) in ready {
+                if flags.is_empty() {
+                    continue;
+                }
                 match source {
-                    Source::Control if !flags.is_empty() => self.greet(),
-                    Source::Client(i) if !flags.is_empty() => self.client(*i, *flags),
-                    _ => {}
+                    Source::Control => self.greet(),
+                    Source::Pipe if flags.contains(PollFlags::OUT) => self.input.feed(self.master.as_ref()),
+                    Source::Pipe => self.input.lost(),
+                    Source::Writer => self.input.draw(self.master.as_ref()),
+                    Source::Sink => self.sinks.send_pending(&mut self.pending, *flags),
+                    Source::Reader(i) => self.sinks.gone(*i),
+                    Source::Client(i) => self.client(*i, *flags),
+                    Source::Pidfd | Source::Child | Source::Master => {}
                 }
             }
             if self.leave.is_some() && self.is_quiet() && self.is_long() {
@@ -306,7 +322,7 @@ impl Supervisor {
             if !self.held_back() {
                 flags |= PollFlags::IN;
             }
-            if !self.input.is_empty() {
+            if self.input.waits() {
                 flags |= PollFlags::OUT;
             }
             if !flags.is_empty() {
@@ -316,13 +332,27 @@ impl Supervisor {
         if let Some(control) = &self.control {
             add(Source::Control, control.as_fd(), PollFlags::IN);
         }
+        if let Some(pipe) = self.input.pipe() {
+            // Even without a wish poll(2) tells when nobody reads any more.
+            add(Source::Pipe, pipe, if self.input.waits() { PollFlags::OUT } else { PollFlags::empty() });
+        }
+        if let Some(source) = self.input.source() {
+            add(Source::Writer, source, PollFlags::IN);
+        }
+        if let Some(sink) = self.sinks.sink() {
+            let waits = !self.pending.is_empty();
+            add(Source::Sink, sink, if waits { PollFlags::OUT } else { PollFlags::empty() });
+        }
+        for (i, reader) in self.sinks.readers() {
+            add(Source::Reader(i), reader, PollFlags::empty());
+        }
         for (i, client) in self.clients.iter().enumerate() {
             let Some(client) = client else { continue };
             let mut flags = PollFlags::empty();
-            if self.input.is_empty() {
+            if !self.input.holds(i) {
                 flags |= PollFlags::IN;
             }
-            if i == 0 && !self.pending.is_empty() {
+            if i == 0 && !self.pending.is_empty() && self.sinks.sink().is_none() {
                 flags |= PollFlags::OUT;
             }
             add(Source::Client(i), client.socket.as_fd(), flags);
@@ -341,7 +371,7 @@ impl Supervisor {
 
     /// The program runs, and no data is on its way: all there is are descriptors.
     fn is_quiet(&self) -> bool {
-        let still = self.input.is_empty() && self.pending.is_empty();
+        let still = self.input.is_quiet() && self.sinks.is_empty() && self.pending.is_empty();
         self.phase == Phase::Running && self.child.is_none() && still
     }
 
@@ -375,7 +405,7 @@ impl Supervisor {
 
     /// The owner's output waits: the terminal is not read, and so the program is held back, as by a pipe.
     fn held_back(&self) -> bool {
-        self.clients[0].is_some() && !self.pending.is_empty()
+        (self.clients[0].is_some() || self.sinks.sink().is_some()) && !self.pending.is_empty()
     }
 
     fn child_speaks(&mut self) -> Result<()> {
@@ -477,10 +507,23 @@ impl Supervisor {
             return;
         }
         let mut data = [0u8; DATA];
-        let mut fds = [const { None }; attend::COUNT];
+        let mut fds = [const { None }; attend::MOST];
         let Some(client) = &mut self.clients[index] else { return };
         match protocol::receive(&client.socket, &mut data, &mut fds) {
             Ok(Some((Message { kind: Kind::Attend, a: flags, .. }, _))) => self.attend(index, flags, fds),
+            Ok(Some((Message { kind: Kind::AttachOutput, .. }, _))) => {
+                let [descriptor, ..] = fds;
+                let done = self.attach_output(descriptor);
+                self.answer(index, done);
+            }
+            Ok(Some((Message { kind: Kind::AttachInput, .. }, _))) => {
+                let [descriptor, ..] = fds;
+                let done = match descriptor.map(unblocked) {
+                    Some(Ok(source)) => self.input.attach(source, self.master.as_ref()),
+                    _ => Err(refusal::DESCRIPTOR),
+                };
+                self.answer(index, done);
+            }
             Ok(Some((message, n))) => self.asked(index, message, &data[..n.min(DATA)]),
             Ok(None) => self.gone(index),
             Err(Errno::AGAIN | Errno::PROTO) => {}
@@ -488,16 +531,47 @@ impl Supervisor {
         }
     }
 
-    fn attend(&mut self, index: usize, flags: u32, fds: [Option<OwnedFd>; attend::COUNT]) {
-        if index != 0 || self.phase != Phase::Forked || fds.iter().any(Option::is_none) {
+    fn attend(&mut self, index: usize, flags: u32, mut fds: [Option<OwnedFd>; attend::MOST]) {
+        let always = fds[..attend::COUNT].iter().all(Option::is_some);
+        if index != 0 || self.phase != Phase::Forked || !always {
             return;
         }
-        self.files = fds;
+        let mut all = fds.iter_mut();
+        for (file, came) in self.files.iter_mut().zip(&mut all) {
+            *file = came.take();
+        }
+        let mut next = |flag: u32| match flags & flag {
+            0 => None,
+            _ => all.next().and_then(Option::take).and_then(|fd| unblocked(fd).ok()),
+        };
+        self.input.set_pipe(next(wire::FLAG_INPUT));
+        self.sinks.hold(next(wire::FLAG_SINK));
+        self.input.begin(next(wire::FLAG_SOURCE));
         self.tty = flags & wire::FLAG_TTY != 0;
         self.notify = flags & wire::FLAG_NOTIFY != 0;
         if let Some(owner) = &mut self.clients[0] {
-            owner.attached = self.tty;
+            owner.attached = self.tty && flags & wire::FLAG_DETACHED == 0;
         }
+    }
+
+    fn attach_output(&mut self, descriptor: Option<OwnedFd>) -> core::result::Result<(), u32> {
+        if self.master.is_none() {
+            return Err(refusal::NO_TERMINAL);
+        }
+        match descriptor.map(unblocked) {
+            Some(Ok(reader)) => self.sinks.add(reader),
+            _ => Err(refusal::DESCRIPTOR),
+        }
+    }
+
+    /// Tells a client of `ctl` what came of its request. The owner asks for nothing that could be refused, or knows.
+    fn answer(&mut self, index: usize, done: core::result::Result<(), u32>) {
+        let Some(client) = self.clients[index].as_ref().filter(|_| index != 0) else { return };
+        let message = match done {
+            Ok(()) => Message::new(Kind::Done, 0, 0),
+            Err(why) => Message::new(Kind::Refused, why, 0),
+        };
+        let _ = protocol::try_send(&client.socket, message, &[]);
     }
 
     fn asked(&mut self, index: usize, message: Message, data: &[u8]) {
@@ -512,19 +586,20 @@ impl Supervisor {
                 let _ = signal::send(&self.pidfd, message.a as i32);
             }
             Kind::Resize => {
-                if let Some(master) = &self.master {
-                    let size = Winsize {
-                        ws_row: message.a as u16,
-                        ws_col: message.b as u16,
-                        ws_xpixel: 0,
-                        ws_ypixel: 0,
-                    };
-                    let _ = tcsetwinsize(master, size);
-                }
+                let (ws_row, ws_col) = (message.a as u16, message.b as u16);
+                let size = Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 };
+                let set = self.master.as_ref().map(|master| tcsetwinsize(master, size));
+                let done = if matches!(set, Some(Ok(()))) { Ok(()) } else { Err(refusal::NO_TERMINAL) };
+                self.answer(index, done);
             }
             Kind::Input => {
-                self.input.fill(data);
-                self.feed();
+                if let Err(why) = self.input.hear(index, data, self.master.as_ref()) {
+                    self.answer(index, Err(why));
+                }
+            }
+            Kind::EndInput => {
+                self.input.end(self.master.as_ref());
+                self.answer(index, Ok(()));
             }
             Kind::Attach => {
                 if let Some(client) = &mut self.clients[index] {
@@ -537,7 +612,8 @@ impl Supervisor {
 
     fn gone(&mut self, index: usize) {
         self.clients[index] = None;
-        if index == 0 {
+        self.input.gone(index);
+        if index == 0 && self.sinks.sink().is_none() {
             self.pending.clear();
         }
         if index == 0 && self.phase == Phase::Forked {
@@ -546,21 +622,9 @@ impl Supervisor {
         }
     }
 
-    fn feed(&mut self) {
-        let Some(master) = &self.master else {
-            self.input.clear();
-            return;
-        };
-        match berth_sys::rustix::io::write(master, self.input.bytes()) {
-            Ok(n) => self.input.from += n,
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(_) => self.input.clear(),
-        }
-    }
-
     fn terminal(&mut self, flags: PollFlags) {
         if flags.contains(PollFlags::OUT) {
-            self.feed();
+            self.input.feed(self.master.as_ref());
         }
         if flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) && !self.held_back() {
             self.copy_output();
@@ -585,6 +649,7 @@ impl Supervisor {
                 rest = &rest[written..];
             }
         }
+        self.sinks.write(&data[..n], &mut self.pending);
         for index in 0..CLIENTS {
             let Some(client) = &mut self.clients[index] else { continue };
             if !client.attached {
@@ -602,6 +667,8 @@ impl Supervisor {
 
     fn hang_up(&mut self) -> bool {
         self.master = None;
+        // Nothing more is to come, and who reads is to know.
+        self.sinks.end(&self.pending);
         false
     }
 
@@ -650,6 +717,9 @@ impl Supervisor {
 
     /// Waits for the owner to take what is pending, as long as it lives.
     fn flush_owner(&mut self) {
+        if self.sinks.sink().is_some() {
+            return self.sinks.flush(&mut self.pending);
+        }
         let Some(owner) = &self.clients[0] else { return };
         if !self.pending.is_empty() {
             let output = Message::new(Kind::Output, 0, 0);
@@ -677,6 +747,13 @@ impl Supervisor {
         berth_sys::rustix::io::pwrite(record, &text, 0)?;
         fs::renameat(directory, RECORD_BEFORE, directory, RECORD)
     }
+}
+
+/// The descriptor, which never waits any more.
+fn unblocked(descriptor: OwnedFd) -> Result<OwnedFd> {
+    let flags = fs::fcntl_getfl(&descriptor)?;
+    fs::fcntl_setfl(&descriptor, flags | fs::OFlags::NONBLOCK)?;
+    Ok(descriptor)
 }
 
 /// Removes the room that the writable layer worked in, with the marks that overlay makes in it. Where the owner waits for

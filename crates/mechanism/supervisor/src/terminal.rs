@@ -16,10 +16,11 @@ pub(crate) fn take(
     ptmx: &CStr,
     (uid, gid): (u32, u32),
     (rows, cols): (u16, u16),
+    resolve: ResolveFlags,
     supervisor: BorrowedFd<'_>,
 ) -> Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let master = fs::openat(CWD, ptmx, flags, Mode::empty())?;
+    let master = fs::openat2(CWD, ptmx, flags, Mode::empty(), resolve)?;
     pty::unlockpt(&master)?;
     let slave = pty::ioctl_tiocgptpeer(
         &master,

@@ -17,7 +17,7 @@ use core::ffi::CStr;
 /// "BRTH".
 pub const MAGIC: u32 = u32::from_le_bytes(*b"BRTH");
 /// Of plan and protocol together. Raised when either changes its meaning.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// Length of the header in bytes.
 pub const HEADER: usize = 32;
 /// Descriptors that can travel beside a plan.
@@ -29,6 +29,19 @@ pub const FLAG_TTY: u32 = 1;
 pub const FLAG_INIT: u32 = 2;
 /// Tell the owner when the program has been executed.
 pub const FLAG_NOTIFY: u32 = 4;
+/// The owner does not want the terminal's output: whoever does attaches.
+pub const FLAG_DETACHED: u32 = 8;
+/// To the supervisor's descriptors belongs the writing end of what the program reads.
+pub const FLAG_INPUT: u32 = 16;
+/// … and where the terminal's output goes: it holds the terminal back, so that nothing is lost.
+pub const FLAG_SINK: u32 = 32;
+/// … and from where the terminal's input comes.
+pub const FLAG_SOURCE: u32 = 64;
+
+/// In `Step::Terminal`: bind it at /dev/console.
+pub const TERMINAL_CONSOLE: u32 = 1;
+/// In `Step::Terminal`: no link may be on the way to the multiplexer; the container has been at it.
+pub const TERMINAL_NO_LINKS: u32 = 2;
 
 /// What the program reads, where it writes, and where it writes errors: how many streams a plan has. They are the last
 /// descriptors of the part that has the step `Streams`.
@@ -46,8 +59,10 @@ pub mod attend {
     pub const OUTPUT: usize = 3;
     /// The container's directory on disk.
     pub const WORK: usize = 4;
-    /// How many.
+    /// How many always come.
     pub const COUNT: usize = 5;
+    /// How many there can be, with those of `FLAG_INPUT`, `FLAG_SINK` and `FLAG_SOURCE`, in this order.
+    pub const MOST: usize = 8;
 }
 
 /// What is at fault with a plan's bytes.
@@ -159,9 +174,8 @@ steps! {
     Volume = 18 { tree: u32, target: text, file: u32 }
     /// Make the root file system read-only.
     SealRoot = 19 {}
-    /// Take a terminal from `ptmx` as stdin, stdout and stderr, owned by the user; with `console` it is also
-    /// bound at /dev/console.
-    Terminal = 20 { ptmx: text, uid: u32, gid: u32, console: u32 }
+    /// Take a terminal from `ptmx` as stdin, stdout and stderr, owned by the user; `how` is of `TERMINAL_*`.
+    Terminal = 20 { ptmx: text, uid: u32, gid: u32, how: u32 }
     /// The working directory, made when missing.
     WorkingDirectory = 21 { path: text }
     /// A limit of setrlimit(2); u64::MAX is infinity.
@@ -184,6 +198,8 @@ steps! {
     Execute = 29 { file: text, path: text, argv: texts, envp: texts }
     /// `oom_score_adj` of the child, best effort.
     OomScore = 30 { value: u32 }
+    /// Enter these namespaces (`CLONE_NEW*`) of the process behind a pidfd. The root of its mounts is the root from here on.
+    Share = 32 { fd: u32, namespaces: u64 }
 }
 
 /// A list of strings, each with its NUL, one after another.

@@ -46,6 +46,59 @@ pub(crate) fn containerizer(site: &Site, without: &[&str]) -> MesosContainerizer
     MesosContainerizer::new(&directories, &settings).expect("a containerizer")
 }
 
+/// A busybox that needs no libraries, if there is one.
+pub(crate) fn busybox() -> Option<std::path::PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let found = std::env::split_paths(&path).map(|dir| dir.join("busybox")).find(|path| path.is_file())?;
+    // A program that needs none has no interpreter.
+    let bytes = fs::read(&found).ok()?;
+    (!bytes.windows(8).any(|window| window == b"/lib/ld-" || window == b"/lib64/l")).then_some(found)
+}
+
+/// A root file system, which goes with its site.
+#[derive(Default)]
+struct Root(Mutex<Option<std::path::PathBuf>>);
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        if let Some(path) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = fs::remove_dir_all(path);
+        }
+    }
+}
+
+/// A root file system of busybox, with a user `bob` (1000:1000, also in `staff`, 50).
+pub(crate) fn rootfs(site: &Site) -> std::path::PathBuf {
+    let kept = site.keep::<Root>();
+    let mut kept = kept.0.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(root) = &*kept {
+        return root.clone();
+    }
+    // Not in one of the site's directories, which are to be empty in the end.
+    let root = std::env::temp_dir().join(format!("{}-root", site.marker()));
+    *kept = Some(root.clone());
+    for dir in ["bin", "etc", "tmp", "home/bob"] {
+        fs::create_dir_all(root.join(dir)).expect("a root file system");
+    }
+    fs::copy(busybox().expect("busybox, which was there a moment ago"), root.join("bin/busybox"))
+        .expect("a root file system");
+    for name in [
+        "sh", "cat", "echo", "env", "head", "hostname", "id", "kill", "ls", "mkdir", "mv", "printf", "ps",
+        "pwd", "readlink", "rm", "seq", "sleep", "stat", "stty", "touch", "tr", "true", "tty", "wc", "yes",
+        "ln", "test", "grep",
+    ] {
+        std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).expect("a root file system");
+    }
+    fs::write(
+        root.join("etc/passwd"),
+        "root:x:0:0:root:/root:/bin/sh\nbob:x:1000:1000:Bob:/home/bob:/bin/sh\n",
+    )
+    .expect("a root file system");
+    fs::write(root.join("etc/group"), "root:x:0:\nbob:x:1000:\nstaff:x:50:bob\n")
+        .expect("a root file system");
+    root
+}
+
 /// The control group of a site, which a containerizer makes and does not remove: it goes with the site.
 #[derive(Default)]
 struct Base(Mutex<Option<String>>);
