@@ -36,9 +36,10 @@ pub enum Streams {
 
 /// The caller's ends of a container's streams.
 ///
-/// Reading to the end of a stream means that the container has closed it; closing `stdin` closes it in the
-/// container (on a terminal it does not: send the end-of-transmission character). Dropping everything
-/// detaches and changes nothing for the container.
+/// Reading to the end of a stream means that the container has closed it. Of a session, closing `stdin` closes it in the
+/// session (on a terminal it does not: send the end-of-transmission character). Of [`Attach::connect`] it only detaches,
+/// and so does dropping everything: an agent that ends must not end what its containers read. There
+/// [`Attach::end_input`] closes it.
 #[derive(Debug)]
 pub struct Attached {
     /// Write here what the container shall read.
@@ -52,11 +53,20 @@ pub struct Attached {
 /// Connecting to the streams of running containers. In Mesos only nested containers under executors have it;
 /// here all.
 pub trait Attach: Send + Sync {
-    /// Connects. Fails with [`Error::UnknownContainer`], [`Error::AttachDisabled`] or [`Error::AttachEnded`].
+    /// Connects: output from now on, input after all that was written before. A reader of a terminal's output that does
+    /// not keep up loses some of it. Fails with [`Error::UnknownContainer`], [`Error::AttachDisabled`] or
+    /// [`Error::AttachEnded`], and with [`berth_model::Class::Conflict`] when somebody else has the input.
     fn connect(&self, id: &ContainerId, streams: Streams) -> Answer<'_, Attached>;
 
     /// Tells the container's terminal its size.
     fn resize(&self, id: &ContainerId, size: WindowSize) -> Answer<'_, ()>;
+
+    /// Lets the container find the end of its input, after all that was written to `stdin` before this call. Nothing on a
+    /// terminal.
+    fn end_input(&self, id: &ContainerId) -> Answer<'_, ()> {
+        let _ = id;
+        crate::ready(Err(Error::Unsupported))
+    }
 }
 
 /// What to run beside a container's own command.

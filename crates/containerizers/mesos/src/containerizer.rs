@@ -15,7 +15,7 @@ use crate::request::{Request, RootSource};
 use crate::shared::{Shared, warn};
 use crate::{collect, recover};
 use berth_contract::{
-    AgentState, Answer, Containerizer, Error, Exec, LaunchResult, Limits, Settled, Subscription,
+    AgentState, Answer, Attach, Containerizer, Error, Exec, LaunchResult, Limits, Settled, Subscription,
     UNKNOWN_DESTROYED, Variables, What, ready,
 };
 use berth_isolator::Settings;
@@ -56,7 +56,7 @@ impl MesosContainerizer {
     }
 
     /// Runs what blocks on a thread of its own, and answers what comes of it.
-    fn away<T, F>(&self, work: F) -> Answer<'static, T>
+    pub(crate) fn away<T, F>(&self, work: F) -> Answer<'static, T>
     where
         T: Clone + Send + 'static,
         F: FnOnce(&Arc<Shared>) -> Result<T, Error> + Send + 'static,
@@ -236,6 +236,10 @@ impl Containerizer for MesosContainerizer {
 
     fn events(&self, since: u64) -> Subscription {
         self.shared.events.since(since)
+    }
+
+    fn attach(&self) -> Option<&dyn Attach> {
+        Some(self)
     }
 
     fn exec(&self) -> Option<&dyn Exec> {

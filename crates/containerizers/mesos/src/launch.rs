@@ -14,7 +14,7 @@
 
 use crate::fault;
 use crate::live::Live;
-use crate::native::{self, Native};
+use crate::native::{self, Kind, Native};
 use crate::record::{CONFIG, LOCK, PID, Pid, Record, STATUS_BEFORE};
 use crate::request::{Output, Request, RootSource, Timings, Watch};
 use crate::{Error, Result, rootfs};
@@ -140,10 +140,12 @@ impl Native {
             let (encoded, files) = self.plan(request, places, checked, (&dir, work), begin, timings)?;
             timings.mark("isolate");
             fault::point("send")?;
-            let stdin = request.stdin.take();
-            let stdin = stdin.as_ref().unwrap_or(null);
+            let given = request.stdin.take();
+            let stdin = files.input.as_ref().map(|(theirs, _)| theirs).or(given.as_ref()).unwrap_or(null);
             let (status, stdout) = (files.status.as_fd(), files.stdout.as_fd());
             let attend = [dir.as_fd(), lock.as_fd(), status, stdout, files.work.as_fd()];
+            let input = files.input.iter().map(|(_, ours)| ours.as_fd());
+            let attend: Vec<BorrowedFd<'_>> = attend.into_iter().chain(input).collect();
             supervisor.send(
                 &encoded,
                 &attend,
@@ -234,7 +236,15 @@ impl Native {
             begin(&part)?;
         }
         timings.mark("root");
-        let files = self.files(places, dir, work)?;
+        let mut files = self.files(places, dir, work)?;
+        if self.kind == Kind::Agent {
+            // Others than the owner attach to its streams, now or after this agent: the supervisor keeps their other ends.
+            plan.flag(wire::FLAG_DETACHED);
+            if !is_tty(&request.config) {
+                files.input = Some(input(&user)?);
+                plan.flag(wire::FLAG_INPUT);
+            }
+        }
         fault::point("dirs")?;
         if user.uid != 0 || user.gid != 0 {
             for fd in [&files.sandbox, &files.stdout, &files.stderr] {
@@ -371,7 +381,7 @@ impl Native {
         let stdout = output(Output::Stdout).map_err(fault("make stdout in"))?;
         let stderr = output(Output::Stderr).map_err(fault("make stderr in"))?;
         let status = exit_record(places, dir)?;
-        Ok(Files { work, sandbox, stdout, stderr, status })
+        Ok(Files { work, sandbox, stdout, stderr, status, input: None })
     }
 }
 
@@ -381,6 +391,18 @@ struct Files {
     stdout: OwnedFd,
     stderr: OwnedFd,
     status: OwnedFd,
+    /// What it reads, if others write it: both ends.
+    input: Option<(OwnedFd, OwnedFd)>,
+}
+
+/// A pipe whose reading end the user can open by its name.
+fn input(user: &ResolvedUser) -> Result<(OwnedFd, OwnedFd)> {
+    let make = || -> std::result::Result<_, Errno> {
+        let (theirs, ours) = berth_sys::rustix::pipe::pipe_with(berth_sys::rustix::pipe::PipeFlags::CLOEXEC)?;
+        fchown(&theirs, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)))?;
+        Ok((theirs, ours))
+    };
+    make().map_err(|e| berth_launcher::Error::io("make a pipe for what the container reads", e).into())
 }
 
 /// What every isolator agreed to.

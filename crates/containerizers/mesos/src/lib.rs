@@ -9,12 +9,14 @@
 //! `<work_dir>/<kind>/<id>/` (sandbox, output, writable layer), where kind is `oneshot` or `containers`.
 
 mod adopt;
+mod attach;
 mod collect;
 mod containerizer;
 mod entry;
 mod error;
 mod exec;
 mod fault;
+mod follow;
 mod isolation;
 mod launch;
 mod live;

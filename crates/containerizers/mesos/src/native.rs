@@ -45,6 +45,7 @@ impl Kind {
 
 /// Native containers in a pair of directories.
 pub struct Native {
+    pub(crate) kind: Kind,
     pub(crate) isolators: Vec<Box<dyn Isolator>>,
     pub(crate) runtime: OwnedFd,
     pub(crate) work: OwnedFd,
@@ -86,6 +87,7 @@ impl Native {
         let sandbox_directory = PathBuf::from("/mnt/mesos/sandbox");
         let skeleton = skeleton(&work, &directories.work, &sandbox_directory)?;
         Ok(Native {
+            kind,
             skeleton,
             isolators,
             runtime: inner(&runtime, kind.name(), &directories.runtime)?,

@@ -42,7 +42,7 @@ pub(crate) enum Job {
 pub(crate) struct Handed(Arc<Mutex<Option<Attached>>>);
 
 impl Handed {
-    fn put(&self, streams: Attached) {
+    pub(crate) fn put(&self, streams: Attached) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(streams);
     }
 
@@ -346,6 +346,7 @@ impl Owner<'_> {
         }
         let outcome = held.finish(self.shared, ending.clone());
         self.entry.inbox.close();
+        self.shared.followers.end(&self.entry.id);
         if !outcome.left.is_empty() {
             self.entry.ended.settle(Err(Error::CleanUp(outcome.left.join("; "))));
             return;

@@ -4,6 +4,7 @@
 
 use crate::collect::chain;
 use crate::entry::Entry;
+use crate::follow::Followers;
 use crate::measure::Groups;
 use crate::native::Native;
 use crate::owner::{self, Job};
@@ -24,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) native: Native,
     pub(crate) groups: Groups,
     pub(crate) events: EventLog,
+    /// Who is attached to output that is in files.
+    pub(crate) followers: Arc<Followers>,
     entries: Mutex<BTreeMap<ContainerId, Arc<Entry>>>,
     threads: Arc<Threads>,
     /// No owner may stay.
@@ -36,6 +39,7 @@ impl Shared {
             native,
             groups,
             events: EventLog::default(),
+            followers: Arc::default(),
             entries: Mutex::default(),
             threads: Arc::default(),
             closing: AtomicBool::new(false),
@@ -140,6 +144,7 @@ impl Shared {
         for entry in self.all() {
             entry.inbox.leave();
         }
+        self.followers.close();
         self.threads.wait();
     }
 
