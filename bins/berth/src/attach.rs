@@ -15,14 +15,14 @@ use berth_sys::rustix::process::{Pid, Signal, getpid, kill_process};
 use berth_sys::{Errno, signal};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-const SIGCHLD: i32 = 17;
-const SIGCONT: i32 = 18;
-const SIGTSTP: i32 = 20;
-const SIGTTIN: i32 = 21;
-const SIGTTOU: i32 = 22;
-const SIGPIPE: i32 = 13;
-const SIGURG: i32 = 23;
-const SIGWINCH: i32 = 28;
+pub(crate) const SIGCHLD: i32 = 17;
+pub(crate) const SIGCONT: i32 = 18;
+pub(crate) const SIGTSTP: i32 = 20;
+pub(crate) const SIGTTIN: i32 = 21;
+pub(crate) const SIGTTOU: i32 = 22;
+pub(crate) const SIGPIPE: i32 = 13;
+pub(crate) const SIGURG: i32 = 23;
+pub(crate) const SIGWINCH: i32 = 28;
 /// How often output is looked at, every 5 ms, before it is watched.
 const LOOKS: u32 = 4;
 /// Those that a fault of our own raises: never blocked.
@@ -50,6 +50,13 @@ pub(crate) fn with_stdin(mut request: Request, wanted: bool) -> Result<(Request,
         pipe_with(PipeFlags::CLOEXEC).map_err(|e| Failure::text(format!("make a pipe: {e}")))?;
     request.stdin = Some(theirs);
     Ok((request, Some(ours)))
+}
+
+impl AsFd for Signals {
+    /// Readable when one has come.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }
 
 /// Stays until the container ended.

@@ -5,7 +5,10 @@
     reason = "the comments here are help texts, with brackets of their own"
 )]
 
+mod commands;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
+pub(crate) use commands::*;
 use std::path::PathBuf;
 
 /// Contain commands on this machine.
@@ -26,12 +29,19 @@ pub(crate) struct Global {
     /// Where sandboxes, output and writable layers are
     #[arg(long, alias = "work_dir", env = "BERTH_WORK_DIR", value_name = "DIR", default_value = "/var/lib/berth", value_parser = absolute)]
     pub(crate) work_dir: PathBuf,
+    /// The agent's socket (default: $BERTH_SOCKET, else berth.sock in the runtime directory)
+    #[arg(long, value_name = "PATH", value_parser = absolute, global = true)]
+    pub(crate) socket: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a command in a new container
     Run(Box<Run>),
+    /// Run a further command in a container of the agent
+    Exec(Exec),
+    /// Attach this terminal to a container of the agent
+    Attach(Attach),
     /// List containers
     #[command(alias = "ls")]
     Ps(Ps),
@@ -41,8 +51,30 @@ pub(crate) enum Command {
     Logs(Logs),
     /// Send a signal to containers' first processes
     Kill(Kill),
+    /// End containers: SIGTERM, and after a while SIGKILL
+    Stop(Stop),
+    /// Wait until containers have ended, and print their exit codes
+    Wait(Wait),
     /// Remove ended containers
     Rm(Rm),
+    /// Freeze all processes of containers of the agent
+    Pause(Names),
+    /// Let paused containers go on
+    Unpause(Names),
+    /// Change the limits of containers of the agent
+    Update(Update),
+    /// Give a container of the agent another name
+    Rename(Rename),
+    /// Show what containers of the agent use, once a second
+    Stats(Stats),
+    /// Show what happens to containers of the agent, as it happens
+    Events(Events),
+    /// Show what the agent has to give
+    Resources(Output),
+    /// Show the version of this program and of the agent
+    Version(Output),
+    /// Print the completions for a shell
+    Completion(Completion),
 }
 
 /// Run a command in a new container.
@@ -50,8 +82,16 @@ pub(crate) enum Command {
 /// A container on the host's root file system has the host's network; one with a root file system of its own
 /// (--rootfs) has its own, with loopback only. The exit code is the command's; 125 when berth itself failed, 126 when
 /// the command can not be executed, 127 when it is not there, 128+n when signal n ended it.
+///
+/// With --detach, or with --socket on the command line, the agent runs it.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Run {
+    /// Have the agent run it, print its id, and do not wait
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// The keys that detach this terminal and leave a container of the agent running
+    #[arg(long, value_name = "KEYS")]
+    pub(crate) detach_keys: Option<String>,
     /// Remove everything of the container when it ends
     #[arg(long)]
     pub(crate) rm: bool,
@@ -143,45 +183,6 @@ pub(crate) struct Ps {
     /// Do not shorten
     #[arg(long)]
     pub(crate) no_trunc: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Inspect {
-    #[arg(required = true, value_name = "CONTAINER")]
-    pub(crate) names: Vec<String>,
-    /// json, the only format
-    #[arg(short, long, value_name = "FORMAT", default_value = "json")]
-    pub(crate) output: Format,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Logs {
-    /// Go on until it ends
-    #[arg(short, long)]
-    pub(crate) follow: bool,
-    /// Only the last lines
-    #[arg(short = 'n', long, value_name = "LINES")]
-    pub(crate) tail: Option<String>,
-    #[arg(value_name = "CONTAINER")]
-    pub(crate) name: String,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Kill {
-    /// The signal, by name or number
-    #[arg(short, long, default_value = "KILL")]
-    pub(crate) signal: String,
-    #[arg(required = true, value_name = "CONTAINER")]
-    pub(crate) names: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Rm {
-    /// Kill those that run
-    #[arg(short, long)]
-    pub(crate) force: bool,
-    #[arg(required = true, value_name = "CONTAINER")]
-    pub(crate) names: Vec<String>,
 }
 
 pub(crate) fn absolute(text: &str) -> Result<PathBuf, String> {

@@ -29,6 +29,11 @@ impl Failure {
         Failure { code: code.unwrap_or(OURS), text: chain(error), advice }
     }
 
+    /// A question to the agent that was not answered.
+    pub(crate) fn client(error: &berth_client::Error) -> Failure {
+        Failure { code: OURS, text: chain(error), advice: None }
+    }
+
     /// A failure in words, which may hold what the user gave: made safe for a terminal.
     pub(crate) fn text(text: impl Into<String>) -> Failure {
         Failure { code: OURS, text: printable(&text.into()), advice: None }
@@ -47,6 +52,17 @@ impl Failure {
             say(format_args!("berth: {advice}"));
         }
         self.code
+    }
+}
+
+/// The exit code of a container that has ended.
+pub(crate) fn code_of(end: &berth_proto::agent::response::WaitContainer) -> Result<u8, Failure> {
+    match end.exit_status {
+        Some(status) => Ok(u8::try_from(berth_model::WaitStatus(status).shell_code()).unwrap_or(OURS)),
+        None => {
+            let why = end.message.as_deref().unwrap_or("nobody saw it end");
+            Err(Failure::text(format!("the exit status is unknown: {why}")))
+        }
     }
 }
 

@@ -2,10 +2,13 @@
 //! `berth logs`.
 
 use crate::attach::write_all;
-use crate::cli::{Global, Logs};
-use crate::exit::Failure;
-use crate::open::open;
+use crate::cli::{Global, Logs, Stream};
+use crate::exit::{Failure, say};
+use crate::find::Places;
+use berth_client::{Agent, Connection, Error, LogRequest, block_on};
 use berth_factory::oneshot::{Native, Output, Standing};
+use berth_model::ContainerId;
+use berth_proto::own::{self, log_chunk};
 use berth_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
 use berth_sys::rustix::fs::inotify;
 use std::fs::File;
@@ -14,29 +17,73 @@ use std::os::fd::AsFd;
 
 /// Shows what it wrote: stdout on stdout, stderr on stderr.
 pub(crate) fn logs(global: &Global, args: &Logs) -> Result<u8, Failure> {
-    let native = open(global, Vec::new(), false)?;
+    if args.since.is_some() || args.timestamps {
+        let text = "--since and --timestamps can not be had: output is kept as it was written, without times; see --tail and --offset";
+        return Err(Failure::text(text).code(1));
+    }
     let tail = match args.tail.as_deref() {
         None | Some("all") => None,
-        Some(text) => Some(text.parse::<usize>().map_err(|_| {
+        Some(text) => Some(text.parse::<u64>().map_err(|_| {
             Failure::text(format!("--tail {text}: must be a number of lines, or all")).code(1)
         })?),
     };
-    let mut files = Vec::new();
-    for output in [Output::Stdout, Output::Stderr] {
-        let mut file = native.output(&args.name, output).map_err(|e| Failure::of(&e).code(1))?;
-        if let Some(lines) = tail {
-            seek_to_tail(&mut file, lines)
-                .map_err(|e| Failure::new(berth_model::Class::Internal, &e).code(1))?;
+    let places = Places::open(global).map_err(|e| e.code(1))?;
+    let request = LogRequest {
+        stream: args.stream.map(|stream| match stream {
+            Stream::Stdout => own::Stream::Stdout,
+            Stream::Stderr => own::Stream::Stderr,
+        }),
+        since: args.offset,
+        tail,
+        follow: args.follow,
+    };
+    let here = async |native: &Native, name: &str| of_run(native, name, request);
+    let there = async |_: &mut Connection, id: &ContainerId| of_agent(&places.agent, id, request).await;
+    let shown = block_on(places.at(&args.name, here, there)).map_err(|e| Failure::client(&e));
+    shown.and_then(|shown| shown).map_err(|e| e.code(1))?;
+    Ok(0)
+}
+
+/// What a container of the agent wrote.
+async fn of_agent(agent: &Agent, id: &ContainerId, request: LogRequest) -> Result<(), Error> {
+    let mut records = agent.logs(id, request).await?;
+    while let Some(chunk) = records.next().await? {
+        let data = chunk.data.as_deref().unwrap_or_default();
+        match (chunk.r#type(), chunk.stream()) {
+            (log_chunk::Type::Data, own::Stream::Stdout) => write_all(std::io::stdout().as_fd(), data),
+            (log_chunk::Type::Data, own::Stream::Stderr) => write_all(std::io::stderr().as_fd(), data),
+            (log_chunk::Type::Missed, _) => {
+                say(format_args!("berth: output is missing here: it was rotated away"))
+            }
+            _ => {}
         }
+    }
+    Ok(())
+}
+
+/// What a container of a `berth run` wrote.
+fn of_run(native: &Native, name: &str, request: LogRequest) -> Result<(), Failure> {
+    let mut files = Vec::new();
+    for (output, stream) in [(Output::Stdout, own::Stream::Stdout), (Output::Stderr, own::Stream::Stderr)] {
+        if request.stream.is_some_and(|wanted| wanted != stream) {
+            continue;
+        }
+        let mut file = native.output(name, output).map_err(|e| Failure::of(&e))?;
+        let begun = match (request.tail, request.since) {
+            (Some(lines), _) => seek_to_tail(&mut file, usize::try_from(lines).unwrap_or(usize::MAX)),
+            (None, Some(offset)) => file.seek(SeekFrom::Start(offset)).map(drop),
+            (None, None) => Ok(()),
+        };
+        begun.map_err(|e| Failure::new(berth_model::Class::Internal, &e))?;
         files.push((file, output));
     }
-    let watch = args.follow.then(|| watch(&files)).flatten();
+    let watch = request.follow.then(|| watch(&files)).flatten();
     loop {
         // Looked at before the copy: what it wrote last is copied after it is known to have ended.
-        let running = args.follow && is_running(&native, &args.name)?;
+        let running = request.follow && is_running(native, name)?;
         copy(&mut files);
         if !running {
-            return Ok(0);
+            return Ok(());
         }
         // Woken by a write, or after a moment to look whether it still runs.
         let moment = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
@@ -51,7 +98,7 @@ pub(crate) fn logs(global: &Global, args: &Logs) -> Result<u8, Failure> {
 }
 
 fn is_running(native: &Native, name: &str) -> Result<bool, Failure> {
-    let listed = native.look(name).map_err(|e| Failure::of(&e).code(1))?;
+    let listed = native.look(name).map_err(|e| Failure::of(&e))?;
     Ok(listed.is_some_and(|l| matches!(l.standing, Standing::Running { .. } | Standing::Launching)))
 }
 

@@ -2,19 +2,29 @@
 //! `berth`: the command line.
 //!
 //! Without an agent it contains one command at a time (`berth run`), and looks after what was left: every command
-//! first collects what a killed one could not clean up.
+//! first collects what a killed one could not clean up. With one it is the agent's client.
 
 #![cfg_attr(not(test), no_main)]
 
+mod about;
+mod act;
 mod attach;
 mod cli;
+mod events;
 mod exit;
+mod find;
+mod keys;
 mod list;
 mod logs;
 mod open;
+mod options;
 mod plain;
+mod remote;
 mod run;
+mod session;
+mod stats;
 mod terminal;
+mod text;
 
 use clap::Parser;
 
@@ -47,13 +57,28 @@ fn run_command() -> u8 {
             return if e.use_stderr() { exit::OURS } else { 0 };
         }
     };
+    let global = &cli.global;
     let result = match cli.command {
-        cli::Command::Run(args) => run::run(&cli.global, *args),
-        cli::Command::Ps(args) => list::ps(&cli.global, &args),
-        cli::Command::Inspect(args) => list::inspect(&cli.global, &args),
-        cli::Command::Logs(args) => logs::logs(&cli.global, &args),
-        cli::Command::Kill(args) => list::kill(&cli.global, &args),
-        cli::Command::Rm(args) => list::rm(&cli.global, &args),
+        cli::Command::Run(args) if args.detach || global.socket.is_some() => remote::run(global, &args),
+        cli::Command::Run(args) => run::run(global, *args),
+        cli::Command::Exec(args) => remote::exec(global, &args),
+        cli::Command::Attach(args) => remote::attach(global, &args),
+        cli::Command::Ps(args) => list::ps(global, &args),
+        cli::Command::Inspect(args) => list::inspect(global, &args),
+        cli::Command::Logs(args) => logs::logs(global, &args),
+        cli::Command::Kill(args) => act::kill(global, &args),
+        cli::Command::Stop(args) => act::stop(global, &args),
+        cli::Command::Wait(args) => act::wait(global, &args),
+        cli::Command::Rm(args) => act::rm(global, &args),
+        cli::Command::Pause(args) => act::pause(global, &args),
+        cli::Command::Unpause(args) => act::unpause(global, &args),
+        cli::Command::Update(args) => act::update(global, &args),
+        cli::Command::Rename(args) => act::rename(global, &args),
+        cli::Command::Stats(args) => stats::stats(global, &args),
+        cli::Command::Events(args) => events::events(global, &args),
+        cli::Command::Resources(args) => about::resources(global, &args),
+        cli::Command::Version(args) => about::version(global, &args),
+        cli::Command::Completion(args) => about::completion(&args),
     };
     match result {
         Ok(code) => code,

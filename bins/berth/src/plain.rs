@@ -35,6 +35,7 @@ pub(crate) fn read(
     let global = Global {
         runtime_dir: directory(runtime, "BERTH_RUNTIME_DIR", "/run/berth")?,
         work_dir: directory(work, "BERTH_WORK_DIR", "/var/lib/berth")?,
+        socket: None,
     };
     Some(Cli { global, command: Command::Run(Box::new(run(&mut args)?)) })
 }
@@ -182,6 +183,14 @@ mod tests {
         "-n",
         "--work_dir",
         "a=b=c",
+        "-d",
+        "--detach",
+        "-dit",
+        "--detach-keys",
+        "--detach-keys=ctrl-a",
+        "--socket",
+        "--socket=/s",
+        "/run/s",
     ];
 
     fn agree(args: &[&str]) -> bool {
@@ -223,6 +232,18 @@ mod tests {
             "run -i -t -e A=B -v /a:/b --name n -u 1000:1000 -w /tmp --init --read-only --rootfs=/r sh -c ls",
         ] {
             assert!(agree(&line.split(' ').collect::<Vec<_>>()), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_needs_the_agent_is_left_to_clap() {
+        for line in ["run -d true", "run --detach -- true", "--socket /s run true", "run --socket=/s true"] {
+            let args: Vec<&str> = line.split(' ').collect();
+            assert!(read(args.iter().map(OsString::from), |_| None).is_none(), "{line}");
+            let all = std::iter::once("berth").chain(args);
+            let cli = Cli::try_parse_from(all).unwrap_or_else(|e| panic!("{line}: {e}"));
+            let Command::Run(run) = cli.command else { panic!("{line}") };
+            assert!(run.detach || cli.global.socket.is_some(), "{line}");
         }
     }
 

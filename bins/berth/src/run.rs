@@ -2,22 +2,14 @@
 //! `berth run`: an agent for one container.
 
 use crate::attach;
-use crate::cli::{Global, Network, Run};
+use crate::cli::{Global, Run};
 use crate::exit::{Failure, OURS, say};
 use crate::open::open;
+use crate::options::{self, Security};
 use crate::terminal;
-use berth_factory::oneshot::{DEFAULT_CAPABILITIES, Ending, Live, Native, Request, RootSource};
-use berth_model::{
-    Bytes, Capabilities, Capability, CapabilityInfo, ContainerConfig, ContainerId, ContainerInfo,
-    ContainerType, LinuxInfo, NetworkInfo, RLimit, RLimitInfo, RLimitType, SeccompInfo, TtyInfo, Variable,
-    Volume, VolumeMode, WindowSize,
-};
-use std::collections::BTreeMap;
+use berth_factory::oneshot::{Ending, Live, Native, Request, RootSource};
 use std::io::IsTerminal;
 use std::path::Path;
-
-/// What `--pids-limit` is when it is not given: enough for anything but a fork bomb.
-const PIDS: i64 = 4096;
 
 /// Runs it.
 pub(crate) fn run(global: &Global, args: Run) -> Result<u8, Failure> {
@@ -26,7 +18,7 @@ pub(crate) fn run(global: &Global, args: Run) -> Result<u8, Failure> {
             "the input device is not a terminal: leave -t away, or run it from a terminal",
         ));
     }
-    let security = security(&args.security_opt)?;
+    let security = options::security(&args.security_opt)?;
     let mut request = request(&args, &security)?;
     // It comes up while we look at the host.
     request.begin().map_err(|e| Failure::of(&e))?;
@@ -85,70 +77,16 @@ fn print_timings(live: &Live) {
     say(format_args!("{}", serde_json::Value::Object(phases)));
 }
 
-struct Security {
-    seccomp: Option<SeccompInfo>,
-    no_new_privileges: bool,
-}
-
-fn security(options: &[String]) -> Result<Security, Failure> {
-    let mut security = Security { seccomp: None, no_new_privileges: true };
-    for option in options {
-        let (name, value) = option.split_once(['=', ':']).unwrap_or((option, "true"));
-        match (name, value) {
-            ("no-new-privileges", "true") => security.no_new_privileges = true,
-            ("no-new-privileges", "false") => security.no_new_privileges = false,
-            ("seccomp", "unconfined") => {
-                security.seccomp = Some(SeccompInfo { unconfined: Some(true), ..SeccompInfo::default() });
-            }
-            ("seccomp", path) if !path.is_empty() && path != "true" => {
-                let path = std::path::absolute(path)
-                    .map_err(|e| Failure::text(format!("seccomp profile {path}: {e}")))?;
-                let name = path.to_string_lossy().into_owned();
-                security.seccomp = Some(SeccompInfo { profile_name: Some(name), ..SeccompInfo::default() });
-            }
-            _ => {
-                return Err(Failure::text(format!(
-                    "--security-opt {option}: known are seccomp=PROFILE.json, seccomp=unconfined and no-new-privileges[=true|false]"
-                )));
-            }
-        }
-    }
-    Ok(security)
-}
-
 fn request(args: &Run, security: &Security) -> Result<Request, Failure> {
-    let id = match &args.name {
-        Some(name) => ContainerId::new(name.as_str()).map_err(|e| Failure::text(format!("--name: {e}")))?,
-        None => random_id()?,
-    };
-    let mut config = ContainerConfig { user: args.user.clone(), ..ContainerConfig::default() };
-    config.command_info.shell = false;
-    config.command_info.value = args.command.first().cloned();
-    config.command_info.arguments = args.command.clone();
-    config.command_info.environment.variables =
-        args.env.iter().filter_map(|e| variable(e).transpose()).collect::<Result<_, _>>()?;
-    config.limits = limits(args)?;
-    config.container_info = Some(container_info(args, security)?);
+    let (id, config) = (options::id(args)?, options::config(args, security)?);
     let root = root(args.rootfs.as_deref())?;
     let workdir = args.workdir.clone().or_else(|| (root != RootSource::Host).then(|| "/".to_owned()));
     let mut environment = Vec::new();
     if args.tty {
         environment.push(("TERM".to_owned(), "xterm".to_owned()));
     }
-    Ok(Request {
-        id,
-        config,
-        root,
-        working_directory: workdir,
-        init: args.init,
-        environment,
-        remove: args.rm,
-        notify: false,
-        supervisor: None,
-        stdin: None,
-        pid_checkpoint: None,
-        watch: None,
-    })
+    let request = Request::new(id, config);
+    Ok(Request { root, working_directory: workdir, init: args.init, environment, remove: args.rm, ..request })
 }
 
 fn root(path: Option<&Path>) -> Result<RootSource, Failure> {
@@ -156,190 +94,4 @@ fn root(path: Option<&Path>) -> Result<RootSource, Failure> {
     let path =
         std::path::absolute(path).map_err(|e| Failure::text(format!("--rootfs {}: {e}", path.display())))?;
     Ok(if path.is_dir() { RootSource::Directory(path) } else { RootSource::Archive(path) })
-}
-
-/// 128 random bits as a UUID of version 4, as Mesos's agent makes them.
-fn random_id() -> Result<ContainerId, Failure> {
-    let mut b = [0u8; 16];
-    let flags = berth_sys::rustix::rand::GetRandomFlags::empty();
-    berth_sys::rustix::rand::getrandom(&mut b, flags)
-        .map_err(|e| Failure::text(format!("make a random id: {e}")))?;
-    b[6] = b[6] & 0x0f | 0x40;
-    b[8] = b[8] & 0x3f | 0x80;
-    let hex: String = b.iter().map(|b| format!("{b:02x}")).collect();
-    let text = format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
-    ContainerId::new(text).map_err(|e| Failure::text(e.to_string()))
-}
-
-/// `NAME=VALUE`, or `NAME` to take it from here (nothing when it is not set here).
-fn variable(text: &str) -> Result<Option<Variable>, Failure> {
-    let (name, value) = match text.split_once('=') {
-        Some((name, value)) => (name, Some(value.to_owned())),
-        None => (text, std::env::var_os(text).map(|v| v.to_string_lossy().into_owned())),
-    };
-    if name.is_empty() {
-        return Err(Failure::text(format!("--env {text}: a variable needs a name before the =")));
-    }
-    Ok(value.map(|value| Variable { name: name.to_owned(), value: Some(value), ..Variable::default() }))
-}
-
-fn limits(args: &Run) -> Result<BTreeMap<String, f64>, Failure> {
-    let mut limits = BTreeMap::new();
-    if let Some(text) = &args.cpus {
-        let cpus: f64 = text.parse().unwrap_or(f64::NAN);
-        let host = processors();
-        if !(cpus.is_finite() && cpus >= 0.01) || text.starts_with('+') {
-            return Err(Failure::text(format!(
-                "--cpus {text}: must be a number of at least 0.01, such as 0.5"
-            )));
-        }
-        if cpus > host {
-            return Err(Failure::text(format!("--cpus {text}: this host has {host}: ask for at most that")));
-        }
-        limits.insert("cpus".to_owned(), cpus);
-    }
-    if let Some(text) = &args.memory {
-        let bytes = Bytes::parse_docker(text).map_err(|e| Failure::text(format!("--memory: {e}")))?.0;
-        if bytes < 256 * 1024 {
-            return Err(Failure::text(format!("--memory {text}: no program starts with less than 256k")));
-        }
-        limits.insert("mem".to_owned(), bytes as f64 / (1024.0 * 1024.0));
-    }
-    match args.pids_limit.unwrap_or(PIDS) {
-        0 | -1 => {}
-        n if n > 0 => {
-            limits.insert("pids".to_owned(), n as f64);
-        }
-        n => return Err(Failure::text(format!("--pids-limit {n}: must be at least 1, or -1 for no limit"))),
-    }
-    Ok(limits)
-}
-
-/// The processors that this process may use.
-fn processors() -> f64 {
-    let set = berth_sys::rustix::thread::sched_getaffinity(None);
-    set.map_or(1.0, |set| f64::from(set.count().max(1)))
-}
-
-fn container_info(args: &Run, security: &Security) -> Result<ContainerInfo, Failure> {
-    let mut info = ContainerInfo { r#type: ContainerType::Mesos, ..ContainerInfo::default() };
-    info.hostname = args.hostname.clone();
-    info.volumes = args.volume.iter().map(|v| volume(v)).collect::<Result<_, _>>()?;
-    if let Some(network) = args.network {
-        let name = if network == Network::None { "none" } else { "host" };
-        info.network_infos = vec![NetworkInfo { name: Some(name.to_owned()), ..NetworkInfo::default() }];
-    }
-    let mut linux = LinuxInfo { seccomp: security.seccomp.clone(), ..LinuxInfo::default() };
-    if args.read_only {
-        linux.read_only_rootfs = Some(true);
-    }
-    if !args.cap_add.is_empty() || !args.cap_drop.is_empty() {
-        linux.bounding_capabilities = Some(capabilities(&args.cap_add, &args.cap_drop)?);
-    }
-    info.linux_info = Some(linux);
-    if !args.ulimit.is_empty() {
-        let rlimits = args.ulimit.iter().map(|u| ulimit(u)).collect::<Result<_, _>>()?;
-        info.rlimit_info = Some(RLimitInfo { rlimits });
-    }
-    if args.tty {
-        let window_size =
-            terminal::size().map(|(rows, columns)| WindowSize { rows: rows.into(), columns: columns.into() });
-        info.tty_info = Some(TtyInfo { window_size });
-    }
-    Ok(info)
-}
-
-fn volume(text: &str) -> Result<Volume, Failure> {
-    let wrong =
-        |why: &str| Failure::text(format!("--volume {text}: {why}; write /host/path:/container/path[:ro]"));
-    let parts: Vec<&str> = text.split(':').collect();
-    let (from, to, mode) = match parts[..] {
-        [from, to] => (from, to, VolumeMode::Rw),
-        [from, to, "rw"] => (from, to, VolumeMode::Rw),
-        [from, to, "ro"] => (from, to, VolumeMode::Ro),
-        [_, _, other] => return Err(wrong(&format!("{other:?} is neither ro nor rw"))),
-        _ => return Err(wrong("it needs a host path and a container path")),
-    };
-    if !from.starts_with('/') {
-        return Err(wrong("the host path must be absolute"));
-    }
-    if !to.starts_with('/') {
-        return Err(wrong("the container path must be absolute"));
-    }
-    Ok(Volume { container_path: to.to_owned(), host_path: Some(from.to_owned()), mode, ..Volume::default() })
-}
-
-fn capabilities(add: &[String], drop: &[String]) -> Result<CapabilityInfo, Failure> {
-    // As with Docker: all that we have to give. Who was started with fewer than all can not give the rest.
-    let all = berth_sys::rustix::thread::capabilities(None)
-        .map_err(|e| Failure::text(format!("look at our own capabilities: {e}")))?
-        .permitted
-        .bits();
-    let parse = |name: &String| -> Result<u64, Failure> {
-        if name.eq_ignore_ascii_case("all") {
-            return Ok(all);
-        }
-        let one: Capability = name.parse().map_err(|e| Failure::text(format!("capability {name}: {e}")))?;
-        Ok(std::iter::once(one).collect::<Capabilities>().0)
-    };
-    let is_all = |names: &[String]| names.iter().any(|n| n.eq_ignore_ascii_case("all"));
-    // As Docker: ALL first, single ones then override it.
-    let mut set = if is_all(add) {
-        all
-    } else if is_all(drop) {
-        0
-    } else {
-        DEFAULT_CAPABILITIES
-    };
-    for name in drop {
-        let bits = parse(name)?;
-        if bits != all {
-            set &= !bits;
-        }
-    }
-    for name in add {
-        set |= parse(name)?;
-    }
-    Ok(CapabilityInfo { capabilities: Capabilities(set).iter().collect() })
-}
-
-fn ulimit(text: &str) -> Result<RLimit, Failure> {
-    let wrong = |why: &str| {
-        Failure::text(format!("--ulimit {text}: {why}; write NAME=SOFT[:HARD], such as nofile=1024:2048"))
-    };
-    let (name, values) = text.split_once('=').ok_or_else(|| wrong("there is no ="))?;
-    let r#type = match name {
-        "as" => RLimitType::As,
-        "core" => RLimitType::Core,
-        "cpu" => RLimitType::Cpu,
-        "data" => RLimitType::Data,
-        "fsize" => RLimitType::Fsize,
-        "locks" => RLimitType::Locks,
-        "memlock" => RLimitType::Memlock,
-        "msgqueue" => RLimitType::Msgqueue,
-        "nice" => RLimitType::Nice,
-        "nofile" => RLimitType::Nofile,
-        "nproc" => RLimitType::Nproc,
-        "rss" => RLimitType::Rss,
-        "rtprio" => RLimitType::Rtprio,
-        "rttime" => RLimitType::Rttime,
-        "sigpending" => RLimitType::Sigpending,
-        "stack" => RLimitType::Stack,
-        _ => return Err(wrong(&format!("no limit is named {name:?}"))),
-    };
-    let number = |text: &str| match text {
-        "-1" | "unlimited" => Ok(u64::MAX),
-        text if text.bytes().all(|b| b.is_ascii_digit()) => {
-            text.parse().map_err(|_| wrong(&format!("{text:?} is not a number")))
-        }
-        text => Err(wrong(&format!("{text:?} is not a number"))),
-    };
-    let (soft, hard) = match values.split_once(':') {
-        Some((soft, hard)) => (number(soft)?, number(hard)?),
-        None => (number(values)?, number(values)?),
-    };
-    if soft > hard {
-        return Err(wrong("the soft limit is above the hard one"));
-    }
-    Ok(RLimit { r#type, soft: Some(soft), hard: Some(hard) })
 }

@@ -87,6 +87,19 @@ impl Connection {
         Ok(answer.containers)
     }
 
+    /// The containers that have ended and are kept: Mesos lists those that live only, so this asks what a collection
+    /// would look at.
+    ///
+    /// # Errors
+    /// As [`Connection::version`].
+    pub async fn kept(&mut self) -> Result<Vec<v1::ContainerId>, Error> {
+        let all = self.ask(&call!(ExplainGc), |r| r.explain_gc).await?;
+        let items = all.removed.into_iter().chain(all.kept);
+        let mut ids: Vec<v1::ContainerId> = items.filter_map(|item| item.container_id).collect();
+        ids.dedup();
+        Ok(ids)
+    }
+
     /// Launches a container.
     ///
     /// # Errors

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is done to containers that are there: `kill`, `stop`, `wait`, `rm`, `pause`, `unpause`, `update`, `rename`.
+//! As with docker, each prints the names that it succeeded for, and goes on after one that it did not.
+
+use crate::cli::{Global, Kill, Names, Rename, Rm, Stop, Update, Wait};
+use crate::exit::{Failure, code_of};
+use crate::find::{Places, agents_only};
+use crate::options::set_limits;
+use crate::text::show;
+use berth_client::{Agent, Connection, Error, block_on};
+use berth_factory::oneshot::{Native, Standing};
+use berth_model::ContainerId;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
+
+const SIGKILL: i32 = 9;
+/// How often a container of a `berth run` is looked at while its end is awaited.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Sends a signal.
+pub(crate) fn kill(global: &Global, args: &Kill) -> Result<u8, Failure> {
+    let number = signal(&args.signal)?;
+    each(global, &args.names, async |places, name| {
+        let there = async |c: &mut Connection, id: &ContainerId| c.kill(id, number).await;
+        places.at(name, async |native, id| kill_here(native, id, number), there).await?;
+        Ok(name.to_owned())
+    })
+}
+
+fn kill_here(native: &Native, name: &str, number: i32) -> Result<(), Failure> {
+    match native.kill(name, number) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::text(format!("container {name} is not running"))),
+        Err(e) => Err(Failure::of(&e)),
+    }
+}
+
+/// Ends containers.
+pub(crate) fn stop(global: &Global, args: &Stop) -> Result<u8, Failure> {
+    let number = signal(&args.signal)?;
+    let patience = u64::try_from(args.time).ok().map(Duration::from_secs);
+    each(global, &args.names, async |places, name| {
+        let agent = places.agent.clone();
+        let there =
+            async |c: &mut Connection, id: &ContainerId| stop_there(&agent, c, id, number, patience).await;
+        places.at(name, async |native, id| stop_here(native, id, number, patience).await, there).await?;
+        Ok(name.to_owned())
+    })
+}
+
+async fn stop_there(
+    agent: &Agent,
+    connection: &mut Connection,
+    id: &ContainerId,
+    number: i32,
+    patience: Option<Duration>,
+) -> Result<(), Error> {
+    let mut waiting = agent.connect().await?;
+    match connection.kill(id, number).await {
+        // It has ended, or there is none: who waits is told.
+        Err(error) if error.is_unknown() => return waiting.wait(id).await.map(drop),
+        result => result?,
+    }
+    let mut end = std::pin::pin!(waiting.wait(id));
+    if let Some(patience) = patience {
+        if let Ok(ended) = timeout(patience, &mut end).await {
+            return ended.map(drop);
+        }
+        match connection.kill(id, SIGKILL).await {
+            Err(error) if !error.is_unknown() => return Err(error),
+            _ => {}
+        }
+    }
+    end.await.map(drop)
+}
+
+async fn stop_here(
+    native: &Native,
+    name: &str,
+    number: i32,
+    patience: Option<Duration>,
+) -> Result<(), Failure> {
+    if !native.kill(name, number).map_err(|e| Failure::of(&e))? {
+        return Ok(());
+    }
+    let until = patience.map(|patience| Instant::now() + patience);
+    loop {
+        if !is_running(native, name)? {
+            return Ok(());
+        }
+        if until.is_some_and(|until| Instant::now() >= until) {
+            native.kill(name, SIGKILL).map_err(|e| Failure::of(&e))?;
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// Waits, and prints exit codes.
+pub(crate) fn wait(global: &Global, args: &Wait) -> Result<u8, Failure> {
+    each(global, &args.names, async |places, name| {
+        let there = async |c: &mut Connection, id: &ContainerId| c.wait(id).await.map(|end| code_of(&end));
+        places
+            .at(name, async |native, id| wait_here(native, id).await, there)
+            .await?
+            .map(|code| code.to_string())
+    })
+}
+
+async fn wait_here(native: &Native, name: &str) -> Result<Result<u8, Failure>, Failure> {
+    loop {
+        match native.look(name).map_err(|e| Failure::of(&e))?.map(|listed| listed.standing) {
+            Some(Standing::Running { .. } | Standing::Launching) => sleep(LOOK).await,
+            Some(Standing::Exited { status, .. }) => {
+                return Ok(Ok(u8::try_from(status.shell_code()).unwrap_or(crate::exit::OURS)));
+            }
+            Some(Standing::Unknown { why }) => return Ok(Err(unknown_status(&why))),
+            None => return Ok(Err(unknown_status("it was removed when it ended"))),
+        }
+    }
+}
+
+fn unknown_status(why: &str) -> Failure {
+    Failure::text(format!("the exit status is unknown: {why}"))
+}
+
+fn is_running(native: &Native, name: &str) -> Result<bool, Failure> {
+    let listed = native.look(name).map_err(|e| Failure::of(&e))?;
+    Ok(listed.is_some_and(|l| matches!(l.standing, Standing::Running { .. } | Standing::Launching)))
+}
+
+/// Removes containers.
+pub(crate) fn rm(global: &Global, args: &Rm) -> Result<u8, Failure> {
+    let force = args.force;
+    each(global, &args.names, async |places, name| {
+        let there = async |c: &mut Connection, id: &ContainerId| {
+            if force {
+                match c.kill(id, SIGKILL).await {
+                    Err(error) if !error.is_unknown() => return Err(error),
+                    _ => {}
+                }
+                c.wait(id).await?;
+            }
+            c.remove(id).await
+        };
+        places.at(name, async |native, id| remove_here(native, id, force), there).await?;
+        Ok(name.to_owned())
+    })
+}
+
+fn remove_here(native: &Native, name: &str, force: bool) -> Result<(), Failure> {
+    match native.remove(name, force) {
+        Ok(left) if left.is_empty() => Ok(()),
+        Ok(left) => Err(Failure::text(format!("could not remove all of {name}: {}", left.join("; ")))),
+        Err(e) => Err(Failure::of(&e)),
+    }
+}
+
+/// Stops all processes.
+pub(crate) fn pause(global: &Global, args: &Names) -> Result<u8, Failure> {
+    each(global, &args.names, async |places, name| {
+        let there = async |c: &mut Connection, id: &ContainerId| c.pause(id).await;
+        places.at(name, async |_, id| Err(agents_only("pause", id)), there).await?;
+        Ok(name.to_owned())
+    })
+}
+
+/// Lets them go on.
+pub(crate) fn unpause(global: &Global, args: &Names) -> Result<u8, Failure> {
+    each(global, &args.names, async |places, name| {
+        let there = async |c: &mut Connection, id: &ContainerId| c.resume(id).await;
+        places.at(name, async |_, id| Err(agents_only("unpause", id)), there).await?;
+        Ok(name.to_owned())
+    })
+}
+
+/// Changes limits. The agent is told all of them, so those that stay are asked for first.
+pub(crate) fn update(global: &Global, args: &Update) -> Result<u8, Failure> {
+    let change = |limits: &mut BTreeMap<String, f64>| {
+        set_limits(limits, args.cpus.as_deref(), args.memory.as_deref(), args.pids_limit)
+    };
+    if args.cpus.is_none() && args.memory.is_none() && args.pids_limit.is_none() {
+        let text = "nothing to update: give --cpus, --memory or --pids-limit";
+        return Err(Failure::text(text).code(1));
+    }
+    change(&mut BTreeMap::new()).map_err(|e| e.code(1))?;
+    each(global, &args.names, async |places, name| {
+        let there = async |c: &mut Connection, id: &ContainerId| {
+            let now = c.inspect(id).await?;
+            let mut limits = now.limits.into_iter().map(|(name, scalar)| (name, scalar.value)).collect();
+            // Tried above.
+            let _ = change(&mut limits);
+            c.update(id, now.resources, &limits).await
+        };
+        places.at(name, async |_, id| Err(agents_only("update", id)), there).await?;
+        Ok(name.to_owned())
+    })
+}
+
+/// Gives a container another name; as docker, without a word.
+pub(crate) fn rename(global: &Global, args: &Rename) -> Result<u8, Failure> {
+    ContainerId::new(args.new.as_str()).map_err(|e| Failure::text(format!("{}: {e}", args.new)).code(1))?;
+    let places = Places::open(global).map_err(|e| e.code(1))?;
+    let there = async |c: &mut Connection, id: &ContainerId| c.rename(id, &args.new).await;
+    let renamed = block_on(places.at(&args.name, async |_, id| Err(agents_only("rename", id)), there));
+    renamed.map_err(|e| Failure::client(&e)).and_then(|renamed| renamed).map_err(|e| e.code(1))?;
+    Ok(0)
+}
+
+/// Does it for each, printing what it gives; those that fail do not stop the others.
+fn each(
+    global: &Global,
+    names: &[String],
+    act: impl AsyncFn(&Places, &str) -> Result<String, Failure>,
+) -> Result<u8, Failure> {
+    let places = Places::open(global).map_err(|e| e.code(1))?;
+    let done = block_on(async {
+        let mut code = 0;
+        for name in names {
+            match act(&places, name).await {
+                Ok(line) => show(&format!("{line}\n")),
+                Err(failure) => {
+                    code = 1;
+                    let _ = failure.report();
+                }
+            }
+        }
+        code
+    });
+    done.map_err(|e| Failure::client(&e).code(1))
+}
+
+/// A signal's number, by its name or number.
+fn signal(text: &str) -> Result<i32, Failure> {
+    number(text).ok_or_else(|| {
+        Failure::text(format!("--signal {text}: must be a name such as TERM, or a number from 1 to 64"))
+            .code(1)
+    })
+}
+
+fn number(text: &str) -> Option<i32> {
+    const NAMES: [&str; 31] = [
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
+        "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
+        "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+    ];
+    if let Ok(number) = text.parse::<i32>() {
+        return (1..=64).contains(&number).then_some(number);
+    }
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    NAMES.iter().position(|n| *n == name).map(|i| i as i32 + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_go_by_name_or_number() {
+        let all = ["TERM", "SIGTERM", "sigterm", "15"].map(number);
+        assert_eq!(all, [Some(15); 4]);
+        assert_eq!(["0", "65", "-9", "TERMINATE", ""].map(number), [None; 5]);
+        assert_eq!(number("SYS"), Some(31));
+    }
+}

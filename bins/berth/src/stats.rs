@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `berth stats`: what containers of the agent use, once a second.
+
+use crate::cli::{Format, Global, Stats};
+use crate::exit::Failure;
+use crate::find;
+use crate::text::{self, Look, begins, binary, decimal, escaped, show, show_json};
+use berth_client::{Connection, Error, block_on};
+use berth_model::ContainerId;
+use berth_proto::v1::ResourceStatistics;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::time::Duration;
+
+const PERIOD: Duration = Duration::from_secs(1);
+/// To the corner of the screen, and clear it.
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
+type Sample = BTreeMap<ContainerId, (Option<String>, ResourceStatistics)>;
+
+/// Shows them until it is interrupted.
+pub(crate) fn stats(global: &Global, args: &Stats) -> Result<u8, Failure> {
+    let agent = find::agent(global);
+    let screen = std::io::stdout().is_terminal() && !args.no_stream && args.output == Format::Table;
+    let shown: Result<Result<(), Error>, Error> = block_on(async {
+        let mut connection = agent.connect().await?;
+        let mut before = sample(&mut connection).await?;
+        loop {
+            // The use of processors is a matter of two looks.
+            tokio::time::sleep(PERIOD).await;
+            let now = sample(&mut connection).await?;
+            let rows = rows(&before, &now, &args.names);
+            if args.output == Format::Json {
+                rows.iter().for_each(|row| show_json(&row.json()));
+            } else {
+                let table = table(&rows, args.no_trunc, text::colours());
+                show(&if screen { format!("{CLEAR}{table}") } else { table });
+            }
+            if args.no_stream {
+                return Ok(());
+            }
+            before = now;
+        }
+    });
+    shown.and_then(|shown| shown).map_err(|e| Failure::client(&e).code(1))?;
+    Ok(0)
+}
+
+async fn sample(connection: &mut Connection) -> Result<Sample, Error> {
+    let mut all = Sample::new();
+    for mut container in connection.containers().await? {
+        let (name, statistics) = (container.executor_name.take(), container.resource_statistics.take());
+        if let (Some(id), Some(statistics)) = (find::id_of(container), statistics) {
+            all.insert(id, (name, statistics));
+        }
+    }
+    Ok(all)
+}
+
+/// What one container used. What nobody measured is not there.
+#[derive(Debug, PartialEq)]
+struct Row {
+    id: ContainerId,
+    name: Option<String>,
+    /// Of one processor, in percent.
+    cpu: Option<f64>,
+    memory: Option<u64>,
+    limit: Option<u64>,
+    received: Option<u64>,
+    sent: Option<u64>,
+    processes: Option<u32>,
+}
+
+fn rows(before: &Sample, now: &Sample, names: &[String]) -> Vec<Row> {
+    let wanted = |id: &ContainerId, name: &Option<String>| {
+        names.is_empty() || names.iter().any(|n| begins(id, n) || name.as_ref() == Some(n))
+    };
+    let row = |(id, (name, now)): (&ContainerId, &(Option<String>, ResourceStatistics))| Row {
+        id: id.clone(),
+        name: name.clone(),
+        cpu: before.get(id).and_then(|(_, before)| percent(before, now)),
+        memory: now.mem_total_bytes.or(now.mem_rss_bytes),
+        limit: now.mem_limit_bytes,
+        received: now.net_rx_bytes,
+        sent: now.net_tx_bytes,
+        processes: now.processes,
+    };
+    now.iter().filter(|(id, (name, _))| wanted(id, name)).map(row).collect()
+}
+
+fn percent(before: &ResourceStatistics, now: &ResourceStatistics) -> Option<f64> {
+    let used = |s: &ResourceStatistics| Some(s.cpus_user_time_secs? + s.cpus_system_time_secs?);
+    let time = now.timestamp - before.timestamp;
+    (time > 0.0).then_some(((used(now)? - used(before)?).max(0.0) / time) * 100.0)
+}
+
+fn table(rows: &[Row], no_trunc: bool, colours: bool) -> String {
+    let or = |text: Option<String>| text.unwrap_or_else(|| "--".to_owned());
+    let cells = |row: &Row| {
+        let id = if no_trunc { escaped(&row.id.to_string()) } else { text::short(&row.id) };
+        let share = row.memory.zip(row.limit).filter(|(_, limit)| *limit > 0);
+        vec![
+            id,
+            escaped(row.name.as_deref().unwrap_or(row.id.value())),
+            or(row.cpu.map(|cpu| format!("{cpu:.2}%"))),
+            format!("{} / {}", or(row.memory.map(binary)), or(row.limit.map(binary))),
+            or(share.map(|(used, limit)| format!("{:.2}%", used as f64 / limit as f64 * 100.0))),
+            format!("{} / {}", or(row.received.map(decimal)), or(row.sent.map(decimal))),
+            or(row.processes.map(|n| n.to_string())),
+        ]
+    };
+    let header = ["CONTAINER ID", "NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "NET I/O", "PIDS"];
+    text::table(&header, rows.iter().map(|row| (Look::Plain, cells(row))).collect(), colours)
+}
+
+impl Row {
+    fn json(&self) -> Value {
+        json!({
+            "id": self.id.to_string(), "name": self.name, "cpu_percent": self.cpu,
+            "memory_bytes": self.memory, "memory_limit_bytes": self.limit,
+            "received_bytes": self.received, "sent_bytes": self.sent, "pids": self.processes,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(timestamp: f64, cpu: f64) -> Sample {
+        let statistics = ResourceStatistics {
+            timestamp,
+            cpus_user_time_secs: Some(cpu),
+            cpus_system_time_secs: Some(1.0),
+            mem_total_bytes: Some(1 << 20),
+            mem_limit_bytes: Some(4 << 20),
+            processes: Some(3),
+            ..Default::default()
+        };
+        Sample::from([("web".parse().unwrap(), (None, statistics))])
+    }
+
+    #[test]
+    fn use_is_told_as_docker_tells_it() {
+        let rows = rows(&at(10.0, 5.0), &at(12.0, 6.0), &[]);
+        assert_eq!(rows[0].cpu, Some(50.0));
+        assert_eq!(
+            table(&rows, false, false),
+            "CONTAINER ID  NAME  CPU %   MEM USAGE / LIMIT  MEM %   NET I/O  PIDS\n\
+             web           web   50.00%  1MiB / 4MiB        25.00%  -- / --  3\n"
+        );
+        assert_eq!(rows[0].json()["pids"], 3);
+    }
+
+    #[test]
+    fn what_is_not_measured_is_not_invented() {
+        let first = rows(&Sample::new(), &at(1.0, 1.0), &[]);
+        assert_eq!(first[0].cpu, None);
+        let twice = rows(&at(1.0, 1.0), &at(1.0, 1.0), &[]);
+        assert_eq!(twice[0].cpu, None, "no time has passed");
+        let none = Sample::from([("x".parse().unwrap(), (None, ResourceStatistics::default()))]);
+        let shown = table(&rows(&none, &none, &[]), false, false);
+        assert!(shown.lines().nth(1).is_some_and(|line| !line.contains(['0', '%'])), "{shown}");
+        assert!(rows(&none, &none, &["y".to_owned()]).is_empty());
+    }
+}
