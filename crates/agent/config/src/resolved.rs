@@ -3,6 +3,7 @@
 //! value, for those who ask (GET_FLAGS, `check-config`).
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub struct Resolved {
     pub socket: PathBuf,
     /// `--socket_group`.
     pub socket_group: String,
+    /// Where to serve over TCP, if `--ip` or `--port` asks for that.
+    pub tcp: Option<SocketAddr>,
     /// `--logging_level` and `--log_format`.
     pub logging: Logging,
     /// `--http_heartbeat_interval`.
@@ -204,11 +207,17 @@ fn resolve(typed: &Typed) -> Result<Resolved, Box<Problem>> {
         })
         .collect();
     let view = View(settings.iter().map(|setting| (setting.row.name, setting)).collect());
+    // What is wrong with it the rules say.
+    let tcp = tcp(view.0["ip"], view.0["port"]).unwrap_or(None);
+    let exposed = tcp.filter(|address| !address.ip().is_loopback()).map(|address| {
+        format!("anybody who can reach {address} can start containers: nobody is asked who they are over TCP")
+    });
     Ok(Resolved {
         work_dir: view.path("work_dir"),
         runtime_dir: view.path("runtime_dir"),
         socket: view.path("socket"),
         socket_group: view.text("socket_group"),
+        tcp,
         logging: Logging {
             level: Level::parse(&view.text("logging_level")).unwrap_or(Level::Info),
             format: if view.text("log_format") == "json" { Format::Json } else { Format::Text },
@@ -221,9 +230,36 @@ fn resolve(typed: &Typed) -> Result<Resolved, Box<Problem>> {
         recover: if view.text("recover") == "cleanup" { Recover::Cleanup } else { Recover::Reconnect },
         strict: view.bool("strict"),
         factory: factory_flags(typed, &view)?,
-        warnings: typed.warnings.iter().cloned().chain(places.warnings()).collect(),
+        warnings: typed.warnings.iter().cloned().chain(places.warnings()).chain(exposed).collect(),
         settings,
     })
+}
+
+/// The port of a Mesos agent, which clients try first.
+const PORT: u16 = 5051;
+
+/// Where to serve over TCP, when somebody asks for it. Without an address that is this host alone.
+pub(crate) fn tcp(ip: &Setting, port: &Setting) -> Result<Option<SocketAddr>, Box<Problem>> {
+    let ip = match &ip.value {
+        Some(Value::Text(text)) => {
+            let why = "it is no address of IPv4 or IPv6";
+            let parsed = text.parse::<IpAddr>();
+            let advice = "give one such as 127.0.0.1 or ::1";
+            Some(parsed.map_err(|_| Box::new(not_allowed(ip, why, advice)))?)
+        }
+        _ => None,
+    };
+    let port = match port.value {
+        Some(Value::Integer(number)) => {
+            let why = "a port is a number from 0 to 65535";
+            let parsed = u16::try_from(number);
+            let advice = "give one such as 5051; 0 takes a free one";
+            Some(parsed.map_err(|_| Box::new(not_allowed(port, why, advice)))?)
+        }
+        _ => None,
+    };
+    Ok((ip.is_some() || port.is_some())
+        .then(|| SocketAddr::new(ip.unwrap_or(Ipv4Addr::LOCALHOST.into()), port.unwrap_or(PORT))))
 }
 
 /// The built flags that the factory knows and the operator gave, in its own type.

@@ -32,6 +32,7 @@ pub(crate) fn check(typed: &Typed, resolved: &Resolved) -> Vec<Problem> {
         let why = format!("a unix socket's path has at most {SOCKET_PATH} bytes, and this has {length}");
         problems.push(not_allowed(setting("socket"), why, "give a shorter --socket or --runtime_dir"));
     }
+    problems.extend(crate::resolved::tcp(setting("ip"), setting("port")).err().map(|problem| *problem));
     if typed.get("socket_group").is_some() && resolved.socket_group.is_empty() {
         let advice = "leave it away, or name a group";
         problems.push(not_allowed(setting("socket_group"), "a group has a name", advice));

@@ -4,7 +4,7 @@
 //! the middle of something else. Knows no runtime: who has one watches the descriptor.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use berth_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -99,6 +99,13 @@ impl AsFd for Signals {
     /// Readable when a signal has arrived; read it with [`Signals::next`], until there is none.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+impl AsRawFd for Signals {
+    /// For runtimes that want it so.
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
     }
 }
 

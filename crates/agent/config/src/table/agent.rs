@@ -112,9 +112,12 @@ pub(super) const CLUSTER: &[Row] = &[
     row("hostname_lookup", "Whether the name is resolved first").of(Bool).both("true").not_built(),
     row("domain", "The fault domain of this agent").of(Json).not_built(),
     row("agent_features", "Features that the agent says it has").of(Json).not_built(),
-    row("ip", "The address to serve on over TCP").of(Text).not_built(),
+    row("ip", "The address to serve on over TCP; nobody is asked who they are, so mind who can reach it")
+        .of(Text),
     row("ip_discovery_command", "A command that prints the address").of(Path).not_built(),
-    row("port", "The port to serve on over TCP").of(Integer).mesos("5051").not_built(),
+    row("port", "The port to serve on over TCP; 5051 with --ip alone, and without --ip on 127.0.0.1")
+        .of(Integer)
+        .mesos("5051"),
     row("advertise_ip", "The address that others are told").of(Text).not_built(),
     row("advertise_port", "The port that others are told").of(Integer).not_built(),
     row("registration_backoff_factor", "The base of the pauses between registrations")

@@ -262,3 +262,11 @@ proptest! {
         prop_assert!(resolved.is_some() || !problems.is_empty());
     }
 }
+
+#[test]
+fn what_is_no_address_to_serve_on_is_refused() {
+    let [text] = &refused(&["--ip=localhost"])[..] else { panic!("one problem") };
+    assert!(text.contains("it is no address of IPv4 or IPv6"), "{text}");
+    let [text] = &refused(&["--port=65536"])[..] else { panic!("one problem") };
+    assert!(text.contains("a port is a number from 0 to 65535"), "{text}");
+}

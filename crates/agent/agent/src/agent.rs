@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+//! An agent from its start to its end.
+//!
+//! ```text
+//! start: directories and locks ─> containerizer ─> listeners ─> serve ─┬─> recover ─> answers everything
+//!                                                                      └ meanwhile only what needs no container
+//! stop:  listeners closed ─> tasks ended ─> containerizer and locks let go; containers go on
+//! ```
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use berth_api::{Core, Listener, Options, UnixAccess, serve};
+use berth_cgroup::Hierarchies;
+use berth_config::log::LogControl;
+use berth_config::{AgentDirs, Resolved};
+use berth_contract::{Containerizer, Settled, Subscription};
+use berth_factory::{Host, create, makers, resources};
+use berth_model::{Class, Resources};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::core::Face;
+use crate::counters::Counters;
+use crate::error::StartError;
+use crate::events::Events;
+use crate::level::LogLevel;
+use crate::operations::Operations;
+use crate::places::Places;
+use crate::session::Sessions;
+use crate::table::Table;
+use crate::tasks::Tasks;
+use crate::watch::Clerk;
+use crate::{collect, recover, watch as watching};
+
+/// How long a stop waits for what it lets go of. What is stuck in the kernel longer than that is left to it.
+const LETTING_GO: Duration = Duration::from_secs(10);
+
+/// What all parts of an agent share.
+pub(crate) struct Inner {
+    pub(crate) flags: Resolved,
+    pub(crate) containerizer: Arc<dyn Containerizer>,
+    /// Where the agent is in the containerizer's events.
+    pub(crate) heard: Mutex<Subscription>,
+    pub(crate) table: Table,
+    pub(crate) events: Arc<Events>,
+    pub(crate) operations: Operations,
+    pub(crate) counters: Counters,
+    pub(crate) sessions: Sessions,
+    pub(crate) level: LogLevel,
+    pub(crate) tasks: Tasks,
+    pub(crate) clerk: Clerk,
+    pub(crate) places: Arc<Places>,
+    pub(crate) resources: Resources,
+    pub(crate) hierarchies: Option<Hierarchies>,
+    pub(crate) tcp: OnceLock<SocketAddr>,
+    pub(crate) started: Instant,
+    pub(crate) recovering: AtomicBool,
+    /// How long it took.
+    pub(crate) recovery: OnceLock<Duration>,
+    /// Held as long as anything of the agent is: let go last.
+    pub(crate) dirs: AgentDirs,
+}
+
+/// An agent that serves. [`Agent::stop`] it: one that is dropped goes on until the runtime ends.
+pub struct Agent {
+    inner: Arc<Inner>,
+    recovered: Settled<Result<(), (Class, String)>>,
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+}
+
+impl Agent {
+    /// Starts an agent: when this is answered it serves, and takes over the containers of the one before. `log` is
+    /// what changes the level of this process's log. Needs a runtime of tokio with several threads.
+    ///
+    /// # Errors
+    /// [`StartError`], and nothing was started.
+    pub async fn start(flags: Resolved, log: Option<LogControl>) -> Result<Agent, StartError> {
+        let opened = tokio::task::spawn_blocking(move || open(flags, log));
+        let opened =
+            opened.await.map_err(|error| StartError::recovery(Class::Internal, error.to_string()))?;
+        let inner = Arc::new(opened?);
+        let listeners = listen(&inner).await?;
+        let (stop, stopped) = watch::channel(false);
+        let core: Arc<dyn Core> = Arc::new(Face(Arc::clone(&inner)));
+        let options = Options { heartbeat: inner.flags.http_heartbeat_interval, ..Options::default() };
+        let shutdown = {
+            let mut stopped = stopped.clone();
+            async move {
+                let _ = stopped.wait_for(|stop| *stop).await;
+            }
+        };
+        let serving = tokio::spawn(serve(listeners, core, options, shutdown));
+        let recovered = Settled::new();
+        let (settle, agent) = (recovered.clone(), Arc::clone(&inner));
+        inner.tasks.spawn(async move {
+            let result = recover::recover(&agent).await;
+            if result.is_ok() {
+                watching::start(&agent);
+                collect::start(&agent);
+                let _ = agent.recovery.set(agent.started.elapsed());
+                agent.recovering.store(false, Ordering::SeqCst);
+                tracing::info!(containers = agent.table.all().len(), "recovered");
+            }
+            settle.settle(result.map_err(|error| (error.class(), error.what())));
+        });
+        Ok(Agent { inner, recovered, stop, serving })
+    }
+
+    /// Waits until the containers of the agent before are taken over, and everything is answered.
+    ///
+    /// # Errors
+    /// They can not be, and the agent has to be stopped. Nothing was changed.
+    pub async fn recovered(&self) -> Result<(), StartError> {
+        let result = self.recovered.wait().await;
+        result.map_err(|(class, what)| StartError::Recovery { what, class })
+    }
+
+    /// The agent, as its API asks it.
+    pub fn core(&self) -> Arc<dyn Core> {
+        Arc::new(Face(Arc::clone(&self.inner)))
+    }
+
+    /// The address of its TCP listener, if it has one.
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        self.inner.tcp.get().copied()
+    }
+
+    /// Writes to the log what is known of every container, and what is under way.
+    pub fn dump(&self) {
+        crate::watch::dump(&self.inner);
+    }
+
+    /// Puts another configured level of the log in force.
+    pub fn set_log_level(&self, level: berth_config::log::Level) {
+        self.inner.level.configure(level);
+    }
+
+    /// Destroys all containers and waits for their ends (`--recover=cleanup`).
+    ///
+    /// # Errors
+    /// Some could not be destroyed.
+    pub async fn destroy_all(&self) -> Result<(), StartError> {
+        recover::destroy_all(&self.inner).await
+    }
+
+    /// Stops serving, and lets go of the containers, which go on.
+    pub async fn stop(self) {
+        let Agent { inner, stop, serving, .. } = self;
+        stop.send_replace(true);
+        let _ = serving.await;
+        inner.tasks.stop().await;
+        // What has been told until now is written down too.
+        if !inner.recovering.load(Ordering::SeqCst) {
+            watching::hear(&inner);
+        }
+        inner.clerk.finish().await;
+        // The last of it goes on a thread that may block: the containerizer waits for its own threads.
+        let gone = tokio::task::spawn_blocking(move || drop(inner));
+        if tokio::time::timeout(LETTING_GO, gone).await.is_err() {
+            tracing::warn!("something is stuck: the agent ends without waiting for it");
+        }
+    }
+}
+
+impl std::fmt::Debug for Agent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Agent").field("work_dir", &self.inner.flags.work_dir).finish_non_exhaustive()
+    }
+}
+
+/// Everything that blocks.
+fn open(flags: Resolved, log: Option<LogControl>) -> Result<Inner, StartError> {
+    let started = Instant::now();
+    let dirs = AgentDirs::open(&flags)?;
+    for degraded in dirs.degraded() {
+        tracing::warn!(path = %degraded.path.display(), "nothing can be launched: {}", degraded.reason);
+    }
+    let places = Arc::new(Places::open(dirs.work(), &flags.work_dir)?);
+    let host = Host::probe(&flags.work_dir);
+    let determined = resources(&flags.factory, &host)?;
+    let created = create(&flags.factory, &host, &makers())?;
+    for warning in flags.warnings.iter().chain(&determined.warnings).chain(&created.warnings) {
+        tracing::warn!("{warning}");
+    }
+    let containerizer = created.containerizer;
+    Ok(Inner {
+        heard: Mutex::new(containerizer.events(0)),
+        containerizer,
+        table: Table::default(),
+        events: Arc::new(Events::new()),
+        operations: Operations::default(),
+        counters: Counters::default(),
+        sessions: Sessions::default(),
+        level: LogLevel::new(log, flags.logging.level),
+        tasks: Tasks::new(),
+        clerk: Clerk::default(),
+        places,
+        resources: determined.resources,
+        hierarchies: Hierarchies::probe(std::path::Path::new(Hierarchies::ROOT)).ok(),
+        tcp: OnceLock::new(),
+        started,
+        recovering: AtomicBool::new(true),
+        recovery: OnceLock::new(),
+        dirs,
+        flags,
+    })
+}
+
+async fn listen(inner: &Inner) -> Result<Vec<Listener>, StartError> {
+    let flags = &inner.flags;
+    let mut listeners = vec![Listener::unix(&flags.socket, UnixAccess::of_group(&flags.socket_group))?];
+    tracing::info!(socket = %flags.socket.display(), "listening");
+    if let Some(address) = flags.tcp {
+        let listener = Listener::tcp(address).await?;
+        let address = listener.address().unwrap_or(address);
+        let _ = inner.tcp.set(address);
+        tracing::info!(%address, "listening");
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The agent as its API asks it: which module answers what.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use berth_api::{Answer, Caller, Core, Launched, LogRequest, Refusal, Session, Show, Stream};
+use berth_model::{Class, ContainerConfig, ContainerId, ContainerTermination, Image, Resources};
+use berth_proto::agent::ProcessIo;
+use berth_proto::agent::response::{GetAgent, GetState, ReadFile, get_containers};
+use berth_proto::{own, v1};
+use tokio::time::timeout;
+
+use crate::agent::Inner;
+use crate::error::failure;
+use crate::lifecycle::{blocking, finished};
+use crate::{collect, counters, events, files, host, inspect, lifecycle, logs, session};
+
+/// The agent, seen from its API.
+pub(crate) struct Face(pub(crate) Arc<Inner>);
+
+fn now<'a, T: Send + 'a>(result: Result<T, Refusal>) -> Answer<'a, T> {
+    Box::pin(std::future::ready(result))
+}
+
+impl Core for Face {
+    fn is_recovering(&self) -> bool {
+        self.0.recovering.load(Ordering::SeqCst)
+    }
+
+    fn version(&self) -> v1::VersionInfo {
+        host::version()
+    }
+
+    fn flags(&self) -> Vec<v1::Flag> {
+        let flag = |(name, value): (&str, String)| v1::Flag { name: name.to_owned(), value: Some(value) };
+        self.0.flags.flags().into_iter().map(flag).collect()
+    }
+
+    fn metrics(&self, time: Option<Duration>) -> Answer<'_, Vec<v1::Metric>> {
+        let agent = &self.0;
+        Box::pin(async move {
+            crate::watch::hear(agent);
+            let (uptime, recovery) = (agent.started.elapsed(), agent.recovery.get().copied());
+            let mut metrics = counters::own(&agent.counters, &agent.table, uptime, recovery);
+            let system = blocking(counters::of_the_system);
+            // What is not ready in time is left out.
+            let system = match time {
+                None => Some(system.await?),
+                Some(time) => timeout(time, system).await.ok().transpose()?,
+            };
+            metrics.extend(system.unwrap_or_default());
+            metrics.sort_by(|one, other| one.name.cmp(&other.name));
+            Ok(metrics)
+        })
+    }
+
+    fn logging_level(&self) -> Answer<'_, u32> {
+        now(Ok(self.0.level.get()))
+    }
+
+    fn set_logging_level(&self, level: u32, duration: Duration) -> Answer<'_, ()> {
+        self.0.level.set(level, duration, &self.0.tasks);
+        now(Ok(()))
+    }
+
+    fn list_files<'a>(&'a self, path: &'a str) -> Answer<'a, Vec<v1::FileInfo>> {
+        let (places, path) = (Arc::clone(&self.0.places), path.to_owned());
+        Box::pin(async move { blocking(move || files::list(&places, &path)).await? })
+    }
+
+    fn read_file<'a>(&'a self, path: &'a str, offset: u64, length: Option<u64>) -> Answer<'a, ReadFile> {
+        let (places, path) = (Arc::clone(&self.0.places), path.to_owned());
+        Box::pin(async move { blocking(move || files::read(&places, &path, offset, length)).await? })
+    }
+
+    fn state(&self) -> Answer<'_, GetState> {
+        // Tasks and executors come with a cluster.
+        now(Ok(GetState {
+            get_tasks: Some(Default::default()),
+            get_executors: Some(Default::default()),
+            get_frameworks: Some(Default::default()),
+        }))
+    }
+
+    fn agent(&self) -> Answer<'_, GetAgent> {
+        now(Ok(host::agent(&self.0.resources, self.0.tcp.get().map(|address| address.port()))))
+    }
+
+    fn containers<'a>(
+        &'a self,
+        _caller: &'a Caller,
+        show: Show,
+    ) -> Answer<'a, Vec<get_containers::Container>> {
+        Box::pin(inspect::containers(&self.0, show))
+    }
+
+    fn launch(&self, id: ContainerId, config: ContainerConfig) -> Answer<'_, Launched> {
+        Box::pin(lifecycle::launch(&self.0, id, config))
+    }
+
+    fn launch_session(&self, id: ContainerId, config: ContainerConfig) -> Answer<'_, Session> {
+        Box::pin(session::launch(&self.0, id, config))
+    }
+
+    fn wait<'a>(&'a self, id: &'a ContainerId) -> Answer<'a, Option<ContainerTermination>> {
+        Box::pin(lifecycle::wait(&self.0, id))
+    }
+
+    fn kill(&self, id: ContainerId, signal: i32) -> Answer<'_, bool> {
+        Box::pin(async move { lifecycle::kill(&self.0, &id, signal).await })
+    }
+
+    fn remove(&self, id: ContainerId) -> Answer<'_, ()> {
+        Box::pin(async move { lifecycle::remove(&self.0, &id).await })
+    }
+
+    fn update(&self, id: ContainerId, resources: Resources, limits: BTreeMap<String, f64>) -> Answer<'_, ()> {
+        Box::pin(async move { lifecycle::update(&self.0, &id, resources, limits).await })
+    }
+
+    fn inspect<'a>(&'a self, id: &'a ContainerId) -> Answer<'a, own::Inspection> {
+        Box::pin(inspect::inspect(&self.0, id))
+    }
+
+    fn rename(&self, id: ContainerId, name: String) -> Answer<'_, ()> {
+        Box::pin(async move { lifecycle::rename(&self.0, &id, name).await })
+    }
+
+    fn pause(&self, id: ContainerId) -> Answer<'_, ()> {
+        Box::pin(async move { lifecycle::freeze(&self.0, &id, true).await })
+    }
+
+    fn resume(&self, id: ContainerId) -> Answer<'_, ()> {
+        Box::pin(async move { lifecycle::freeze(&self.0, &id, false).await })
+    }
+
+    fn attach_input(&self, id: ContainerId, input: Stream<ProcessIo>) -> Answer<'_, ()> {
+        Box::pin(async move { session::attach_input(&self.0, &id, input).await })
+    }
+
+    fn attach_output(&self, id: ContainerId) -> Answer<'_, Stream<ProcessIo>> {
+        Box::pin(async move { session::attach_output(&self.0, &id).await })
+    }
+
+    fn read_logs(&self, request: LogRequest) -> Answer<'_, Stream<own::LogChunk>> {
+        Box::pin(logs::read(&self.0, request))
+    }
+
+    fn subscribe(&self, since: Option<u64>) -> Answer<'_, Stream<own::Event>> {
+        let heartbeat = self.0.flags.http_heartbeat_interval;
+        now(Ok(events::subscribe(&self.0.events, &self.0.tasks, since, heartbeat)))
+    }
+
+    fn prune_images(&self, excluded: Vec<Image>) -> Answer<'_, ()> {
+        let own = Arc::clone(&self.0);
+        let pruning = self.0.tasks.spawn(async move {
+            let _operation = own.operations.begin("prune", None);
+            own.containerizer.prune_images(excluded).await.map_err(|error| failure(&error))
+        });
+        Box::pin(finished(pruning))
+    }
+
+    fn operations_in_flight(&self) -> Answer<'_, own::OperationsInFlight> {
+        crate::watch::hear(&self.0);
+        now(Ok(self.0.operations.now(&self.0.table)))
+    }
+
+    fn explain_pull(&self, _image: Image) -> Answer<'_, own::PullExplanation> {
+        let text =
+            "images can not be pulled by this version: unpack one, and launch with its root file system";
+        now(Err(Refusal::of(Class::Unsupported, text)))
+    }
+
+    fn explain_gc(&self) -> Answer<'_, own::CollectionExplanation> {
+        Box::pin(collect::explain(&self.0))
+    }
+}

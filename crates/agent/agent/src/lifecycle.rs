@@ -1,0 +1,397 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What changes containers: launch, kill, update, rename, pause, remove. Each runs in a task that ends with the work,
+//! whoever asked for it.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::SystemTime;
+
+use berth_api::{Launched, Refusal, StatusCode};
+use berth_contract::{LaunchResult, Phase, Variables, require};
+use berth_model::{Class, ContainerConfig, ContainerId, ContainerTermination, Resources};
+use berth_proto::convert::container_id_of;
+use berth_proto::own::{self, event};
+use berth_record::BootId;
+use tokio::task::JoinHandle;
+
+use crate::agent::Inner;
+use crate::counters::Counters;
+use crate::error::{chain, failure, refusal};
+use crate::events;
+use crate::places::MakeError;
+use crate::record::{Record, millis};
+use crate::table::{Container, Gate, Taken, lock};
+use crate::watch::hear;
+
+/// What a task of the agent's answers.
+pub(crate) async fn finished<T>(task: JoinHandle<Option<Result<T, Refusal>>>) -> Result<T, Refusal> {
+    match task.await {
+        Ok(Some(result)) => result,
+        Ok(None) => {
+            let text = "the agent stops; ask again when it is back: what was begun goes on or is undone";
+            Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text))
+        }
+        Err(_) => Err(Refusal::failed("discarded future")),
+    }
+}
+
+/// Runs what blocks.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Refusal::failed("discarded future"))
+}
+
+/// Launches a container.
+pub(crate) async fn launch(
+    agent: &Arc<Inner>,
+    id: ContainerId,
+    config: ContainerConfig,
+) -> Result<Launched, Refusal> {
+    let own = Arc::clone(agent);
+    // A new container is called by its id and nothing else.
+    let id = if id.parent().is_some() { agent.table.resolve(&id) } else { id };
+    finished(agent.tasks.spawn(async move {
+        let _operation = own.operations.begin("launch", Some(&id));
+        match id.parent() {
+            None => launch_standalone(&own, id, config).await,
+            Some(_) => launch_nested(&own, id, config).await,
+        }
+    }))
+    .await
+}
+
+async fn launch_standalone(
+    agent: &Arc<Inner>,
+    id: ContainerId,
+    mut config: ContainerConfig,
+) -> Result<Launched, Refusal> {
+    writable(agent)?;
+    config.directory = agent.places.sandbox(&id);
+    config.user = config.user.or_else(|| config.command_info.user.clone());
+    let boot = BootId::current().map_err(|error| Refusal::failed(chain(&error)))?;
+    let created_ms = millis(SystemTime::now());
+    let record = Record {
+        id: id.clone(),
+        name: None,
+        config: config.clone(),
+        created_ms,
+        boot: boot.as_str().to_owned(),
+    };
+    let container = match agent.table.add(Container::new(id.clone(), Some(record.clone()), Phase::Starting)) {
+        Ok(container) => container,
+        Err(Taken::Id) => return Ok(Launched::AlreadyLaunched),
+        Err(Taken::Name(other)) => return Err(name_taken(id.value(), &other)),
+    };
+    let places = Arc::clone(&agent.places);
+    let made = blocking(move || places.make(&record)).await?;
+    let launched = match made {
+        Ok(()) => enter(agent, &container, config).await,
+        Err(error @ MakeError::Sandbox(_)) => Err(Refusal::failed(chain(&error))),
+        Err(error) => {
+            let text = format!("{}; free space or mend the disk of --work_dir", chain(&error));
+            Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text))
+        }
+    };
+    match &launched {
+        Ok(Launched::Started) => Counters::add(&agent.counters.launches),
+        Ok(Launched::AlreadyLaunched) => {}
+        Ok(Launched::NotSupported) | Err(_) => undo(agent, &container).await,
+    }
+    if let Err(why) = &launched {
+        Counters::add(&agent.counters.launch_failures);
+        tracing::warn!(container = %container.id, %why, "not launched");
+    }
+    hear(agent);
+    container.launched.settle(());
+    launched
+}
+
+/// Hands the container to the containerizer, unless somebody has killed it already. A failed launch is destroyed.
+async fn enter(
+    agent: &Arc<Inner>,
+    container: &Arc<Container>,
+    config: ContainerConfig,
+) -> Result<Launched, Refusal> {
+    let id = &container.id;
+    let checkpoint = agent.places.pid_checkpoint(id);
+    let mut launch = pin!(agent.containerizer.launch(id, config, Variables::new(), Some(checkpoint)));
+    let early = {
+        // From the first poll on the containerizer knows the container, and who kills it asks there.
+        let mut gate = lock(&container.gate);
+        if *gate == Gate::Closed {
+            return Err(Refusal::bad_request("Container destroyed during starting"));
+        }
+        *gate = Gate::Passed;
+        launch.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+    };
+    let launched = match early {
+        Poll::Ready(launched) => launched,
+        Poll::Pending => launch.await,
+    };
+    match launched {
+        Ok(LaunchResult::Success) => Ok(Launched::Started),
+        Ok(LaunchResult::AlreadyLaunched) => Ok(Launched::AlreadyLaunched),
+        Ok(LaunchResult::NotSupported) => Ok(Launched::NotSupported),
+        Err(error) => {
+            hear(agent);
+            if let Err(undoing) = agent.containerizer.destroy(id).await {
+                tracing::warn!(container = %id, error = undoing.chain(), "what is left of a failed launch");
+            }
+            Err(Refusal::bad_request(error.chain()))
+        }
+    }
+}
+
+/// Takes away what a launch that did not succeed has made; the id is free then.
+async fn undo(agent: &Arc<Inner>, container: &Arc<Container>) {
+    hear(agent);
+    let (places, files) = (Arc::clone(&agent.places), Arc::clone(container));
+    let left = blocking(move || files.remove_files(|| places.remove(&files.id))).await.unwrap_or_default();
+    left.iter().for_each(|left| tracing::warn!(container = %container.id, "left of a failed launch: {left}"));
+    agent.table.remove(container);
+    agent.events.publish(events::of(event::Type::Removed, &container.id));
+}
+
+/// Launches a container in another, where the containerizer can.
+async fn launch_nested(
+    agent: &Arc<Inner>,
+    id: ContainerId,
+    mut config: ContainerConfig,
+) -> Result<Launched, Refusal> {
+    let parent = id.parent().filter(|parent| agent.table.get(parent).is_some());
+    if parent.is_none() {
+        let parent = id.parent().map(ToString::to_string).unwrap_or_default();
+        return Err(Refusal::bad_request(format!("Parent container {parent} does not exist")));
+    }
+    config.directory = agent.places.sandbox(&id);
+    config.user = config.user.or_else(|| config.command_info.user.clone());
+    let launched = agent.containerizer.launch(&id, config, Variables::new(), None).await;
+    hear(agent);
+    match launched {
+        Ok(LaunchResult::Success) => Ok(Launched::Started),
+        Ok(LaunchResult::AlreadyLaunched) => Ok(Launched::AlreadyLaunched),
+        Ok(LaunchResult::NotSupported) => Ok(Launched::NotSupported),
+        Err(error) => {
+            let _ = agent.containerizer.destroy(&id).await;
+            Err(Refusal::bad_request(error.chain()))
+        }
+    }
+}
+
+/// Refuses what would write to a disk that can not be written.
+fn writable(agent: &Inner) -> Result<(), Refusal> {
+    match agent.dirs.degraded().first() {
+        None => Ok(()),
+        Some(degraded) => {
+            let (which, path) = (degraded.which, degraded.path.display());
+            let text = format!(
+                "nothing can be launched, since --{which} '{path}' was found wanting: {}",
+                degraded.reason
+            );
+            Err(Refusal::of(Class::Exhausted, format!("{text}; then start the agent again")))
+        }
+    }
+}
+
+fn name_taken(name: &str, other: &ContainerId) -> Refusal {
+    let text = format!("'{name}' is a name of container {other}; choose another, or rename that one");
+    Refusal::of(Class::Conflict, text)
+}
+
+/// Waits for a container's end.
+pub(crate) async fn wait(
+    agent: &Arc<Inner>,
+    id: &ContainerId,
+) -> Result<Option<ContainerTermination>, Refusal> {
+    let id = agent.table.resolve(id);
+    let container = agent.table.get(&id);
+    if let Some(container) = &container {
+        if let Some(ended) = container.now().ended {
+            return Ok(Some(ended.termination));
+        }
+        // Between its record and the containerizer there is nothing to wait for yet.
+        while *lock(&container.gate) == Gate::Open && container.id.parent().is_none() {
+            let moment = std::time::Duration::from_millis(2);
+            if tokio::time::timeout(moment, container.launched.wait()).await.is_ok() {
+                break;
+            }
+        }
+    }
+    match agent.containerizer.wait(&id).await {
+        Ok(Some(termination)) => {
+            hear(agent);
+            Ok(Some(termination))
+        }
+        Ok(None) => {
+            hear(agent);
+            Ok(container.and_then(|container| container.now().ended).map(|ended| ended.termination))
+        }
+        Err(error) => Err(failure(&error)),
+    }
+}
+
+/// Sends a signal.
+pub(crate) async fn kill(agent: &Arc<Inner>, id: &ContainerId, signal: i32) -> Result<bool, Refusal> {
+    let id = agent.table.resolve(id);
+    let _operation = agent.operations.begin("kill", Some(&id));
+    if let Some(container) = agent.table.get(&id).filter(|container| container.id.parent().is_none()) {
+        let mut gate = lock(&container.gate);
+        if *gate == Gate::Open {
+            *gate = Gate::Closed;
+            return Ok(true);
+        }
+    }
+    agent.containerizer.kill(&id, signal).await.map_err(|error| failure(&error))
+}
+
+/// Removes what is kept of a container that has ended. One that is gone already is a success.
+pub(crate) async fn remove(agent: &Arc<Inner>, id: &ContainerId) -> Result<(), Refusal> {
+    let (own, id) = (Arc::clone(agent), agent.table.resolve(id));
+    finished(agent.tasks.spawn(async move {
+        let _operation = own.operations.begin("remove", Some(&id));
+        match own.table.get(&id).filter(|container| container.id.parent().is_none()) {
+            Some(container) => remove_container(&own, &container).await,
+            None => {
+                let removed = own.containerizer.remove(&id).await.map_err(|error| failure(&error));
+                hear(&own);
+                removed
+            }
+        }
+    }))
+    .await
+}
+
+/// The containerizer's part first, and the agent's record last. Those who come second wait for the first.
+pub(crate) async fn remove_container(agent: &Arc<Inner>, container: &Arc<Container>) -> Result<(), Refusal> {
+    let mut removed = container.removal.lock().await;
+    if *removed {
+        return Ok(());
+    }
+    if container.launched.get().is_none() {
+        return Err(Refusal::failed(berth_contract::Error::NotTerminated.to_string()));
+    }
+    agent.containerizer.remove(&container.id).await.map_err(|error| failure(&error))?;
+    hear(agent);
+    let (places, files) = (Arc::clone(&agent.places), Arc::clone(container));
+    let left = blocking(move || files.remove_files(|| places.remove(&files.id))).await?;
+    if !left.is_empty() {
+        return Err(Refusal::failed(format!("Failed to remove the sandbox directory: {}", left.join("; "))));
+    }
+    *removed = true;
+    agent.table.remove(container);
+    Counters::add(&agent.counters.removed);
+    agent.events.publish(events::of(event::Type::Removed, &container.id));
+    tracing::info!(container = %container.id, "removed");
+    Ok(())
+}
+
+/// Sets all requests and limits anew, and remembers them.
+pub(crate) async fn update(
+    agent: &Arc<Inner>,
+    id: &ContainerId,
+    resources: Resources,
+    limits: BTreeMap<String, f64>,
+) -> Result<(), Refusal> {
+    let container = known(agent, id)?;
+    let own = Arc::clone(agent);
+    finished(agent.tasks.spawn(async move {
+        let id = container.id.clone();
+        let _operation = own.operations.begin("update", Some(&id));
+        let _change = container.changes.lock().await;
+        let updated = own.containerizer.update(&id, resources.clone(), limits.clone()).await;
+        updated.map_err(|error| refusal(&error))?;
+        change_record(&own, &container, |record| {
+            (record.config.resources, record.config.limits) = (resources, limits);
+        })
+        .await?;
+        own.events.publish(events::of(event::Type::Updated, &id));
+        Ok(())
+    }))
+    .await
+}
+
+/// Gives a container another name.
+pub(crate) async fn rename(agent: &Arc<Inner>, id: &ContainerId, name: String) -> Result<(), Refusal> {
+    let container = known(agent, id)?;
+    if container.id.parent().is_some() {
+        return Err(Refusal::of(Class::Unsupported, "only containers at the top have a name of their own"));
+    }
+    let new = ContainerId::new(name.clone()).map_err(|error| Refusal::bad_request(error.to_string()))?;
+    let own = Arc::clone(agent);
+    finished(agent.tasks.spawn(async move {
+        let _operation = own.operations.begin("rename", Some(&container.id));
+        let _change = container.changes.lock().await;
+        let id = container.id.clone();
+        let before = container.record().and_then(|record| record.name.clone());
+        own.table.rename(&id, &name).map_err(|taken| match taken {
+            Taken::Name(other) => name_taken(&name, &other),
+            Taken::Id => name_taken(&name, &id),
+        })?;
+        let named = (name != id.value()).then(|| name.clone());
+        let written = change_record(&own, &container, |record| record.name = named).await;
+        if let Err(refusal) = written {
+            let before = before.as_deref().unwrap_or(id.value());
+            let _ = own.table.rename(&id, before);
+            return Err(refusal);
+        }
+        let before = before.and_then(|before| ContainerId::new(before).ok()).unwrap_or_else(|| id.clone());
+        let renamed_from = Some(container_id_of(&before));
+        own.events.publish(own::Event { renamed_from, ..events::of(event::Type::Renamed, &new) });
+        Ok(())
+    }))
+    .await
+}
+
+/// Changes what is remembered, on the disk first. The caller holds `changes`.
+async fn change_record(
+    agent: &Arc<Inner>,
+    container: &Arc<Container>,
+    change: impl FnOnce(&mut Record),
+) -> Result<(), Refusal> {
+    let Some(record) = container.record() else { return Ok(()) };
+    let mut record = Record::clone(&record);
+    change(&mut record);
+    let (places, files, new) = (Arc::clone(&agent.places), Arc::clone(container), record.clone());
+    let written = blocking(move || files.with_files(|| places.rewrite(&new))).await?;
+    match written {
+        None => Err(Refusal::no_container(&container.id)),
+        Some(Err(error)) => Err(Refusal::of(Class::Exhausted, chain(&error))),
+        Some(Ok(())) => {
+            container.set_record(record);
+            Ok(())
+        }
+    }
+}
+
+/// Stops all processes of a container, or lets them go on.
+pub(crate) async fn freeze(agent: &Arc<Inner>, id: &ContainerId, stop: bool) -> Result<(), Refusal> {
+    let container = known(agent, id)?;
+    let own = Arc::clone(agent);
+    finished(agent.tasks.spawn(async move {
+        let id = container.id.clone();
+        let _operation = own.operations.begin(if stop { "pause" } else { "resume" }, Some(&id));
+        let pause = require(own.containerizer.pause()).map_err(|error| refusal(&error))?;
+        let done = if stop { pause.freeze(&id).await } else { pause.thaw(&id).await };
+        done.map_err(|error| refusal(&error))?;
+        hear(&own);
+        // A containerizer that does not tell of it has done it all the same.
+        let phase = if stop { Phase::Paused } else { Phase::Running };
+        if matches!(container.now().phase, Phase::Running | Phase::Paused) {
+            let before = container.enter(phase);
+            if before != phase {
+                own.events.publish(events::state(&id, Some(before), &container.now()));
+            }
+        }
+        Ok(())
+    }))
+    .await
+}
+
+/// The container that is meant.
+pub(crate) fn known(agent: &Inner, id: &ContainerId) -> Result<Arc<Container>, Refusal> {
+    let meant = agent.table.resolve(id);
+    agent.table.get(&meant).ok_or_else(|| Refusal::no_container(id))
+}

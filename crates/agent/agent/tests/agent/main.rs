@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Agents with the native containerizer, asked over their unix sockets. Needs root.
+
+#![expect(clippy::unwrap_used, reason = "in tests, helpers included")]
+
+mod client;
+mod ground;
+mod life;
+mod lists;
+mod logs;
+mod process;
+mod restart;
