@@ -73,6 +73,9 @@ pub(crate) enum Command {
     Resources(Output),
     /// Show the version of this program and of the agent
     Version(Output),
+    /// Run the agent (see `berth agent --help`)
+    #[command(disable_help_flag = true)]
+    Agent(Agent),
     /// Print the completions for a shell
     Completion(Completion),
 }

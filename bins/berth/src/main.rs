@@ -49,6 +49,10 @@ pub extern "C" fn main() -> std::ffi::c_int {
 
 fn run_command() -> u8 {
     let plain = plain::read(std::env::args_os().skip(1), |name| std::env::var_os(name));
+    if plain.is_none() && std::env::args_os().nth(1).is_some_and(|first| first == "agent") {
+        let code = berth_agent::main(std::env::args_os().skip(2).collect());
+        return u8::try_from(code).unwrap_or(exit::OURS);
+    }
     let cli = match plain.map_or_else(cli::Cli::try_parse, Ok) {
         Ok(cli) => cli,
         Err(e) => {
@@ -78,6 +82,9 @@ fn run_command() -> u8 {
         cli::Command::Events(args) => events::events(global, &args),
         cli::Command::Resources(args) => about::resources(global, &args),
         cli::Command::Version(args) => about::version(global, &args),
+        cli::Command::Agent(_) => Err(exit::Failure::text(
+            "write the agent's flags after `agent`, as in `berth agent --runtime_dir=DIR`",
+        )),
         cli::Command::Completion(args) => about::completion(&args),
     };
     match result {

@@ -198,3 +198,10 @@ pub(crate) struct Completion {
     #[arg(value_name = "SHELL")]
     pub(crate) shell: clap_complete::Shell,
 }
+
+/// Never read here: the agent reads its own flags.
+#[derive(Debug, Args)]
+pub(crate) struct Agent {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FLAG")]
+    _flags: Vec<std::ffi::OsString>,
+}

@@ -11,29 +11,29 @@ use berth_model::Class;
 pub enum Error {
     /// Nobody is there.
     #[error(
-        "no agent answers on {socket} ({source}): start one with `berth agent`, or name its socket with --socket or BERTH_SOCKET"
+        "no agent answers on {socket} ({why}): start one with `berth agent`, or name its socket with --socket or BERTH_SOCKET"
     )]
     NoAgent {
         /// The socket.
         socket: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        why: io::Error,
     },
     /// Somebody is there, but not for us.
-    #[error("may not connect to the agent on {socket} ({source}): be root, or in the group of that socket")]
+    #[error("may not connect to the agent on {socket} ({why}): be root, or in the group of that socket")]
     Denied {
         /// The socket.
         socket: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        why: io::Error,
     },
     /// A connection can not be had for another reason.
-    #[error("connect to the agent on {socket} ({source}): see whether it is overloaded, or the path right")]
+    #[error("connect to the agent on {socket} ({why}): see whether it is overloaded, or the path right")]
     Connect {
         /// The socket.
         socket: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        why: io::Error,
     },
     /// The connection ended before the answer did.
     #[error("the agent on {socket} went away during {call} ({why}): see whether it runs, and ask again")]
@@ -68,22 +68,20 @@ pub enum Error {
         why: String,
     },
     /// No runtime.
-    #[error("make an event loop ({source}): close some files or raise `ulimit -n`")]
+    #[error("make an event loop ({why}): close some files or raise `ulimit -n`")]
     Runtime {
         /// What the kernel said.
-        source: io::Error,
+        why: io::Error,
     },
 }
 
 impl Error {
-    pub(crate) fn connect(socket: PathBuf, source: io::Error) -> Error {
+    pub(crate) fn connect(socket: PathBuf, why: io::Error) -> Error {
         use io::ErrorKind as Kind;
-        match source.kind() {
-            Kind::NotFound | Kind::ConnectionRefused | Kind::NotADirectory => {
-                Error::NoAgent { socket, source }
-            }
-            Kind::PermissionDenied => Error::Denied { socket, source },
-            _ => Error::Connect { socket, source },
+        match why.kind() {
+            Kind::NotFound | Kind::ConnectionRefused | Kind::NotADirectory => Error::NoAgent { socket, why },
+            Kind::PermissionDenied => Error::Denied { socket, why },
+            _ => Error::Connect { socket, why },
         }
     }
 
@@ -92,7 +90,7 @@ impl Error {
         match self {
             Error::NoAgent { .. } => Class::NotFound,
             Error::Denied { .. } => Class::Denied,
-            Error::Connect { source, .. } | Error::Runtime { source } => Class::of_io(source),
+            Error::Connect { why, .. } | Error::Runtime { why } => Class::of_io(why),
             Error::Lost { .. } => Class::Gone,
             Error::Strange { .. } => Class::Unsupported,
             Error::Refused { status, .. } => match status {
@@ -113,9 +111,12 @@ impl Error {
         matches!(self, Error::NoAgent { .. })
     }
 
-    /// Whether the agent does not know the container.
+    /// Whether the agent does not know the container, or the one that a session was to be in: a launch that is refused
+    /// for that has the status of all refused launches.
     pub fn is_unknown(&self) -> bool {
-        matches!(self, Error::Refused { .. }) && self.class() == Class::NotFound
+        let Error::Refused { text, .. } = self else { return false };
+        let no_parent = text.starts_with("Parent container ") && text.ends_with(" does not exist");
+        self.class() == Class::NotFound || no_parent
     }
 
     /// For a refused launch: whether the program could not be executed, and then with which code of a shell: 127 when

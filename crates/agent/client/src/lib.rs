@@ -35,6 +35,6 @@ pub use transport::Connection;
 /// The host has no descriptors left for a runtime.
 pub fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Error> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = builder.enable_all().build().map_err(|source| Error::Runtime { source })?;
+    let runtime = builder.enable_all().build().map_err(|why| Error::Runtime { why })?;
     Ok(runtime.block_on(future))
 }

@@ -172,6 +172,10 @@ fn a_refusal_has_the_words_of_the_agent_and_the_class_of_its_status() {
         assert_eq!((error.to_string().as_str(), error.class()), ("Container a cannot be found", class));
         assert_eq!(error.is_unknown(), class == Class::NotFound);
     }
+    let (_, result) = asked(&text("400 Bad Request", "Parent container a does not exist"), async |c| {
+        c.launch(&id("a.s"), &Launch::default()).await
+    });
+    assert!(result.unwrap_err().is_unknown());
     let (_, result) = asked(&text("404 Not Found", ""), async |c| c.remove(&id("a")).await);
     let words = result.unwrap_err().to_string();
     assert_eq!(words, "the agent refused REMOVE_CONTAINER with status 404 and no word why");
