@@ -96,6 +96,24 @@ pub fn roles(supervisor: Supervisor, child: Child) {
     }
 }
 
+static PROGRAM: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+
+/// Says what program the two execute when they are to be a program of their own. To be called before [`take`].
+pub fn own_program(program: &'static [u8]) {
+    PROGRAM[1].store(program.len(), Ordering::SeqCst);
+    PROGRAM[0].store(program.as_ptr() as usize, Ordering::SeqCst);
+}
+
+/// That program.
+pub fn program() -> &'static [u8] {
+    let (at, len) = (PROGRAM[0].load(Ordering::SeqCst), PROGRAM[1].load(Ordering::SeqCst));
+    if at == 0 {
+        return &[];
+    }
+    // SAFETY: the two words are of one slice that lives for good (`own_program`).
+    unsafe { core::slice::from_raw_parts(at as *const u8, len) }
+}
+
 /// What the entry began, if it did: once.
 pub fn take() -> Option<Begun> {
     // SAFETY: words of the program's own data, written by the entry before `main`, when there was one thread.

@@ -39,6 +39,11 @@ pub enum Fate {
     CloseOnExec,
 }
 
+/// A copy of a descriptor, closed on exec (fcntl(2), `F_DUPFD_CLOEXEC`).
+pub fn duplicate(from: BorrowedFd<'_>) -> Result<OwnedFd> {
+    rustix::io::fcntl_dupfd_cloexec(from, 0)
+}
+
 /// Makes `to` refer to what `from` refers to, without close-on-exec, closing what was at `to` (dup3(2)); when
 /// both are the same number only the flag is cleared. For descriptors that an exec is to inherit.
 pub fn place(from: BorrowedFd<'_>, to: RawFd) -> Result<()> {

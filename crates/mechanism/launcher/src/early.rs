@@ -22,9 +22,10 @@ static TITLE: OnceLock<CString> = OnceLock::new();
 /// Lets what the entry point made go on as far as it can without a plan.
 pub fn start() {
     early::roles(
-        |begun| supervise::attend(begun, || (INIT, TITLE.get().map_or(c"", CString::as_c_str))),
+        |begun| supervise::attend(begun, || TITLE.get().map_or(c"", CString::as_c_str)),
         |owner, supervisor| child::early(owner, supervisor),
     );
+    early::own_program(INIT);
     let Some(begun) = early::take() else { return };
     // If the child is not there, its supervisor will say why.
     let _ = protocol::send(&begun.plan, Message::new(Kind::Begin, 0, 0), &[], &[]);

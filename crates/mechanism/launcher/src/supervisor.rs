@@ -321,6 +321,8 @@ pub(crate) fn event(message: Message, data: &[u8], [fd]: [Option<OwnedFd>; 1]) -
         Kind::Refused => Event::Refused(match message.a {
             1 => format!("it speaks version {}", message.b),
             2 => "it is malformed".to_owned(),
+            4 => "the program is berth itself, reached through /proc: nothing in a container may execute it"
+                .to_owned(),
             _ => format!("no process could be made: {}", std::io::Error::from_raw_os_error(message.b as i32)),
         }),
         _ => return None,

@@ -8,6 +8,9 @@
 //! that was resolved inside the root (`openat2`, `RESOLVE_IN_ROOT`), after a look at what file system it is.
 
 use crate::protocol::{self, Kind, Message};
+#[cfg(feature = "early")]
+use crate::state::Role;
+use crate::state::Saved;
 use crate::terminal;
 use crate::wire::{self, MAX_DESCRIPTORS, Plan, Step};
 use berth_sys::memory::Mapping;
@@ -44,7 +47,8 @@ pub fn early(owner: OwnedFd, supervisor: OwnedFd) -> ! {
     }
     // Its network namespace has nothing but the loopback device, and everybody wants it: there is time for it now. A
     // failure is told by the plan's own step.
-    let before = Before { early: true, loopback: berth_sys::netdev::loopback_up().is_ok() };
+    let loopback = berth_sys::netdev::loopback_up().is_ok();
+    let before = Before { early: true, loopback, apart: false };
     match protocol::receive(&owner, &mut [], &mut []) {
         Ok(Some((Message { kind: Kind::Begin, .. }, _))) => take_plan(owner.as_fd(), supervisor, before),
         _ => berth_sys::process::exit(125),
@@ -92,6 +96,41 @@ fn refuse(supervisor: BorrowedFd<'_>, why: u32, number: u32) -> ! {
     give_up(supervisor, Message::new(Kind::Refused, why, number), Released::No)
 }
 
+/// Goes on with what [`Child::execute_apart`] left: the last step of a plan.
+pub(crate) fn resume(mut saved: Saved) -> Result<()> {
+    not_dumpable()?;
+    let (flags, done, length) = (saved.take()? as u32, saved.take()? as u32, saved.take()? as usize);
+    let plan = saved.take_descriptor()?.ok_or(Errno::BADF)?;
+    let supervisor = saved.take_descriptor()?.ok_or(Errno::BADF)?;
+    let mapping = Mapping::of_sealed(&plan, length)?;
+    let plan = Plan::read(mapping.bytes()).map_err(|_| Errno::PROTO)?;
+    let child = Child {
+        flags,
+        size: (0, 0),
+        fds: [const { None }; MAX_DESCRIPTORS],
+        filled: 0,
+        done,
+        supervisor: supervisor.as_fd(),
+        before: Before { apart: true, ..Before::default() },
+        own_dev: false,
+        root: None,
+        null: None,
+        released: Released::Yes,
+    };
+    let error = match plan.steps().last() {
+        Some(Ok(Step::Execute { file, path, argv, envp })) => child.execute(file, path, argv, envp).err(),
+        _ => None,
+    };
+    let error = error.unwrap_or(Errno::PROTO);
+    give_up(child.supervisor, Message::new(Kind::Failed, done, error.raw_os_error() as u32), Released::Yes)
+}
+
+/// Nothing may look into this process while it holds descriptors of the host (CVE-2016-9962).
+fn not_dumpable() -> Result<()> {
+    let not = berth_sys::rustix::process::DumpableBehavior::NotDumpable;
+    berth_sys::rustix::process::set_dumpable_behavior(not)
+}
+
 /// What every container needs before its plan.
 fn prepare() -> Result<()> {
     signal::reset_dispositions();
@@ -99,10 +138,7 @@ fn prepare() -> Result<()> {
     berth_sys::rustix::process::set_parent_process_death_signal(Some(
         berth_sys::rustix::process::Signal::KILL,
     ))?;
-    // Nothing may look into this process while it holds descriptors of the host (CVE-2016-9962).
-    berth_sys::rustix::process::set_dumpable_behavior(
-        berth_sys::rustix::process::DumpableBehavior::NotDumpable,
-    )?;
+    not_dumpable()?;
     berth_sys::rustix::process::setsid()?;
     berth_sys::rustix::process::umask(Mode::empty());
     Ok(())
@@ -137,6 +173,8 @@ struct Before {
     early: bool,
     /// The loopback device is up already.
     loopback: bool,
+    /// It took the place of one that was made early, to execute the program.
+    apart: bool,
 }
 
 struct Child<'a> {
@@ -171,7 +209,14 @@ impl Child<'_> {
         let mut carry_out = || -> Result<()> {
             (self.flags, self.size) = (plan.flags, (plan.rows, plan.cols));
             for step in plan.steps() {
-                self.step(&step.map_err(|_| Errno::PROTO)?)?;
+                let step = step.map_err(|_| Errno::PROTO)?;
+                #[cfg(feature = "early")]
+                if let (true, Step::Execute { file, path, .. }) = (self.before.early, step)
+                    && !self.is_plain(file, path)?
+                {
+                    return self.execute_apart(bytes);
+                }
+                self.step(&step)?;
                 self.done += 1;
             }
             Ok(())
@@ -466,6 +511,64 @@ impl Child<'_> {
         }
     }
 
+    /// Whether a program can be executed from a process that is the host's `berth`, as one that shares its owner's memory
+    /// is: `/proc/self/exe` would name that file, and who can have it executed (as a script's interpreter, say) could
+    /// later write to it (CVE-2019-5736). A binary in the container's own root file system, reached without magic links,
+    /// is executed by no such name. The supervisor looks at what was executed all the same.
+    #[cfg(feature = "early")]
+    fn is_plain(&self, file: &CStr, path: &CStr) -> Result<bool> {
+        let mount_of = |fd: BorrowedFd<'_>| -> Option<(u64, bool)> {
+            let mask = fs::StatxFlags::MNT_ID | fs::StatxFlags::TYPE;
+            let stat = fs::statx(fd, c"", fs::AtFlags::EMPTY_PATH, mask).ok()?;
+            let known = stat.stx_mask & mask.bits() == mask.bits();
+            let regular = FileType::from_raw_mode(stat.stx_mode.into()) == FileType::RegularFile;
+            known.then_some((stat.stx_mnt_id, regular))
+        };
+        let plain = |candidate: &CStr| -> Option<bool> {
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+            let program = match fs::openat2(CWD, candidate, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)
+            {
+                Ok(program) => program,
+                Err(Errno::NOENT | Errno::NOTDIR) => return None,
+                Err(_) => return Some(false),
+            };
+            let mut magic = [0u8; 4];
+            let (Some((root, _)), Some((mount, true))) =
+                (mount_of(self.root().ok()?), mount_of(program.as_fd()))
+            else {
+                return Some(false);
+            };
+            let read = berth_sys::rustix::io::pread(&program, &mut magic, 0);
+            Some(mount == root && read == Ok(4) && magic == *b"\x7fELF")
+        };
+        if file.to_bytes().contains(&b'/') {
+            return Ok(plain(file).unwrap_or(true));
+        }
+        for directory in path.to_bytes().split(|b| *b == b':') {
+            let mut candidate = [0u8; 4096];
+            let Some(candidate) = join(&mut candidate, directory, file.to_bytes()) else { continue };
+            if let Some(plain) = plain(candidate) {
+                return Ok(plain);
+            }
+        }
+        // It is not there, which the attempt will tell.
+        Ok(true)
+    }
+
+    /// Executes `berth-init`, which then executes the program: the last step of this part of the plan.
+    #[cfg(feature = "early")]
+    fn execute_apart(&self, part: &[u8]) -> Result<()> {
+        let plan = crate::sealed(c"berth-plan", part)?;
+        let supervisor = fd::duplicate(self.supervisor)?;
+        let mut saved = Saved::new(Role::Child);
+        saved.put(self.flags as i32);
+        saved.put(self.done as i32);
+        saved.put(part.len() as i32);
+        saved.descriptor(Some(&plan));
+        saved.descriptor(Some(&supervisor));
+        Err(saved.execute(berth_sys::early::program(), c""))
+    }
+
     fn execute(&self, file: &CStr, path: &CStr, argv: wire::Texts<'_>, envp: wire::Texts<'_>) -> Result<()> {
         use berth_sys::process::{Pointers, execve};
         let room = berth_sys::memory::words(argv.count() + envp.count() + 2)?;
@@ -482,7 +585,7 @@ impl Child<'_> {
             berth_sys::rustix::process::Signal::KILL,
         ))?;
         signal::set_mask(signal::Set::NONE)?;
-        protocol::send(self.supervisor, Message::new(Kind::Running, 0, 0), &[], &[])?;
+        protocol::send(self.supervisor, Message::new(Kind::Running, self.before.apart.into(), 0), &[], &[])?;
         if file.to_bytes().contains(&b'/') {
             return Err(execve(file, argv, envp));
         }
@@ -672,7 +775,7 @@ fn place_of<'a>(at: BorrowedFd<'_>, room: &'a mut [u8; 4096]) -> Result<&'a [u8]
     Ok(&room[..n])
 }
 
-fn decimal(number: u32, room: &mut [u8; 10]) -> &[u8] {
+pub(crate) fn decimal(number: u32, room: &mut [u8; 10]) -> &[u8] {
     let mut at = room.len();
     let mut rest = number;
     loop {

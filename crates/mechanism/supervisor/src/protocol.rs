@@ -61,7 +61,8 @@ pub enum Kind {
     Hello = 64,
     /// From the supervisor: the child exists, with pid `a`; its pidfd comes along.
     Forked = 65,
-    /// From the child to the supervisor: about to execute. From the supervisor: the program was executed.
+    /// From the child to the supervisor: about to execute, `a` = 1: from a program of its own. From the supervisor: the
+    /// program was executed.
     Running = 66,
     /// From the child, passed on: step `a` failed with errno `b`.
     Failed = 67,
@@ -72,7 +73,7 @@ pub enum Kind {
     /// From the child to the supervisor: the terminal's master comes along.
     Terminal = 70,
     /// From the supervisor: the plan was not understood (`a` = 1: of another version than `b`; 2: malformed; 3: no child,
-    /// with errno `b`), or what a client asked (`a` of [`refusal`]).
+    /// with errno `b`; 4: the program is the host's berth), or what a client asked (`a` of [`refusal`]).
     Refused = 71,
     /// From the supervisor: what a client of `ctl` asked for is done.
     Done = 72,

@@ -11,8 +11,16 @@ use berth_sys::{Errno, Result, fd};
 use core::ffi::CStr;
 
 /// Raised when the order or the meaning of the words changes.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 const WORDS: usize = 64;
+
+/// Whose place the program takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub(crate) enum Role {
+    Supervisor = 0,
+    Child = 1,
+}
 
 /// Words in the making, or being read.
 pub(crate) struct Saved {
@@ -23,9 +31,10 @@ pub(crate) struct Saved {
 }
 
 impl Saved {
-    pub(crate) fn new() -> Saved {
+    pub(crate) fn new(role: Role) -> Saved {
         let mut saved = Saved { words: [0; WORDS], at: 0, whole: Ok(()) };
         saved.put(VERSION);
+        saved.put(role as i32);
         saved
     }
 
@@ -70,8 +79,8 @@ impl Saved {
         run().unwrap_or_else(|e| e)
     }
 
-    /// The words that another wrote.
-    pub(crate) fn read(state: &OwnedFd) -> Result<Saved> {
+    /// The words that another wrote, and who is to go on with them.
+    pub(crate) fn read(state: &OwnedFd) -> Result<(Role, Saved)> {
         let mut bytes = [0u8; WORDS * 4];
         if pread(state, &mut bytes, 0)? != bytes.len() {
             return Err(Errno::PROTO);
@@ -80,7 +89,12 @@ impl Saved {
         for (word, from) in saved.words.iter_mut().zip(bytes.chunks_exact(4)) {
             *word = i32::from_le_bytes([from[0], from[1], from[2], from[3]]);
         }
-        if saved.take()? == VERSION { Ok(saved) } else { Err(Errno::PROTO) }
+        if saved.take()? != VERSION {
+            return Err(Errno::PROTO);
+        }
+        let role = saved.take()?;
+        let role = [Role::Supervisor, Role::Child].into_iter().find(|r| *r as i32 == role);
+        Ok((role.ok_or(Errno::PROTO)?, saved))
     }
 
     pub(crate) fn take(&mut self) -> Result<i32> {

@@ -23,7 +23,7 @@ use crate::chunk::Chunk;
 use crate::input::Input;
 use crate::output::Sinks;
 use crate::protocol::{self, DATA, Kind, Message, refusal};
-use crate::state;
+use crate::state::{self, Role};
 use crate::wire::{self, attend};
 use berth_sys::process::{Namespaces, Side, SingleThreaded, enter, exit, fork};
 use berth_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -56,17 +56,19 @@ use crate::output::READERS;
 /// How long a supervisor goes on in its owner's memory after the program was executed.
 pub const SHORT: Timespec = Timespec { tv_sec: 0, tv_nsec: 30_000_000 };
 
-/// What a supervisor executes when it leaves its owner's memory: the program, and what it is called in process lists.
-pub type Leave = fn() -> (&'static [u8], &'static CStr);
+/// What a supervisor that has left its owner's memory is called in process lists.
+pub type Leave = fn() -> &'static CStr;
 
 /// What `berth-init` does.
 pub fn main() -> ! {
     let proof = SingleThreaded::at_start_of_program();
     if let Ok(state) = state::inherited() {
-        match resume(&state) {
-            Ok(()) => exit(0),
-            Err(_) => exit(125),
-        }
+        let result = match state::Saved::read(&state) {
+            Ok((Role::Supervisor, saved)) => resume(saved),
+            Ok((Role::Child, saved)) => child::resume(saved),
+            Err(e) => Err(e),
+        };
+        exit(if result.is_ok() { 0 } else { 125 });
     }
     let sockets = fd::inherited(OWNER).and_then(|owner| Ok((owner, fd::inherited(PLAN)?)));
     match sockets.and_then(|(owner, plan)| supervise(&proof, owner, plan)) {
@@ -157,6 +159,7 @@ fn watch_over(owner: OwnedFd, child: OwnedFd, pid: i32, pidfd: OwnedFd, leave: O
         sinks: Sinks::NONE,
         pending: Chunk::EMPTY,
         leave,
+        suspect: false,
         since: Timespec { tv_sec: 0, tv_nsec: 0 },
     };
     let forked = Message::new(Kind::Forked, pid as u32, wire::VERSION);
@@ -167,8 +170,7 @@ fn watch_over(owner: OwnedFd, child: OwnedFd, pid: i32, pidfd: OwnedFd, leave: O
 }
 
 /// Goes on with what another supervisor held, in the order of [`Supervisor::leave`].
-fn resume(state: &OwnedFd) -> Result<()> {
-    let mut saved = state::Saved::read(state)?;
+fn resume(mut saved: state::Saved) -> Result<()> {
     let (pid, tty, notify) = (saved.take()?, saved.take()? != 0, saved.take()? != 0);
     let mut state = Supervisor {
         phase: Phase::Running,
@@ -185,6 +187,7 @@ fn resume(state: &OwnedFd) -> Result<()> {
         sinks: Sinks::NONE,
         pending: Chunk::EMPTY,
         leave: None,
+        suspect: false,
         since: Timespec { tv_sec: 0, tv_nsec: 0 },
     };
     for file in &mut state.files {
@@ -240,6 +243,8 @@ struct Supervisor {
     pending: Chunk,
     /// It shares its owner's memory, and leaves it by this.
     leave: Option<Leave>,
+    /// The child executed the program from our memory.
+    suspect: bool,
     /// When the program was executed (by the monotonic clock).
     since: Timespec,
 }
@@ -387,8 +392,7 @@ impl Supervisor {
     fn leave(&mut self) {
         let Some(leave) = self.leave.take() else { return };
         self.listen();
-        let (program, title) = leave();
-        let mut saved = state::Saved::new();
+        let mut saved = state::Saved::new(Role::Supervisor);
         saved.put(self.pid);
         saved.put(self.tty.into());
         saved.put(self.notify.into());
@@ -400,7 +404,10 @@ impl Supervisor {
             saved.put(client.as_ref().is_some_and(|c| c.attached).into());
             saved.descriptor(client.as_ref().map(|c| &c.socket));
         }
-        let _ = saved.execute(program, title);
+        #[cfg(feature = "early")]
+        let _ = saved.execute(berth_sys::early::program(), leave());
+        #[cfg(not(feature = "early"))]
+        let _ = (saved, leave);
     }
 
     /// The owner's output waits: the terminal is not read, and so the program is held back, as by a pipe.
@@ -412,7 +419,10 @@ impl Supervisor {
         let Some(child) = &self.child else { return Ok(()) };
         let mut fds = [None];
         match protocol::receive(child, &mut [], &mut fds) {
-            Ok(Some((Message { kind: Kind::Running, .. }, _))) => self.phase = Phase::Executing,
+            Ok(Some((Message { kind: Kind::Running, a, .. }, _))) => {
+                self.phase = Phase::Executing;
+                self.suspect = self.leave.is_some() && a == 0;
+            }
             Ok(Some((Message { kind: Kind::Terminal, .. }, _))) => {
                 let [master] = fds;
                 if let Some(master) = &master {
@@ -428,7 +438,11 @@ impl Supervisor {
             // Its end of the socket closed: by exec if it said so before, else by its death.
             Ok(None) | Err(_) => {
                 self.child = None;
-                if self.phase == Phase::Executing {
+                if self.phase == Phase::Executing && self.suspect && is_our_program(self.pid) {
+                    // See `child`: it should not come so far. Nobody but it is in its pid namespace.
+                    let _ = signal::send(&self.pidfd, 9);
+                    self.tell_owner(Message::new(Kind::Refused, 4, 0));
+                } else if self.phase == Phase::Executing {
                     self.phase = Phase::Running;
                     self.since = clock_gettime(ClockId::Monotonic);
                     // For a container of a moment nobody comes.
@@ -754,6 +768,24 @@ fn unblocked(descriptor: OwnedFd) -> Result<OwnedFd> {
     let flags = fs::fcntl_getfl(&descriptor)?;
     fs::fcntl_setfl(&descriptor, flags | fs::OFlags::NONBLOCK)?;
     Ok(descriptor)
+}
+
+/// Whether a process executes the program that this one does.
+fn is_our_program(pid: i32) -> bool {
+    let mut room = [0u8; 32];
+    let mut digits = [0u8; 10];
+    let number = child::decimal(pid.unsigned_abs(), &mut digits);
+    let mut at = 0;
+    for part in [b"/proc/".as_slice(), number, b"/exe\0"] {
+        room[at..at + part.len()].copy_from_slice(part);
+        at += part.len();
+    }
+    let its = CStr::from_bytes_until_nul(&room).ok().and_then(|path| fs::stat(path).ok());
+    match (its, fs::stat(c"/proc/self/exe")) {
+        (Some(its), Ok(ours)) => (its.st_dev, its.st_ino) == (ours.st_dev, ours.st_ino),
+        // It ended already.
+        _ => false,
+    }
 }
 
 /// Removes the room that the writable layer worked in, with the marks that overlay makes in it. Where the owner waits for

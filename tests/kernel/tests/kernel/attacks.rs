@@ -97,6 +97,12 @@ fn cve_2019_5736_an_entrypoint_that_is_proc_self_exe_runs_nothing_of_the_hosts()
         assert!(matches!(exit.code, Some(125..=127)) && exit.stdout.is_empty(), "{program}: {exit:?}");
     }
     assert_eq!(sum(ground.program()), before);
+    // Who mounts it there may execute it, from a process that is not it.
+    let volume = format!("{}:/mnt/berth", ground.program().display());
+    let seen = ground.sh(&["--volume", &volume], "/mnt/berth --version; exec /mnt/berth --version");
+    assert_eq!(seen.good().lines().filter(|line| line.starts_with("berth ")).count(), 2);
+    let exit = ground.run(&["--volume", &volume], &["/mnt/berth", "--version"]);
+    assert!(exit.good().starts_with("berth "), "{exit:?}");
     let neighbour = "#!/bin/sh\necho fine\n";
     fs::write(&script, neighbour).unwrap();
     assert_eq!(ground.run(&[], &["/bin/again"]).good(), "fine\n");
