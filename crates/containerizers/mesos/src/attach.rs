@@ -24,6 +24,10 @@ use std::time::{Duration, Instant};
 
 /// How long a supervisor may take to answer. It has little else to do.
 const SUPERVISOR: Duration = Duration::from_secs(10);
+/// How long programs that are being started may hold what somebody else has closed.
+const COPIES: Duration = Duration::from_millis(50);
+/// Between two attempts meanwhile.
+const AGAIN: Duration = Duration::from_millis(2);
 
 impl Attach for MesosContainerizer {
     fn connect(&self, id: &ContainerId, streams: Streams) -> Answer<'_, Attached> {
@@ -87,7 +91,17 @@ fn connect(shared: &Arc<Shared>, entry: &Entry, streams: Streams) -> Result<Atta
     // First what somebody else may have.
     if matches!(streams, Streams::Input | Streams::Both) {
         let (theirs, ours) = pipe()?;
-        request(shared, id, Ask::Input(theirs.as_fd()))?;
+        // Who has just left may seem to be there for a moment: a program that this process starts has copies of all its
+        // descriptors until it executes.
+        let patience = Instant::now() + COPIES;
+        loop {
+            match request(shared, id, Ask::Input(theirs.as_fd())) {
+                Err(e) if e.class() == Class::Conflict && Instant::now() < patience => {
+                    std::thread::sleep(AGAIN)
+                }
+                other => break other?,
+            }
+        }
         attached.stdin = Some(ours);
     }
     if matches!(streams, Streams::Output | Streams::Both) {

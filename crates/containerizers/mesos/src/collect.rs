@@ -183,7 +183,7 @@ impl Native {
     fn has_remains(&self, name: &str) -> bool {
         let group = format!("{}/{name}", self.cgroup);
         let work = self.work_path.join(name);
-        ["cpu", "memory", "pids", "devices", "."]
+        ["cpu", "memory", "pids", "devices", "freezer", "unified", "."]
             .iter()
             .any(|c| Path::new(CGROUPS).join(c).join(&group).exists())
             || ["upper", "scratch", crate::rootfs::UNPACKED].iter().any(|l| work.join(l).exists())

@@ -13,10 +13,10 @@ use crate::native::{Directories, Kind, Native};
 use crate::owner::Job;
 use crate::request::{Request, RootSource};
 use crate::shared::{Shared, warn};
-use crate::{collect, recover};
+use crate::{collect, pause, recover};
 use berth_contract::{
-    AgentState, Answer, Attach, Containerizer, Error, Exec, LaunchResult, Limits, Settled, Subscription,
-    UNKNOWN_DESTROYED, Variables, What, ready,
+    AgentState, Answer, Attach, Containerizer, Error, Exec, LaunchResult, Limits, Pause, Settled,
+    Subscription, UNKNOWN_DESTROYED, Variables, What, ready,
 };
 use berth_isolator::Settings;
 use berth_model::{
@@ -183,6 +183,13 @@ impl Containerizer for MesosContainerizer {
         match (now.process, now.state) {
             (Some(process), NativeState::Running | NativeState::Destroying) => {
                 ready(match berth_sys::signal::send(&*process.pidfd, signal) {
+                    // Whatever the version of control groups, this ends what it is sent to.
+                    Ok(()) if signal == 9 && entry.now().paused => {
+                        return self.away(move |shared| {
+                            pause::let_end(shared, &entry, &shared.native.places(&entry.id).cgroup);
+                            Ok(true)
+                        });
+                    }
                     Ok(()) => Ok(true),
                     Err(Errno::SRCH) => Ok(false),
                     Err(e) => Err(Error::signal(&e.into())),
@@ -243,6 +250,10 @@ impl Containerizer for MesosContainerizer {
     }
 
     fn exec(&self) -> Option<&dyn Exec> {
+        Some(self)
+    }
+
+    fn pause(&self) -> Option<&dyn Pause> {
         Some(self)
     }
 }

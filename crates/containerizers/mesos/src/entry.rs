@@ -35,6 +35,7 @@ pub(crate) struct Entry {
     pub(crate) ended: Settled<End>,
     pub(crate) inbox: Inbox,
     now: Mutex<Now>,
+    gate: Mutex<()>,
 }
 
 /// What the owner publishes.
@@ -45,6 +46,8 @@ pub(crate) struct Now {
     pub(crate) terminated: bool,
     /// Since when.
     pub(crate) ended_at: Option<Instant>,
+    /// All its processes are stopped.
+    pub(crate) paused: bool,
     /// Its launch failed, and somebody has to destroy it.
     pub(crate) failed: bool,
     /// The state in which it was destroyed, or ended.
@@ -59,6 +62,16 @@ pub(crate) struct Now {
 pub(crate) struct Process {
     pub(crate) pid: i32,
     pub(crate) pidfd: Arc<OwnedFd>,
+}
+
+impl Now {
+    /// The state as it is told.
+    pub(crate) fn phase(&self) -> Phase {
+        match self.state {
+            NativeState::Running if self.paused => Phase::Paused,
+            state => state.into(),
+        }
+    }
 }
 
 impl Entry {
@@ -86,6 +99,7 @@ impl Entry {
         let now = Now {
             state,
             terminated: false,
+            paused: false,
             ended_at: None,
             failed: false,
             until: None,
@@ -93,12 +107,30 @@ impl Entry {
             process: None,
         };
         let (launched, ended) = (Settled::new(), Settled::new());
-        Entry { id, sandbox, launched, ended, inbox, now: Mutex::new(now) }
+        Entry { id, sandbox, launched, ended, inbox, now: Mutex::new(now), gate: Mutex::new(()) }
     }
 
     /// What is published.
     pub(crate) fn now(&self) -> Now {
         self.lock().clone()
+    }
+
+    /// Held by whoever stops the container, or lets it go on.
+    pub(crate) fn gate(&self) -> MutexGuard<'_, ()> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All processes were stopped, or let go on. The caller holds the gate.
+    pub(crate) fn paused(&self, events: &EventLog, paused: bool) {
+        let (from, to) = {
+            let mut now = self.lock();
+            let from = now.phase();
+            now.paused = paused;
+            (from, now.phase())
+        };
+        if from != to {
+            events.publish(&self.id, What::Moved { from, to });
+        }
     }
 
     /// The removal of an ended container, and whether it is now the caller's to do.
@@ -136,15 +168,15 @@ impl Entry {
     pub(crate) fn step(&self, events: &EventLog, event: NativeEvent) -> Result<(), Denied> {
         let (from, to) = {
             let mut now = self.lock();
-            let from = now.state;
+            let (phase, from) = (now.phase(), now.state);
             now.state = from.next(event)?;
             if now.state == NativeState::Destroying && now.until.is_none() {
                 now.until = Some(from);
             }
-            (from, now.state)
+            (phase, now.phase())
         };
         if from != to {
-            events.publish(&self.id, What::Moved { from: from.into(), to: to.into() });
+            events.publish(&self.id, What::Moved { from, to });
         }
         Ok(())
     }

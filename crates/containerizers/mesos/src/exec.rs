@@ -54,6 +54,10 @@ impl MesosContainerizer {
         let refused = match (now.state, now.process) {
             _ if now.terminated => missing(),
             (NativeState::Destroying, _) => Error::ParentDestroying(parent.clone()),
+            (NativeState::Running, _) if now.paused => Error::other(
+                Class::Conflict,
+                format!("container {parent} is paused, and so would be what is run in it: resume it first"),
+            ),
             (NativeState::Running, Some(process)) => {
                 let session = Session {
                     id: id.clone(),

@@ -297,6 +297,7 @@ impl Native {
             sandbox_directory: &self.sandbox_directory,
             tty: is_tty(&request.config),
             init: request.init,
+            pausable: self.kind == Kind::Agent,
         }
     }
 

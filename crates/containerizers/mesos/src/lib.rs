@@ -23,6 +23,7 @@ mod live;
 mod measure;
 mod native;
 mod owner;
+mod pause;
 mod record;
 mod recover;
 mod request;

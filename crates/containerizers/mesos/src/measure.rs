@@ -10,7 +10,7 @@ use berth_model::{
     TaskState,
 };
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 const MIB: u64 = 1 << 20;
 
@@ -55,6 +55,39 @@ impl Groups {
                 Err(Error::because(e.class(), format!("limit the container (control group {path})"), e))
             }
         }
+    }
+
+    /// Stops all processes.
+    pub(crate) fn freeze(&self, path: &str, deadline: Instant) -> Result<(), Error> {
+        self.must(path)?
+            .freeze(deadline)
+            .map_err(|e| Error::because(e.class(), format!("pause the container (control group {path})"), e))
+    }
+
+    /// Lets them go on.
+    pub(crate) fn thaw(&self, path: &str) -> Result<(), Error> {
+        self.must(path)?
+            .thaw()
+            .map_err(|e| Error::because(e.class(), format!("resume the container (control group {path})"), e))
+    }
+
+    /// Whether all processes are stopped, or were told to.
+    pub(crate) fn is_frozen(&self, path: &str) -> bool {
+        self.open(path).and_then(|group| group.is_frozen()).unwrap_or(false)
+    }
+
+    /// Takes a process that was killed out of a container that is stopped. Best effort: it ends with the container
+    /// otherwise.
+    pub(crate) fn take_killed(&self, base: &str, pid: i32) {
+        if let Some(group) = self.open(base) {
+            let _ = group.take_killed(pid);
+        }
+    }
+
+    fn must(&self, path: &str) -> Result<Group, Error> {
+        let hierarchies = self.0.as_ref().ok_or(Error::Unsupported)?;
+        Group::open(hierarchies, path)
+            .map_err(|e| Error::because(e.class(), format!("open the container's control group {path}"), e))
     }
 
     /// How the container ended: its status, and the limit it met, if that was it.

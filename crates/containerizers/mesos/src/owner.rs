@@ -13,6 +13,7 @@ use crate::collect::chain;
 use crate::containerizer;
 use crate::entry::{Entry, Process, Update, Wishes};
 use crate::live::{Ending, Live, Outcome};
+use crate::pause;
 use crate::record::{self, TERMINATION, Terminated};
 use crate::request::{Request, Watch};
 use crate::session::Session;
@@ -203,6 +204,7 @@ impl Owner<'_> {
             let wishes = self.heed(live.places());
             if wishes.destroy {
                 live.kill();
+                pause::let_session_end(self.shared, self.entry);
                 let _ = self.entry.step(events, NativeEvent::Destroy);
                 return self.entry.step(events, NativeEvent::Isolated).map_err(denied);
             }
@@ -309,14 +311,17 @@ impl Owner<'_> {
             let (first, second) = held.sources();
             let ready = self.wait(first, second);
             let wishes = self.heed(held.places());
+            if ready[0] {
+                // Its supervisor has ended: it was killed, and does not die while it is stopped.
+                pause::let_end(self.shared, self.entry, &held.places().cgroup);
+            }
             if let Some(ending) = held.hear(ready) {
                 return Some(ending);
             }
             if wishes.destroy {
                 // Nothing leaves DESTROYING, and a second time changes nothing.
                 let _ = self.entry.step(&self.shared.events, NativeEvent::Destroy);
-                self.end_sessions();
-                let _ = berth_sys::signal::send(held.pidfd(), 9);
+                self.kill(held.pidfd(), held.places());
             } else if wishes.leave {
                 return None;
             }
@@ -337,6 +342,8 @@ impl Owner<'_> {
     /// The process ended: all that the container holds is released, and everybody told.
     fn end(&self, held: Held, ending: &Ending) {
         let _ = self.entry.step(&self.shared.events, NativeEvent::Destroy);
+        // It may have been stopped at the moment of its end.
+        pause::let_end(self.shared, self.entry, &held.places().cgroup);
         self.end_sessions();
         self.entry.lost();
         let termination = self.shared.groups.termination(&held.places().cgroup, ending);
@@ -354,6 +361,22 @@ impl Owner<'_> {
         self.entry.terminated(&self.shared.events, &termination);
         self.entry.ended.settle(Ok(Some(termination)));
         self.forget_oldest();
+    }
+
+    /// Kills the container, its sessions first; of a stopped one all are killed before they are let go on.
+    fn kill(&self, first: BorrowedFd<'_>, places: &Places) {
+        // It is being destroyed: once nobody is at the gate, nobody stops it any more.
+        let stopped = {
+            let _gate = self.entry.gate();
+            self.entry.now().paused
+        };
+        if stopped {
+            let _ = berth_sys::signal::send(first, 9);
+            pause::let_end(self.shared, self.entry, &places.cgroup);
+        }
+        self.end_sessions();
+        let _ = berth_sys::signal::send(first, 9);
+        pause::let_session_end(self.shared, self.entry);
     }
 
     /// Ends what runs in the container beside its own, and waits for it.

@@ -15,7 +15,7 @@ use crate::native;
 use crate::owner::{self, Job};
 use crate::record::{LOCK, Listed, Standing};
 use crate::shared::{Shared, warn};
-use crate::{Ending, measure};
+use crate::{Ending, measure, pause};
 use berth_contract::{AgentState, Error};
 use berth_model::{Class, ContainerId, ContainerTermination, NativeState};
 use berth_record::Lock;
@@ -127,6 +127,13 @@ fn adopt(shared: &Arc<Shared>, listed: &Listed, orphan: bool) -> Result<bool, Er
         pidfd.map_err(|e| Error::because(Class::of_io(&e), "copy a descriptor of the container", e))?;
     // Published before anybody may ask; from here on its owner alone does that.
     entry.runs(Process { pid: adopted.pid(), pidfd: Arc::new(pidfd) });
+    if !record.id.is_nested() && shared.groups.is_frozen(&record.cgroup) {
+        entry.paused(&shared.events, true);
+        if pause::is_killed(adopted.pid()) {
+            // The agent before was about to let it end.
+            pause::let_end(shared, &entry, &record.cgroup);
+        }
+    }
     shared.add(&entry);
     if orphan {
         entry.inbox.destroy();

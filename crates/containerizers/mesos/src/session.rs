@@ -127,6 +127,7 @@ impl Native {
             sandbox_directory: &self.sandbox_directory,
             tty: session.request.terminal.is_some(),
             init: false,
+            pausable: true,
         };
         let mut plan = Plan::new();
         let pidfd = session.pidfd.try_clone();

@@ -9,7 +9,7 @@ use crate::measure::Groups;
 use crate::native::Native;
 use crate::owner::{self, Job};
 use crate::record::LOCK;
-use berth_contract::{Error, EventLog, Phase, What};
+use berth_contract::{Error, EventLog, What};
 use berth_model::{Class, ContainerId};
 use berth_record::Lock;
 use std::collections::BTreeMap;
@@ -108,7 +108,7 @@ impl Shared {
     /// # Errors
     /// No threads left.
     pub(crate) fn own(self: &Arc<Self>, entry: &Arc<Entry>, job: Job) -> Result<(), Error> {
-        self.events.publish(&entry.id, What::Created(Phase::from(entry.now().state)));
+        self.events.publish(&entry.id, What::Created(entry.now().phase()));
         let (shared, owned) = (Arc::clone(self), Arc::clone(entry));
         let started = self.thread(move || owner::run(&shared, &owned, job));
         if started.is_err() {

@@ -338,8 +338,9 @@ impl Inner {
             tree,
         };
         inner.add_unified(root.to_owned(), top)?;
-        // Part of every group, not a controller to be enabled.
+        // Part of every group, not controllers to be enabled.
         inner.of[Controller::Cpuacct.index()] = Some(0);
+        inner.of[Controller::Freezer.index()] = Some(0);
         Ok(Hierarchies { inner: Arc::new(inner) })
     }
 
@@ -369,6 +370,8 @@ impl Inner {
         {
             inner.mode = Mode::Hybrid;
             inner.add_unified(root.join("unified"), fd)?;
+            // Part of every group of v2, where v1 has none.
+            inner.of[Controller::Freezer.index()].get_or_insert(inner.places.len() - 1);
         }
         if inner.places.is_empty() {
             return Err(Error::NoHierarchy { root: root.to_owned() });
@@ -418,7 +421,7 @@ impl Limits {
             Controller::Cpu => {
                 first(&[(self.cpu_limit.is_some(), "cpu limit"), (self.cpu_request.is_some(), "cpu request")])
             }
-            Controller::Cpuacct => None,
+            Controller::Cpuacct | Controller::Freezer => None,
             Controller::Memory => first(&[
                 (self.memory_limit.is_some(), "memory limit"),
                 (self.memory_request.is_some(), "memory request"),

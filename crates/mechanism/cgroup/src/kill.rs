@@ -4,9 +4,10 @@
 //! v2 does it with one write to `cgroup.kill` (kernel 5.14), which forks can not outrun. Where that is missing,
 //! rounds: list, open a pidfd for each, list again, and signal those that were listed both times. A pid that was
 //! used again between the two lists then belongs to a member all the same, so nobody outside is ever hit. That
-//! members do not fork faster than they are killed is seen to by setting `pids.max` to zero first; the freezer
-//! of v1 would be one more hierarchy on the path of every launch.
+//! members do not fork faster than they are killed is seen to by setting `pids.max` to zero first: not every group is in
+//! the freezer's hierarchy of v1, which is one more on the path of a launch.
 
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -41,6 +42,12 @@ impl Group {
         }
         if !self.kill_at_once() {
             self.stop_forks();
+        }
+        if self.is_frozen() == Some(true) {
+            for batch in members.chunks(AT_ONCE) {
+                self.signal(batch)?;
+            }
+            self.thaw()?;
         }
         loop {
             for batch in members.chunks(AT_ONCE) {
@@ -81,7 +88,8 @@ impl Group {
         }
     }
 
-    fn kill_batch(&self, batch: &[u32], deadline: Instant) -> Result<()> {
+    /// Signals them all; a descriptor of one of them.
+    fn signal(&self, batch: &[u32]) -> Result<Option<OwnedFd>> {
         let mut held = Vec::with_capacity(batch.len());
         for &pid in batch {
             // Zero stands for a process that our pid namespace does not see.
@@ -95,19 +103,24 @@ impl Group {
         }
         let still = self.processes()?;
         let mut last = None;
-        for (pid, pidfd) in held.iter().filter(|(pid, _)| still.binary_search(pid).is_ok()) {
-            match rustix::process::pidfd_send_signal(pidfd, Signal::KILL) {
+        for (pid, pidfd) in held.into_iter().filter(|(pid, _)| still.binary_search(pid).is_ok()) {
+            match rustix::process::pidfd_send_signal(&pidfd, Signal::KILL) {
                 Ok(()) => last = Some(pidfd),
                 Err(Errno::SRCH) => {}
-                Err(errno) => return Err(self.process_io("kill process", *pid, errno)),
+                Err(errno) => return Err(self.process_io("kill process", pid, errno)),
             }
         }
+        Ok(last)
+    }
+
+    fn kill_batch(&self, batch: &[u32], deadline: Instant) -> Result<()> {
+        let last = self.signal(batch)?;
         // The others are on their way as well; who waits for a device must not stop the round.
         let time = ROUND.min(deadline.saturating_duration_since(Instant::now()));
         let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(time.subsec_nanos()) };
         match last {
             Some(pidfd) => {
-                let _ = rustix::event::poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&timeout));
+                let _ = rustix::event::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout));
             }
             // Nobody to wait for by descriptor: exiting, or not ours to see.
             None => std::thread::sleep(time.min(Duration::from_millis(1))),

@@ -11,7 +11,7 @@
 //! * [`Hierarchies`] says which controllers there are, where, and of which version.
 //! * [`Limits`] is what may be asked; [`writes`] turns it into values for control files, purely, each
 //!   controller in its own file with both versions side by side.
-//! * [`Group`] makes, limits, kills, measures and removes.
+//! * [`Group`] makes, limits, stops, kills, measures and removes.
 //!
 //! A limit that can not be applied is an error that names it. After a write the value is read back, because
 //! some files take a value and keep another.
@@ -22,6 +22,7 @@
 
 pub mod controller;
 mod error;
+mod freezer;
 mod group;
 mod hierarchy;
 mod kill;

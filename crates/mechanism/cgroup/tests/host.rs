@@ -310,3 +310,77 @@ fn descriptors_for_joining_are_not_inherited_by_accident() {
     }
     group.remove(soon()).unwrap();
 }
+
+#[test]
+fn a_frozen_group_stands_still_goes_on_and_ends_when_it_is_killed() {
+    let Some(host) = Host::new() else { return };
+    if host.hierarchies.version_of(Controller::Freezer).is_none() {
+        return println!("skipped: this host has no freezer");
+    }
+    let wanted = [Controller::Memory, Controller::Pids, Controller::Freezer];
+    let path = format!("{}/frozen", host.top);
+    let group = Group::create(&host.hierarchies, &path, &wanted, &Limits::default()).unwrap();
+    assert_eq!(group.is_frozen(), Some(false));
+    let mut child = join(&group, "while :; do :; done");
+    wait_for_members(&group, 1);
+    let ticks = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+        // The 14th word is its time in user space, proc_pid_stat(5); the 12th after its name.
+        stat.rsplit(") ").next().unwrap().split(' ').nth(11).unwrap().parse::<u64>().unwrap()
+    };
+    for _ in 0..2 {
+        group.freeze(soon()).unwrap();
+        group.freeze(soon()).unwrap();
+        assert_eq!(group.is_frozen(), Some(true));
+        let before = ticks();
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(ticks(), before);
+        group.thaw().unwrap();
+        group.thaw().unwrap();
+        let deadline = soon();
+        while ticks() == before {
+            assert!(Instant::now() < deadline, "it does not go on");
+        }
+    }
+    group.freeze(soon()).unwrap();
+    group.kill_all(soon()).unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(KILLED));
+    group.remove(soon()).unwrap();
+}
+
+#[test]
+fn a_killed_process_is_taken_out_of_a_group_that_stays_frozen() {
+    let Some(host) = Host::new() else { return };
+    if host.hierarchies.version_of(Controller::Freezer).is_none() {
+        return println!("skipped: this host has no freezer");
+    }
+    let create = |id: &str| {
+        let path = format!("{}/{id}", host.top);
+        Group::create(&host.hierarchies, &path, &[Controller::Pids, Controller::Freezer], &Limits::default())
+            .unwrap()
+    };
+    let (group, other) = (create("frozen"), create("other"));
+    let mut child = join(&group, "exec sleep 100");
+    wait_for_members(&group, 1);
+    group.freeze(soon()).unwrap();
+    child.kill().unwrap();
+    other.take_killed(child.id() as i32).unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(KILLED));
+    other.take_killed(child.id() as i32).unwrap();
+    assert_eq!(group.is_frozen(), Some(true));
+    group.remove(soon()).unwrap();
+    other.remove(soon()).unwrap();
+}
+
+#[test]
+fn a_group_without_the_freezer_says_what_it_lacks() {
+    let Some(host) = Host::new() else { return };
+    let group = host.create("plain", &Limits::default());
+    if host.hierarchies.mode() == Mode::V2 {
+        return println!("skipped: on v2 every group can be frozen");
+    }
+    assert_eq!(group.is_frozen(), None);
+    let error = group.freeze(soon()).unwrap_err();
+    assert_eq!(error.class(), Class::Unsupported);
+    assert!(error.to_string().contains("pause"), "{error}");
+}

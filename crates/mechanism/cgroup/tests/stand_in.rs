@@ -353,3 +353,53 @@ fn a_folder_without_hierarchies_is_refused_with_advice() {
         assert!(error.to_string().contains("no cgroup hierarchy is mounted under"), "{error}");
     }
 }
+
+#[test]
+fn each_version_is_stopped_by_its_own_words() {
+    let (v1, hierarchies) = Fake::v1();
+    fs::create_dir(v1.root.join("freezer")).unwrap();
+    drop(hierarchies);
+    let hierarchies = Hierarchies::stand_in(&v1.root, Mode::V1).unwrap();
+    let group = Group::create(&hierarchies, "b/i", &[Controller::Freezer], &Limits::default()).unwrap();
+    group.freeze(soon()).unwrap();
+    assert_eq!(v1.text("freezer/b/i/freezer.state"), "FROZEN");
+    assert_eq!(group.is_frozen(), Some(true));
+    group.thaw().unwrap();
+    assert_eq!(v1.text("freezer/b/i/freezer.state"), "THAWED");
+    assert_eq!(group.is_frozen(), Some(false));
+    assert!(!v1.has("memory/b/i"));
+
+    let (v2, hierarchies) = Fake::v2("cpu memory pids");
+    let group = Group::create(&hierarchies, "b/i", &[Controller::Freezer], &Limits::default()).unwrap();
+    group.freeze(soon()).unwrap();
+    assert_eq!(v2.text("b/i/cgroup.freeze"), "1");
+    assert_eq!(group.is_frozen(), Some(true));
+    group.thaw().unwrap();
+    assert_eq!(v2.text("b/i/cgroup.freeze"), "0");
+    // It is no controller that the parent would have to hand down.
+    assert!(!v2.has("cgroup.subtree_control"));
+}
+
+#[test]
+fn what_does_not_stop_in_time_goes_on() {
+    let (v2, hierarchies) = Fake::v2("");
+    let group = Group::create(&hierarchies, "stuck", &[Controller::Freezer], &Limits::default()).unwrap();
+    fs::write(v2.root.join("stuck/cgroup.events"), "populated 1\nfrozen 0\n").unwrap();
+    let error = group.freeze(Instant::now() + Duration::from_millis(20)).unwrap_err();
+    assert!(matches!(error, Error::NotApplied { limit: "pause", .. }), "{error}");
+    assert_eq!(v2.text("stuck/cgroup.freeze"), "0");
+}
+
+#[test]
+fn a_hybrid_host_without_a_v1_freezer_has_that_of_v2() {
+    let fake = Fake::new();
+    for name in ["memory", "unified"] {
+        fs::create_dir(fake.root.join(name)).unwrap();
+    }
+    fs::write(fake.root.join("unified/cgroup.controllers"), "pids").unwrap();
+    let hierarchies = Hierarchies::stand_in(&fake.root, Mode::Hybrid).unwrap();
+    assert_eq!(hierarchies.version_of(Controller::Freezer), Some(Version::V2));
+    let group = Group::create(&hierarchies, "g", &[Controller::Freezer], &Limits::default()).unwrap();
+    group.freeze(soon()).unwrap();
+    assert_eq!(fake.text("unified/g/cgroup.freeze"), "1");
+}

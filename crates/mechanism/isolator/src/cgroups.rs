@@ -106,6 +106,9 @@ fn keyring(container: &Container<'_>, plan: &mut Plan) -> Result<()> {
 
 /// In every container's group, so that it can be measured and killed.
 const WANTED: [Controller; 3] = [Controller::Cpu, Controller::Memory, Controller::Pids];
+/// The same for one that can be paused.
+const WITH_PAUSE: [Controller; 4] =
+    [Controller::Cpu, Controller::Memory, Controller::Pids, Controller::Freezer];
 
 impl Isolator for Cgroups {
     fn name(&self) -> &'static str {
@@ -127,8 +130,9 @@ impl Isolator for Cgroups {
 
     fn isolate(&self, container: &Container<'_>, plan: &mut Plan) -> Result<()> {
         let limits = all_of(container)?;
+        let wanted: &[Controller] = if container.pausable { &WITH_PAUSE } else { &WANTED };
         let group =
-            Group::create(&self.hierarchies, &container.places.cgroup, &WANTED, &limits).map_err(failed)?;
+            Group::create(&self.hierarchies, &container.places.cgroup, wanted, &limits).map_err(failed)?;
         join(&group, plan)
     }
 

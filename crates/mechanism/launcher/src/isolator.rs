@@ -127,6 +127,8 @@ pub struct Container<'a> {
     pub tty: bool,
     /// Whether a small init is to be its first process.
     pub init: bool,
+    /// Whether its processes can be stopped, all at once.
+    pub pausable: bool,
 }
 
 impl Container<'_> {

@@ -27,12 +27,20 @@ pub enum Controller {
     Pids,
     /// Use of device files. On v2 not a controller but a program, which this crate does not load.
     Devices,
+    /// Stopping all processes. On v2 part of every group.
+    Freezer,
 }
 
 impl Controller {
     /// All of them, in the order in which they are applied.
-    pub const ALL: [Controller; 5] =
-        [Controller::Cpu, Controller::Cpuacct, Controller::Memory, Controller::Pids, Controller::Devices];
+    pub const ALL: [Controller; 6] = [
+        Controller::Cpu,
+        Controller::Cpuacct,
+        Controller::Memory,
+        Controller::Pids,
+        Controller::Devices,
+        Controller::Freezer,
+    ];
 
     /// Its name in the file system.
     pub const fn name(self) -> &'static str {
@@ -42,6 +50,7 @@ impl Controller {
             Controller::Memory => "memory",
             Controller::Pids => "pids",
             Controller::Devices => "devices",
+            Controller::Freezer => "freezer",
         }
     }
 
@@ -61,7 +70,7 @@ impl Controller {
     pub fn writes(self, limits: &Limits, version: Version, out: &mut Vec<Write>) -> Result<()> {
         match self {
             Controller::Cpu => cpu::writes(limits, version, out),
-            Controller::Cpuacct => {}
+            Controller::Cpuacct | Controller::Freezer => {}
             Controller::Memory => memory::writes(limits, version, out)?,
             Controller::Pids => pids::writes(limits, version, out),
             Controller::Devices => devices::writes(limits, version, out)?,
@@ -75,14 +84,14 @@ impl Controller {
             Controller::Cpuacct => cpu::measure_time(files, version, usage),
             Controller::Memory => memory::measure(files, version, usage),
             Controller::Pids => pids::measure(files, usage),
-            Controller::Devices => {}
+            Controller::Devices | Controller::Freezer => {}
         }
     }
 
     pub(crate) fn read_back(self, files: &Files<'_>, version: Version, applied: &mut Applied) {
         match self {
             Controller::Cpu => cpu::read_back(files, version, applied),
-            Controller::Cpuacct => {}
+            Controller::Cpuacct | Controller::Freezer => {}
             Controller::Memory => memory::read_back(files, version, applied),
             Controller::Pids => pids::read_back(files, applied),
             Controller::Devices => devices::read_back(files, version, applied),
