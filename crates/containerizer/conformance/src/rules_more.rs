@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The rules about facets (nested containers, pause, exec) and about recovery. A facet that is absent has its
+//! The rules about facets (nested containers, pause, exec, attach) and about recovery. A facet that is absent has its
 //! rule too: it is refused cleanly.
 
+use std::io::{Read, Write};
 use std::sync::Arc;
+use std::time::Instant;
 
-use berth_contract::{AgentState, Containerizer, KnownRun, LaunchResult, Variables};
-use berth_model::{ContainerId, ExecutorInfo, TaskInfo};
+use berth_contract::{AgentState, Containerizer, ExecRequest, KnownRun, LaunchResult, Streams, Variables};
+use berth_model::{Class, ContainerId, ExecutorInfo, TaskInfo};
 
 use crate::script::Script;
-use crate::world::World;
+use crate::world::{PATIENCE, World};
 
 /// The wait status word of an exit.
 fn exited(status: u8) -> Option<i32> {
@@ -157,6 +159,24 @@ pub fn a_paused_container_can_be_resumed_and_destroyed(world: &mut World<'_>) {
     assert_eq!(ended.and_then(|ended| ended.status), Some(9));
 }
 
+/// A signal waits for the resumption, and so does the pause for the next containerizer.
+pub fn what_is_sent_to_a_paused_container_comes_when_it_is_resumed(world: &mut World<'_>) {
+    if world.containerizer().pause().is_none() {
+        return world.skip("it can not pause");
+    }
+    let id = world.id("waits");
+    world.start(&id, &Script::Trap { signal: 15, status: 9 });
+    world.file(&id, "ready");
+    world.good("pause", require(world.handle().pause()).freeze(&id));
+    assert!(world.good("kill", world.containerizer().kill(&id, 15)));
+    world.restart(Some(AgentState::default()));
+    world.lists(&[&id]);
+    world.good("usage", world.containerizer().usage(&id));
+    world.good("status", world.containerizer().status(&id));
+    world.good("resume", require(world.handle().pause()).thaw(&id));
+    assert_eq!(world.wait(&id).status, exited(9));
+}
+
 /// A command that runs beside the container's own has a status of its own.
 pub fn a_command_run_in_a_container_ends_by_itself(world: &mut World<'_>) {
     let containerizer = world.handle();
@@ -164,7 +184,7 @@ pub fn a_command_run_in_a_container_ends_by_itself(world: &mut World<'_>) {
     let id = world.id("executed");
     world.start(&id, &Script::Sleep);
     let session = world.child(&id, "session");
-    let request = berth_contract::ExecRequest {
+    let request = ExecRequest {
         command: world.config(&session, &Script::Exit(9)).command_info,
         environment: Variables::new(),
         terminal: None,
@@ -173,6 +193,97 @@ pub fn a_command_run_in_a_container_ends_by_itself(world: &mut World<'_>) {
     assert_eq!(started.id, session);
     assert_eq!(world.wait(&session).status, exited(9));
     world.lists(&[&id]);
+}
+
+/// A command that can not be run has no record, unlike a launch that failed.
+pub fn a_command_that_can_not_be_run_leaves_nothing_and_its_id_free(world: &mut World<'_>) {
+    let containerizer = world.handle();
+    let Some(exec) = containerizer.exec() else { return world.skip("it can not run further commands") };
+    let id = world.id("executed");
+    world.start(&id, &Script::Sleep);
+    let session = world.child(&id, "session");
+    let Some(config) = world.failing(&session) else { return };
+    let request = |command| ExecRequest { command, environment: Variables::new(), terminal: None };
+    for _ in 0..3 {
+        let answer = exec.run(&session, request(config.command_info.clone()));
+        assert!(world.answer("exec", answer).is_err());
+        assert_eq!(world.good("wait", containerizer.wait(&session)), None);
+    }
+    let works = world.config(&session, &Script::Exit(0)).command_info;
+    let held = world.good("exec", exec.run(&session, request(works)));
+    assert_eq!(world.wait(&session).status, exited(0));
+    drop(held);
+    let nowhere = world.child(&world.id("nowhere"), "session");
+    let answer = exec.run(&nowhere, request(config.command_info));
+    let Err(error) = world.answer("exec", answer) else { panic!("a command runs in no container") };
+    assert_eq!(error.class(), Class::NotFound, "{error}");
+}
+
+/// Whoever waits for a command is answered when its container is destroyed, and sooner than who waits for that.
+pub fn commands_in_a_container_end_with_it(world: &mut World<'_>) {
+    let containerizer = world.handle();
+    let Some(exec) = containerizer.exec() else { return world.skip("it can not run further commands") };
+    let id = world.id("executed");
+    world.start(&id, &Script::Sleep);
+    let session = world.child(&id, "session");
+    let command = world.config(&session, &Script::Sleep).command_info;
+    let request = ExecRequest { command, environment: Variables::new(), terminal: None };
+    let held = world.good("exec", exec.run(&session, request));
+    let wait = containerizer.wait(&session);
+    assert!(world.good("destroy", containerizer.destroy(&id)).is_some());
+    let ended = Instant::now();
+    assert_eq!(world.good("wait", wait).and_then(|ended| ended.status), Some(9));
+    assert!(ended.elapsed() < PATIENCE / 4, "it was told long after its container's end");
+    drop(held);
+    world.lists(&[]);
+}
+
+/// Text that is written goes in, comes out, and the end of the input comes when it is asked for.
+pub fn what_a_container_reads_and_writes_can_be_attached_to(world: &mut World<'_>) {
+    let containerizer = world.handle();
+    let Some(attach) = containerizer.attach() else { return world.skip("it can not attach") };
+    let id = world.id("copies");
+    let text = world.failure("attach to an unknown id", attach.connect(&id, Streams::Both));
+    assert!(text.contains(&id.to_string()), "{text}");
+    world.start(&id, &Script::Copy);
+    let mut attached = world.good("attach", attach.connect(&id, Streams::Both));
+    let second = world.answer("attach", attach.connect(&id, Streams::Input));
+    assert!(second.is_err_and(|error| error.class() == Class::Conflict), "two may write at once");
+    let mut stdin = std::fs::File::from(attached.stdin.take().expect("stdin was asked for"));
+    assert!(stdin.write_all(b"some words\n").is_ok());
+    world.good("end of input", attach.end_input(&id));
+    let mut text = String::new();
+    let stdout = attached.stdout.take().expect("stdout was asked for");
+    assert!(std::fs::File::from(stdout).read_to_string(&mut text).is_ok());
+    assert_eq!(text, "some words\n");
+    assert_eq!(world.wait(&id).status, exited(0));
+    assert!(world.answer("attach", attach.connect(&id, Streams::Output)).is_err());
+}
+
+/// Neither a client nor a containerizer that goes closes what a container reads.
+pub fn an_attachment_that_goes_disturbs_nothing(world: &mut World<'_>) {
+    if world.containerizer().attach().is_none() {
+        return world.skip("it can not attach");
+    }
+    let id = world.id("copies");
+    world.start(&id, &Script::Copy);
+    for _ in 0..3 {
+        drop(world.good("attach", require(world.handle().attach()).connect(&id, Streams::Both)));
+    }
+    let held = world.good("attach", require(world.handle().attach()).connect(&id, Streams::Both));
+    world.restart(Some(AgentState::default()));
+    drop(held);
+    world.lists(&[&id]);
+    world.good("end of input", require(world.handle().attach()).end_input(&id));
+    assert_eq!(world.wait(&id).status, exited(0));
+}
+
+/// A facet that was there a moment ago.
+fn require<T: ?Sized>(facet: Option<&T>) -> &T {
+    match facet {
+        Some(facet) => facet,
+        None => panic!("the facet was there a moment ago"),
+    }
 }
 
 // ---- recovery ----

@@ -50,7 +50,12 @@ macro_rules! suite {
             destroy_takes_nested_containers_first
             remove_of_nested_containers
             a_paused_container_can_be_resumed_and_destroyed
+            what_is_sent_to_a_paused_container_comes_when_it_is_resumed
             a_command_run_in_a_container_ends_by_itself
+            a_command_that_can_not_be_run_leaves_nothing_and_its_id_free
+            commands_in_a_container_end_with_it
+            what_a_container_reads_and_writes_can_be_attached_to
+            an_attachment_that_goes_disturbs_nothing
             a_running_container_outlives_the_containerizer
             an_exit_between_two_containerizers_is_not_lost
             an_executors_container_that_nobody_knows_is_destroyed

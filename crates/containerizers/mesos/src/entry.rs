@@ -186,11 +186,10 @@ impl Entry {
         self.lock().process = Some(process);
     }
 
-    /// The launch did not succeed.
-    pub(crate) fn failed(&self, events: &EventLog, error: Error) {
+    /// The launch did not succeed; who waits for it is to be told next.
+    pub(crate) fn failed(&self, events: &EventLog, error: &Error) {
         self.lock().failed = true;
         events.publish(&self.id, What::LaunchFailed(error.to_string()));
-        self.launched.settle(Err(error));
     }
 
     /// Nothing is left but the record; who waits is to be told next.

@@ -178,10 +178,10 @@ impl Owner<'_> {
             Some(now) if ended(&now) => Error::ParentDestroying(parent),
             Some(_) => self.error_of(&failed),
         };
-        let why = error.to_string();
-        self.entry.failed(&self.shared.events, error);
-        // Nothing is left of it, and nobody has to destroy it.
-        self.gone(&why);
+        // Nothing is left of it, and nobody has to destroy it: when this is told, the id is free.
+        self.entry.failed(&self.shared.events, &error);
+        self.gone(&error.to_string());
+        self.entry.launched.settle(Err(error));
     }
 
     /// Publishes the phases of a launch as they end, and ends the launch when somebody destroys it.
@@ -247,7 +247,8 @@ impl Owner<'_> {
     fn failed(&self, cause: crate::Error) {
         let error = self.error_of(&cause);
         let why = error.to_string();
-        self.entry.failed(&self.shared.events, error);
+        self.entry.failed(&self.shared.events, &error);
+        self.entry.launched.settle(Err(error));
         if self.wait_for_destroy() {
             self.gone(&why);
         }

@@ -260,10 +260,14 @@ fn sessions_go_before_their_container() {
 fn a_container_that_ends_by_itself_takes_its_sessions_along() {
     on_this_host("a_container_that_ends_by_itself", |world| {
         let id = world.id("brief");
-        start(world, &id, config(world, &id, "while ! test -e /tmp/end; do sleep 0.01; done; exit 4"));
+        start(
+            world,
+            &id,
+            config(world, &id, "while ! test -e /mnt/mesos/sandbox/end; do sleep 0.01; done; exit 4"),
+        );
         let session = world.child(&id, "s");
         let held = exec(world, &session, request("exec sleep 1000"));
-        says(world, &id, "end", "touch /tmp/end");
+        fs::write(world.sandbox(&id).join("end"), "").expect("the sandbox");
         assert_eq!(world.wait(&id).status, Some(4 << 8));
         assert_eq!(world.wait(&session).status, Some(9));
         drop(held);

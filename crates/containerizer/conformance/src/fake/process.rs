@@ -11,7 +11,7 @@ use crate::script::Script;
 /// succeed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Told {
-    /// `exit N`, `sleep`, `trap SIGNAL N`, `report VARIABLE`.
+    /// `exit N`, `sleep`, `trap SIGNAL N`, `report VARIABLE`, `copy`.
     Run(Script),
     /// `fail`: the launch fails while the container is being isolated.
     Fail,
@@ -33,10 +33,11 @@ impl Told {
                 Ok(Told::Run(Script::Trap { signal, status }))
             }
             ["report", variable] => Ok(Told::Run(Script::Report((*variable).to_owned()))),
+            ["copy"] => Ok(Told::Run(Script::Copy)),
             ["fail"] => Ok(Told::Fail),
             ["stall"] => Ok(Told::Stall),
             _ => Err(format!(
-                "'{text}' is no script: use 'exit N', 'sleep', 'trap SIGNAL N', 'report VARIABLE', 'fail' or 'stall'"
+                "'{text}' is no script: use 'exit N', 'sleep', 'trap SIGNAL N', 'report VARIABLE', 'copy', 'fail' or 'stall'"
             )),
         }
     }
@@ -48,6 +49,7 @@ impl Told {
             Script::Sleep => "sleep".to_owned(),
             Script::Trap { signal, status } => format!("trap {signal} {status}"),
             Script::Report(variable) => format!("report {variable}"),
+            Script::Copy => "copy".to_owned(),
         }
     }
 }
@@ -80,7 +82,8 @@ impl Process {
                 process.status = Some(i32::from(*status) << 8);
                 Ok(())
             }
-            Script::Sleep => Ok(()),
+            // Nothing is ever written to it.
+            Script::Sleep | Script::Copy => Ok(()),
             Script::Trap { .. } => std::fs::write(directory.join("ready"), ""),
             Script::Report(variable) => {
                 process.status = Some(0);
@@ -144,6 +147,7 @@ mod tests {
             Script::Sleep,
             Script::Trap { signal: 15, status: 7 },
             Script::Report("A".to_owned()),
+            Script::Copy,
         ];
         for script in scripts {
             assert_eq!(Told::parse(&Told::text(&script)), Ok(Told::Run(script)));
