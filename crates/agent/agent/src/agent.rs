@@ -79,7 +79,25 @@ impl Agent {
     /// # Errors
     /// [`StartError`], and nothing was started.
     pub async fn start(flags: Resolved, log: Option<LogControl>) -> Result<Agent, StartError> {
-        let opened = tokio::task::spawn_blocking(move || open(flags, log));
+        Agent::start_with(flags, log, |flags| {
+            let host = Host::probe(&flags.work_dir);
+            let created = create(&flags.factory, &host, &makers())?;
+            created.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+            Ok(created.containerizer)
+        })
+        .await
+    }
+
+    /// As [`Agent::start`], over a containerizer that the factory does not know.
+    ///
+    /// # Errors
+    /// [`StartError`], and nothing was started.
+    pub async fn start_with(
+        flags: Resolved,
+        log: Option<LogControl>,
+        make: impl FnOnce(&Resolved) -> Result<Arc<dyn Containerizer>, StartError> + Send + 'static,
+    ) -> Result<Agent, StartError> {
+        let opened = tokio::task::spawn_blocking(move || open(flags, log, make));
         let opened =
             opened.await.map_err(|error| StartError::recovery(Class::Internal, error.to_string()))?;
         let inner = Arc::new(opened?);
@@ -173,20 +191,22 @@ impl std::fmt::Debug for Agent {
 }
 
 /// Everything that blocks.
-fn open(flags: Resolved, log: Option<LogControl>) -> Result<Inner, StartError> {
+fn open(
+    flags: Resolved,
+    log: Option<LogControl>,
+    make: impl FnOnce(&Resolved) -> Result<Arc<dyn Containerizer>, StartError>,
+) -> Result<Inner, StartError> {
     let started = Instant::now();
     let dirs = AgentDirs::open(&flags)?;
     for degraded in dirs.degraded() {
         tracing::warn!(path = %degraded.path.display(), "nothing can be launched: {}", degraded.reason);
     }
     let places = Arc::new(Places::open(dirs.work(), &flags.work_dir)?);
-    let host = Host::probe(&flags.work_dir);
-    let determined = resources(&flags.factory, &host)?;
-    let created = create(&flags.factory, &host, &makers())?;
-    for warning in flags.warnings.iter().chain(&determined.warnings).chain(&created.warnings) {
+    let determined = resources(&flags.factory, &Host::probe(&flags.work_dir))?;
+    for warning in flags.warnings.iter().chain(&determined.warnings) {
         tracing::warn!("{warning}");
     }
-    let containerizer = created.containerizer;
+    let containerizer = make(&flags)?;
     Ok(Inner {
         heard: Mutex::new(containerizer.events(0)),
         containerizer,

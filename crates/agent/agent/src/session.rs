@@ -189,7 +189,8 @@ pub(crate) async fn attach_output(
 fn unattached(id: &ContainerId, error: &berth_contract::Error) -> Refusal {
     match error {
         berth_contract::Error::UnknownContainer(_) => Refusal::no_container(id),
-        error if error.class() == Class::Conflict => Refusal::second_input(),
+        // Somebody else has the input, or it does not run yet.
+        error if error.class() == Class::Conflict => refusal(error),
         error => failure(error),
     }
 }
@@ -205,8 +206,8 @@ pub(crate) async fn attach_input(
     if let Some(session) = agent.sessions.get(&id) {
         let mut stdin = session.input.lock().await;
         let silent = session.silent.clone();
-        let feeding = feed(agent, &id, &mut stdin, session.terminal, input);
-        return until(silent.wait(), feeding).await;
+        let to = if session.terminal { Input::Terminal } else { Input::Own };
+        return until(silent.wait(), feed(agent, &id, &mut stdin, to, input)).await;
     }
     let attach = require(agent.containerizer.attach()).map_err(|error| refusal(&error))?;
     let attached = attach.connect(&id, Streams::Input).await.map_err(|error| unattached(&id, &error))?;
@@ -216,10 +217,22 @@ pub(crate) async fn attach_input(
     let terminal = record.is_some_and(|record| {
         record.config.container_info.as_ref().is_some_and(|info| info.tty_info.is_some())
     });
+    let to = if terminal { Input::Terminal } else { Input::Attached };
     let ended = async {
         let _ = agent.containerizer.wait(&id).await;
     };
-    until(ended, feed(agent, &id, &mut stdin, terminal, input)).await
+    until(ended, feed(agent, &id, &mut stdin, to, input)).await
+}
+
+/// Whose input is fed, and so what its end is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Input {
+    /// A session's pipe, which ends when it is closed.
+    Own,
+    /// A container's, which outlives us.
+    Attached,
+    /// A terminal, where the client sends the letter that ends its input.
+    Terminal,
 }
 
 /// Feeds, but not for long after the output has ended.
@@ -237,7 +250,7 @@ async fn feed(
     agent: &Inner,
     id: &ContainerId,
     stdin: &mut Option<Pipe>,
-    terminal: bool,
+    to: Input,
     mut input: Stream<ProcessIo>,
 ) -> Result<(), Refusal> {
     while let Some(piece) = std::future::poll_fn(|context| input.as_mut().poll_next(context)).await {
@@ -247,9 +260,13 @@ async fn feed(
         }
         let Some(bytes) = data.and_then(|data| data.data) else { continue };
         if bytes.is_empty() {
-            // On a terminal the client sends the letter for that.
-            if !terminal {
-                stdin.take();
+            match to {
+                Input::Own => drop(stdin.take()),
+                Input::Attached => {
+                    let attach = require(agent.containerizer.attach()).map_err(|error| refusal(&error))?;
+                    attach.end_input(id).await.map_err(|error| unattached(id, &error))?;
+                }
+                Input::Terminal => {}
             }
             continue;
         }

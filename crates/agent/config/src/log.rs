@@ -7,10 +7,12 @@
 //! terminal's cursor, and fields that are named like secrets have no value.
 
 use std::fmt::{self, Write as _};
-use std::io::Write;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use berth_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use tracing::field::{Field, Visit};
 use tracing::metadata::LevelFilter;
@@ -136,9 +138,38 @@ impl AlreadyLogging {
 /// # Errors
 /// The process has a subscriber already.
 pub fn start(logging: Logging) -> Result<LogControl, AlreadyLogging> {
-    let (sink, control) = Sink::new(logging, std::io::stderr());
+    let (sink, control) = Sink::new(logging, Patient { stuck: false });
     tracing::subscriber::set_global_default(sink).map_err(|_| AlreadyLogging)?;
     Ok(control)
+}
+
+/// Standard error, which may be a pipe that nobody reads. Whoever logs does not wait for that: lines are lost then.
+struct Patient {
+    /// The last line was not taken.
+    stuck: bool,
+}
+
+/// A pipe that poll(2) says can be written takes this much at once (PIPE_BUF, pipe(7)).
+const AT_ONCE: usize = 4096;
+/// How long a reader may keep one line waiting.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+impl Write for Patient {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let stderr = io::stderr();
+        let patience = if self.stuck { Duration::ZERO } else { PATIENCE };
+        let timeout = Timespec::try_from(patience).ok();
+        let ready = poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], timeout.as_ref())?;
+        self.stuck = ready == 0;
+        if self.stuck {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stderr.lock().write(&bytes[..bytes.len().min(AT_ONCE)])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A subscriber that writes lines to `W`.
@@ -147,6 +178,8 @@ pub struct Sink<W> {
     level: Arc<AtomicU8>,
     format: Format,
     to: Mutex<W>,
+    /// Lines that `W` did not take, since the last one that it did.
+    lost: AtomicU64,
 }
 
 impl<W: Write + Send + 'static> Sink<W> {
@@ -154,7 +187,22 @@ impl<W: Write + Send + 'static> Sink<W> {
     pub fn new(logging: Logging, to: W) -> (Sink<W>, LogControl) {
         let level = Arc::new(AtomicU8::new(logging.level as u8));
         let control = LogControl { level: level.clone() };
-        (Sink { level, format: logging.format, to: Mutex::new(to) }, control)
+        (Sink { level, format: logging.format, to: Mutex::new(to), lost: AtomicU64::new(0) }, control)
+    }
+
+    /// Says that lines are missing. The last of them may have been cut off, so this begins a new one.
+    fn lost(&self, lines: u64) -> String {
+        let time = humantime::format_rfc3339_millis(SystemTime::now());
+        let message = format!("{lines} lines of the log are lost: nobody took them");
+        match self.format {
+            Format::Text => format!("\n{time} WARN  {}: {message}\n", module_path!()),
+            Format::Json => {
+                let line = serde_json::json!({
+                    "time": time.to_string(), "level": "warn", "target": module_path!(), "message": message,
+                });
+                format!("\n{line}\n")
+            }
+        }
     }
 
     fn filter(&self) -> LevelFilter {
@@ -189,8 +237,15 @@ impl<W: Write + Send + 'static> Subscriber for Sink<W> {
         };
         line.push('\n');
         let mut to = self.to.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever reads the log is gone or its disk is full: the containers matter more.
-        let _ = to.write_all(line.as_bytes());
+        let lost = self.lost.load(Ordering::Relaxed);
+        if lost > 0 {
+            line.insert_str(0, &self.lost(lost));
+        }
+        // Whoever reads the log is gone, or late, or its disk is full: the containers matter more.
+        match to.write_all(line.as_bytes()) {
+            Ok(()) => self.lost.store(0, Ordering::Relaxed),
+            Err(_) => self.lost.store(lost + 1, Ordering::Relaxed),
+        }
     }
 }
 
@@ -426,6 +481,42 @@ mod tests {
     fn a_line_that_is_too_long_is_cut_and_says_so() {
         let line = written(Level::Info, Format::Text, |_| tracing::info!("{}", "ä".repeat(LONGEST)));
         assert!(line.len() < LONGEST + 64 && line.contains("bytes more"), "{}", line.len());
+    }
+
+    /// Takes nothing while it is shut.
+    struct Gate(Arc<(std::sync::atomic::AtomicBool, Mutex<Vec<u8>>)>);
+
+    impl Write for Gate {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.0.0.load(Ordering::Relaxed) {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.0.1.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_nobody_takes_are_lost_and_counted() {
+        for format in [Format::Text, Format::Json] {
+            let inner = Arc::new((true.into(), Mutex::new(Vec::new())));
+            let (sink, _) = Sink::new(Logging { level: Level::Info, format }, Gate(Arc::clone(&inner)));
+            tracing::subscriber::with_default(sink, || {
+                tracing::info!("one");
+                tracing::info!("two");
+                inner.0.store(false, Ordering::Relaxed);
+                tracing::info!("three");
+                tracing::info!("four");
+            });
+            let text = String::from_utf8(inner.1.lock().unwrap().clone()).unwrap();
+            let lines: Vec<&str> = text.trim_start().lines().collect();
+            assert_eq!(lines.len(), 3, "{text}");
+            assert!(lines[0].contains("2 lines of the log are lost"), "{text}");
+            assert!(lines[1].contains("three") && lines[2].contains("four"), "{text}");
+        }
     }
 
     #[test]

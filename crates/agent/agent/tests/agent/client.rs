@@ -107,6 +107,51 @@ impl Pending {
     }
 }
 
+/// Sends a stream of input; the answer is to come.
+pub(crate) struct Sending(UnixStream);
+
+impl Sending {
+    pub(crate) fn to(socket: &Path, id: &Value) -> Sending {
+        let mut stream = UnixStream::connect(socket).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let head = "POST /api/v1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/recordio\r\n\
+                    Message-Content-Type: application/json\r\nAccept: application/json\r\n\
+                    Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut sending = Sending(stream);
+        sending.record(json!({ "type": "CONTAINER_ID", "container_id": id }));
+        sending
+    }
+
+    /// Input; nothing is its end.
+    pub(crate) fn data(&mut self, bytes: &[u8]) {
+        let data = base64::engine::general_purpose::STANDARD.encode(bytes);
+        self.io(json!({ "type": "DATA", "data": { "type": "STDIN", "data": data } }));
+    }
+
+    /// Any piece.
+    pub(crate) fn io(&mut self, io: Value) {
+        self.record(json!({ "type": "PROCESS_IO", "process_io": io }));
+    }
+
+    fn record(&mut self, payload: Value) {
+        let call = json!({ "type": "ATTACH_CONTAINER_INPUT", "attach_container_input": payload }).to_string();
+        let record = format!("{}\n{call}", call.len());
+        write!(self.0, "{:x}\r\n{record}\r\n", record.len()).unwrap();
+    }
+
+    /// Ends the stream.
+    pub(crate) fn finish(mut self) -> Answer {
+        let _ = self.0.write_all(b"0\r\n\r\n");
+        Pending(BufReader::new(self.0)).answer().unwrap()
+    }
+
+    /// Waits for an answer though the stream has not ended.
+    pub(crate) fn answer(self) -> Answer {
+        Pending(BufReader::new(self.0)).answer().unwrap()
+    }
+}
+
 /// The records of a stream.
 pub(crate) struct Records {
     body: BufReader<UnixStream>,

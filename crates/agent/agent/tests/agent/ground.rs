@@ -3,12 +3,14 @@
 //! is left on the host.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use berth_agent::{Agent, StartError};
 use berth_cgroup::Hierarchies;
 use berth_config::{Resolved, Sources, load};
 use berth_conformance::{Ledger, Scope, Site};
+use berth_contract::Containerizer;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -89,6 +91,16 @@ impl Ground {
         let arguments = self.arguments().into_iter().map(Into::into).collect();
         let sources = Sources { arguments, environment: Vec::new(), working_directory: "/".into() };
         load(&sources).unwrap()
+    }
+
+    /// An agent over a containerizer that is not the factory's.
+    pub(crate) fn start_with(
+        &mut self,
+        make: impl FnOnce(&Resolved) -> Result<Arc<dyn Containerizer>, StartError> + Send + 'static,
+    ) {
+        let agent = self.runtime.block_on(Agent::start_with(self.flags(), None, make)).unwrap();
+        self.runtime.block_on(agent.recovered()).unwrap();
+        self.agent = Some(agent);
     }
 
     pub(crate) fn try_start(&mut self) -> Result<(), StartError> {
@@ -195,7 +207,8 @@ impl Ground {
         let hierarchies = Hierarchies::probe(Path::new(Hierarchies::ROOT)).unwrap();
         let _ = hierarchies.prune(&site.cgroup().display().to_string());
         for directory in ["meta/containers", "sandboxes", "containers"] {
-            let left: Vec<_> = std::fs::read_dir(site.work_dir().join(directory)).unwrap().collect();
+            let Ok(entries) = std::fs::read_dir(site.work_dir().join(directory)) else { continue };
+            let left: Vec<_> = entries.collect();
             assert!(left.is_empty(), "left in {directory}: {left:?}");
         }
         // What an agent keeps on purpose.

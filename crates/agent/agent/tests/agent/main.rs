@@ -10,3 +10,5 @@ mod lists;
 mod logs;
 mod process;
 mod restart;
+mod sessions;
+mod stuck;

@@ -19,7 +19,7 @@ fn program() -> PathBuf {
 }
 
 /// An agent that ends with the test.
-struct Process(Child);
+pub(crate) struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -35,7 +35,7 @@ fn spawn(ground: &Ground) -> Process {
 }
 
 /// Starts one, and waits until it answers.
-fn started(ground: &Ground) -> Process {
+pub(crate) fn started(ground: &Ground) -> Process {
     let child = spawn(ground);
     let deadline = Instant::now() + PATIENCE;
     let version = serde_json::json!({ "type": "GET_VERSION" });
@@ -52,6 +52,12 @@ fn started(ground: &Ground) -> Process {
 fn signal(child: &Process, signal: Signal) {
     let pid = Pid::from_raw(child.0.id().try_into().unwrap()).unwrap();
     kill_process(pid, signal).unwrap();
+}
+
+/// Ends it as a service manager would.
+pub(crate) fn terminate(child: Process) {
+    signal(&child, Signal::TERM);
+    assert_eq!(ended(child).0.code(), Some(0));
 }
 
 fn ended(mut child: Process) -> (ExitStatus, String) {
