@@ -131,7 +131,7 @@ impl Agent {
     /// Waits until the containers of the agent before are taken over, and everything is answered.
     ///
     /// # Errors
-    /// They can not be, and the agent has to be stopped. Nothing was changed.
+    /// They can not be, and the agent has to be stopped.
     pub async fn recovered(&self) -> Result<(), StartError> {
         let result = self.recovered.wait().await;
         result.map_err(|(class, what)| StartError::Recovery { what, class })

@@ -35,7 +35,7 @@ pub enum StartError {
     #[error(transparent)]
     Bind(#[from] BindError),
     /// Containers of an earlier agent could not be taken over.
-    #[error("Failed to perform recovery: {what}; nothing was changed, and containers that run go on")]
+    #[error("Failed to perform recovery: {what}; containers that run go on")]
     Recovery {
         /// What failed, and what to do.
         what: String,

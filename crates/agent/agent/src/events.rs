@@ -109,9 +109,10 @@ pub(crate) fn subscribe(
 ) -> Stream<own::Event> {
     let (sender, receiver) = mpsc::channel(1);
     let events = Arc::clone(events);
+    // Now, and not when the task comes to it: who is answered misses nothing from then on.
+    let last = events.last();
     tasks.spawn(async move {
         let mut news = events.news.subscribe();
-        let last = events.last();
         let mut seen = since.unwrap_or(last);
         let subscribed =
             event::Subscribed { sequence: Some(last), heartbeat_interval: Some(duration(heartbeat)) };

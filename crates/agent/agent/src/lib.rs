@@ -9,7 +9,7 @@
 //! ```
 //!
 //! **Who owns what.** The containerizer alone changes the state of a container. The agent follows its events and
-//! keeps a [table](table) of snapshots, which lists and inspections read without ever waiting for a container. What
+//! keeps a table of snapshots, which lists and inspections read without ever waiting for a container. What
 //! changes something runs in a task of its own, that ends with the work and not with the client. What blocks (small
 //! files, `/proc`, the control files of a container) runs on the runtime's bounded blocking threads.
 //!

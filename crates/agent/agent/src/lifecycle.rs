@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::SystemTime;
 
 use berth_api::{Launched, Refusal, StatusCode};
+use berth_config::Which;
 use berth_contract::{LaunchResult, Phase, Variables, require};
 use berth_model::{Class, ContainerConfig, ContainerId, ContainerTermination, Resources};
 use berth_proto::convert::container_id_of;
@@ -68,7 +69,7 @@ async fn launch_standalone(
     id: ContainerId,
     mut config: ContainerConfig,
 ) -> Result<Launched, Refusal> {
-    writable(agent)?;
+    writable(agent).await?;
     config.directory = agent.places.sandbox(&id);
     config.user = config.user.or_else(|| config.command_info.user.clone());
     let boot = BootId::current().map_err(|error| Refusal::failed(chain(&error)))?;
@@ -181,19 +182,19 @@ async fn launch_nested(
     }
 }
 
-/// Refuses what would write to a disk that can not be written.
-fn writable(agent: &Inner) -> Result<(), Refusal> {
-    match agent.dirs.degraded().first() {
-        None => Ok(()),
-        Some(degraded) => {
-            let (which, path) = (degraded.which, degraded.path.display());
-            let text = format!(
-                "nothing can be launched, since --{which} '{path}' was found wanting: {}",
-                degraded.reason
-            );
-            Err(Refusal::of(Class::Exhausted, format!("{text}; then start the agent again")))
-        }
+/// Refuses what would write to a disk that could not be written when the agent started, and still can not.
+async fn writable(agent: &Inner) -> Result<(), Refusal> {
+    let degraded = agent.dirs.degraded();
+    let Some(first) = degraded.first() else { return Ok(()) };
+    let places = Arc::clone(&agent.places);
+    if degraded.iter().all(|degraded| degraded.which == Which::WorkDir)
+        && blocking(move || places.has_room()).await?
+    {
+        return Ok(());
     }
+    let (which, path, reason) = (first.which, first.path.display(), &first.reason);
+    let text = format!("nothing can be launched, for want of --{which} '{path}': {reason}");
+    Err(Refusal::of(Class::Exhausted, text))
 }
 
 fn name_taken(name: &str, other: &ContainerId) -> Refusal {

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use berth_model::{ContainerId, ContainerStatus, ResourceStatistics};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -24,7 +25,13 @@ pub(crate) struct Measured {
     pub(crate) usage: Option<ResourceStatistics>,
 }
 
-type Measuring = Pin<Box<dyn Future<Output = Measured> + Send>>;
+/// One of the two, or nothing if it can not be had.
+enum Part {
+    Status(Option<ContainerStatus>),
+    Usage(Option<ResourceStatistics>),
+}
+
+type Asking = Pin<Box<dyn Future<Output = Part> + Send>>;
 
 /// Measures all of these; the answers are in the order of the ids.
 pub(crate) async fn measure(agent: &Arc<Inner>, ids: Vec<ContainerId>) -> Vec<Measured> {
@@ -35,40 +42,66 @@ pub(crate) async fn measure(agent: &Arc<Inner>, ids: Vec<ContainerId>) -> Vec<Me
     // One more than there are processors: a worker that is stuck leaves the others to go on.
     let processors = std::thread::available_parallelism().map_or(2, |count| count.get());
     for _ in 0..(processors + 1).min(ids.len()) {
-        let (agent, ids, next, sender) =
-            (Arc::clone(agent), Arc::clone(&ids), Arc::clone(&next), sender.clone());
-        let handle = tokio::runtime::Handle::current();
-        tokio::task::spawn_blocking(move || {
-            while let Some((index, id)) = take(&next, &ids) {
-                let mut measuring: Measuring = Box::pin(one(Arc::clone(&agent), id.clone()));
-                match measuring.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                    Poll::Ready(measured) => drop(sender.send((index, measured))),
-                    Poll::Pending => {
-                        let sender = sender.clone();
-                        handle.spawn(async move {
-                            if let Ok(measured) = timeout(PATIENCE, measuring).await {
-                                drop(sender.send((index, measured)));
-                            }
-                        });
-                    }
-                }
-            }
-        });
+        let worker = Worker {
+            agent: Arc::clone(agent),
+            runtime: Handle::current(),
+            ids: Arc::clone(&ids),
+            next: Arc::clone(&next),
+            sender: sender.clone(),
+        };
+        tokio::task::spawn_blocking(move || worker.work());
     }
     drop(sender);
-    while let Ok(Some((index, measured))) = timeout(PATIENCE, receiver.recv()).await {
-        all[index] = measured;
+    while let Ok(Some((index, part))) = timeout(PATIENCE, receiver.recv()).await {
+        match part {
+            Part::Status(status) => all[index].status = status,
+            Part::Usage(usage) => all[index].usage = usage,
+        }
     }
     all
 }
 
-fn take<'a>(next: &AtomicUsize, ids: &'a [ContainerId]) -> Option<(usize, &'a ContainerId)> {
-    let index = next.fetch_add(1, Ordering::Relaxed);
-    ids.get(index).map(|id| (index, id))
+/// Measures one container after another, as long as there are any.
+struct Worker {
+    agent: Arc<Inner>,
+    runtime: Handle,
+    ids: Arc<[ContainerId]>,
+    /// The one that nobody has taken yet.
+    next: Arc<AtomicUsize>,
+    sender: mpsc::UnboundedSender<(usize, Part)>,
 }
 
-async fn one(agent: Arc<Inner>, id: ContainerId) -> Measured {
-    let status = agent.containerizer.status(&id).await.ok();
-    let usage = agent.containerizer.usage(&id).await.ok();
-    Measured { status, usage }
+impl Worker {
+    fn work(self) {
+        loop {
+            let index = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(id) = self.ids.get(index) else { return };
+            self.ask(index, Box::pin(status(Arc::clone(&self.agent), id.clone())));
+            self.ask(index, Box::pin(usage(Arc::clone(&self.agent), id.clone())));
+        }
+    }
+
+    /// Takes the answer if it is there at once; otherwise a task waits for it, and not for long.
+    fn ask(&self, index: usize, mut asking: Asking) {
+        match asking.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            // Who has asked may have gone.
+            Poll::Ready(part) => drop(self.sender.send((index, part))),
+            Poll::Pending => {
+                let sender = self.sender.clone();
+                self.runtime.spawn(async move {
+                    if let Ok(part) = timeout(PATIENCE, asking).await {
+                        drop(sender.send((index, part)));
+                    }
+                });
+            }
+        }
+    }
+}
+
+async fn status(agent: Arc<Inner>, id: ContainerId) -> Part {
+    Part::Status(agent.containerizer.status(&id).await.ok())
+}
+
+async fn usage(agent: Arc<Inner>, id: ContainerId) -> Part {
+    Part::Usage(agent.containerizer.usage(&id).await.ok())
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The agent's places below `work_dir`, by descriptor: records and sandboxes of containers. Everything here blocks.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,9 @@ use rustix::io::Errno;
 
 use crate::error::{StartError, chain};
 use crate::record::{CAP, CONFIG, FORKED, Record, TERMINATION, Termination};
+
+/// So much must fit on the disk for a launch to be tried.
+const ENOUGH: usize = 64 * 1024;
 
 /// The agent's places.
 #[derive(Debug)]
@@ -81,6 +84,13 @@ impl Places {
         berth_record::write(made.as_fd(), CONFIG, record, Sync::No)?;
         fresh(&self.sandboxes, name, 0o750).map_err(MakeError::Sandbox)?;
         Ok(())
+    }
+
+    /// Whether there is room for what a launch writes.
+    pub(crate) fn has_room(&self) -> bool {
+        let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
+        let file = openat(&self.records, ".", flags, Mode::RUSR | Mode::WUSR);
+        file.is_ok_and(|file| std::fs::File::from(file).write_all(&[0; ENOUGH]).is_ok())
     }
 
     /// Replaces the record of a container, or makes one, and waits until the disk has it.

@@ -17,7 +17,7 @@ use crate::counters::Counters;
 use crate::error::chain;
 use crate::places::Places;
 use crate::record::{Termination, millis};
-use crate::table::{Container, Ended, lock};
+use crate::table::{Container, Ended, Gate, lock};
 use crate::{events, recover};
 
 /// Starts to follow.

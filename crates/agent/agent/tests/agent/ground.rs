@@ -129,6 +129,10 @@ impl Ground {
         self.runtime.block_on(Agent::start(self.flags(), None)).map(|_| ())
     }
 
+    pub(crate) fn tcp(&self) -> Option<std::net::SocketAddr> {
+        self.agent.as_ref().unwrap().tcp()
+    }
+
     pub(crate) fn socket(&self) -> PathBuf {
         self.site.runtime_dir().join("berth.sock")
     }

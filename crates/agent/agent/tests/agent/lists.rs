@@ -189,14 +189,21 @@ fn a_list_of_many_containers_with_usage_comes_soon() {
         for number in 0..40 {
             ground.launch(&format!("c{number}"), "sleep 1000");
         }
-        let begun = Instant::now();
-        let answer = ground.call(&containers()).json();
-        let took = begun.elapsed();
-        let listed = answer["get_containers"]["containers"].as_array().unwrap();
-        let measured =
-            listed.iter().filter(|container| container["resource_statistics"]["mem_total_bytes"].is_u64());
-        assert_eq!((listed.len(), measured.count()), (40, 40));
-        println!("40 containers listed with usage in {took:?}");
-        assert!(took < Duration::from_secs(1), "{took:?}");
+        let deadline = Instant::now() + crate::client::PATIENCE;
+        loop {
+            let begun = Instant::now();
+            let answer = ground.call(&containers()).json();
+            let took = begun.elapsed();
+            let listed = answer["get_containers"]["containers"].as_array().unwrap();
+            assert_eq!(listed.len(), 40);
+            assert!(took < Duration::from_secs(1), "{took:?}");
+            let measured = |container: &&Value| container["resource_statistics"]["mem_total_bytes"].is_u64();
+            if listed.iter().filter(measured).count() == 40 {
+                println!("40 containers listed with usage in {took:?}");
+                return;
+            }
+            // A worker that was not let run for long enough looks like one that is stuck.
+            assert!(Instant::now() < deadline, "{answer}");
+        }
     });
 }

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests, helpers included")]
 
+mod adversity;
 mod client;
 mod ground;
 mod life;

@@ -54,6 +54,12 @@ fn signal(child: &Process, signal: Signal) {
     kill_process(pid, signal).unwrap();
 }
 
+/// Kills it.
+pub(crate) fn kill(child: Process) {
+    signal(&child, Signal::KILL);
+    ended(child);
+}
+
 /// Ends it as a service manager would.
 pub(crate) fn terminate(child: Process) {
     signal(&child, Signal::TERM);
@@ -150,5 +156,22 @@ fn a_clean_up_destroys_everything_and_exits() {
         assert_eq!(status.code(), Some(0));
         ground.start();
         assert_eq!(ground.listed(), [""; 0]);
+    });
+}
+
+#[test]
+fn an_agent_serves_on_tcp_when_asked_to_and_on_its_socket_too() {
+    on("tcp", |ground| {
+        ground.with("--port=0");
+        ground.start();
+        let address = ground.tcp().unwrap();
+        assert!(address.ip().is_loopback());
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        let request = "GET /slave(1)/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert_eq!(get(&ground.socket(), "/health").unwrap().says(), (200, ""));
     });
 }

@@ -113,6 +113,7 @@ fn lists_and_inspections_wait_for_nothing_that_is_stuck() {
             .map(|container| container["container_id"]["value"].as_str().unwrap())
             .collect();
         assert_eq!((all.len(), measured), (6, vec!["a", "b", "c", "z"]), "what is late is left out");
+        assert!(all.iter().all(|container| container.get("container_status").is_some()), "{answer}");
         for id in ["stuck", "blocked"] {
             let (inspection, took) = timed(|| ground.inspect(id));
             assert!(took < SOON, "{id}: {took:?}");
