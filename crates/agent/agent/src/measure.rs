@@ -28,7 +28,7 @@ pub(crate) struct Measured {
 /// One of the two, or nothing if it can not be had.
 enum Part {
     Status(Option<ContainerStatus>),
-    Usage(Option<ResourceStatistics>),
+    Usage(Option<Box<ResourceStatistics>>),
 }
 
 type Asking = Pin<Box<dyn Future<Output = Part> + Send>>;
@@ -55,7 +55,7 @@ pub(crate) async fn measure(agent: &Arc<Inner>, ids: Vec<ContainerId>) -> Vec<Me
     while let Ok(Some((index, part))) = timeout(PATIENCE, receiver.recv()).await {
         match part {
             Part::Status(status) => all[index].status = status,
-            Part::Usage(usage) => all[index].usage = usage,
+            Part::Usage(usage) => all[index].usage = usage.map(|usage| *usage),
         }
     }
     all
@@ -103,5 +103,5 @@ async fn status(agent: Arc<Inner>, id: ContainerId) -> Part {
 }
 
 async fn usage(agent: Arc<Inner>, id: ContainerId) -> Part {
-    Part::Usage(agent.containerizer.usage(&id).await.ok())
+    Part::Usage(agent.containerizer.usage(&id).await.ok().map(Box::new))
 }

@@ -59,10 +59,15 @@ fn take(agent: &Arc<Inner>, event: Event) {
     let container = match (agent.table.get(&id), &what) {
         (Some(container), _) => container,
         // Nested ones, which the containerizer alone remembers, and those it took over.
-        (None, What::Created(phase)) => match agent.table.add(Container::new(id.clone(), None, *phase)) {
-            Ok(container) => container,
-            Err(_) => return,
-        },
+        (None, What::Created(phase)) => {
+            let container = Container::new(id.clone(), None, *phase);
+            *lock(&container.gate) = Gate::Passed;
+            container.launched.settle(());
+            match agent.table.add(container) {
+                Ok(container) => container,
+                Err(_) => return,
+            }
+        }
         (None, _) => return,
     };
     match what {
