@@ -201,3 +201,119 @@ impl Input {
         self.pipe.as_ref().or(terminal).map(AsFd::as_fd)
     }
 }
+
+#[cfg(all(test, feature = "encode"))]
+mod tests {
+    use super::*;
+    use berth_sys::rustix::pipe::{PipeFlags, pipe_with};
+
+    /// A pipe that never waits: its reading and its writing end.
+    fn pipe() -> (OwnedFd, OwnedFd) {
+        pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).expect("a pipe")
+    }
+
+    fn input() -> (Input, OwnedFd) {
+        let (program, pipe) = pipe();
+        let mut input = Input::NONE;
+        input.set_pipe(Some(pipe));
+        (input, program)
+    }
+
+    /// What the program reads now; `None` at its end.
+    fn program_reads(program: &OwnedFd) -> Option<Vec<u8>> {
+        let mut all = Vec::new();
+        let mut room = [0; 8192];
+        loop {
+            match read(program, &mut room) {
+                Ok(0) if all.is_empty() => return None,
+                Ok(0) | Err(Errno::AGAIN) => return Some(all),
+                Ok(n) => all.extend_from_slice(&room[..n]),
+                Err(e) => panic!("{e}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_writer_that_goes_leaves_the_input_open_for_the_next() {
+        let (mut input, program) = input();
+        for text in [b"one", b"two"] {
+            let (source, writer) = pipe();
+            assert_eq!(input.attach(source, None), Ok(()));
+            assert_eq!(input.attach(pipe().0, None), Err(refusal::ANOTHER_WRITES));
+            assert_eq!(input.hear(0, b"x", None), Err(refusal::ANOTHER_WRITES));
+            write(&writer, text).unwrap();
+            drop(writer);
+            input.draw(None);
+            assert_eq!(program_reads(&program).unwrap(), text);
+        }
+        input.end(None);
+        assert_eq!(program_reads(&program), None);
+        assert_eq!(input.attach(pipe().0, None), Err(refusal::NOT_READ));
+        assert_eq!(input.hear(0, b"x", None), Err(refusal::NOT_READ));
+    }
+
+    #[test]
+    fn the_end_comes_after_all_that_was_written_before_it() {
+        let (mut input, program) = input();
+        let (source, writer) = pipe();
+        input.attach(source, None).unwrap();
+        // As much as a pipe takes, so that the program's own is full before the end can come.
+        let mut written = 0;
+        while let Ok(n) = write(&writer, &[7; 4096]) {
+            written += n;
+            input.draw(None);
+        }
+        assert!(input.waits());
+        input.end(None);
+        let mut read = 0;
+        while let Some(bytes) = program_reads(&program) {
+            read += bytes.len();
+            input.feed(None);
+        }
+        assert_eq!(read, written);
+        assert_eq!(write(&writer, b"late"), Err(Errno::PIPE));
+    }
+
+    #[test]
+    fn a_program_that_reads_no_more_is_told_to_the_writer() {
+        let (mut input, program) = input();
+        let (source, writer) = pipe();
+        input.attach(source, None).unwrap();
+        drop(program);
+        write(&writer, b"lost").unwrap();
+        input.draw(None);
+        assert_eq!(write(&writer, b"more"), Err(Errno::PIPE));
+        assert!(input.is_quiet());
+    }
+
+    #[test]
+    fn messages_wait_while_there_is_no_room_and_an_empty_one_is_the_end() {
+        let (mut input, program) = input();
+        while !input.waits() {
+            assert_eq!(input.hear(3, &[1; DATA], None), Ok(()));
+        }
+        assert!(input.holds(3) && !input.holds(2));
+        program_reads(&program).unwrap();
+        input.feed(None);
+        assert!(!input.holds(3));
+        input.gone(3);
+        assert_eq!(input.hear(2, b"next", None), Ok(()));
+        assert_eq!(input.hear(2, b"", None), Ok(()));
+        assert!(program_reads(&program).unwrap().ends_with(b"next"));
+        assert_eq!(program_reads(&program), None);
+    }
+
+    #[test]
+    fn a_terminal_takes_input_and_has_no_end() {
+        let (reads, terminal) = pipe();
+        let mut input = Input::NONE;
+        let (source, writer) = pipe();
+        assert_eq!(input.attach(source, Some(&terminal)), Ok(()));
+        write(&writer, b"typed").unwrap();
+        input.draw(Some(&terminal));
+        input.end(Some(&terminal));
+        write(&writer, b" on").unwrap();
+        input.draw(Some(&terminal));
+        assert_eq!(program_reads(&reads).unwrap(), b"typed on");
+    }
+}

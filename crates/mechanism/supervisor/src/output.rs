@@ -120,3 +120,79 @@ fn has_left(reader: &OwnedFd) -> bool {
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     matches!(poll(&mut slot, Some(&at_once)), Ok(1..))
 }
+
+#[cfg(all(test, feature = "encode"))]
+mod tests {
+    use super::*;
+    use crate::protocol::DATA;
+    use berth_sys::rustix::io::read;
+    use berth_sys::rustix::pipe::{PipeFlags, pipe_with};
+
+    fn pipe() -> (OwnedFd, OwnedFd) {
+        pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).expect("a pipe")
+    }
+
+    fn taken(reads: &OwnedFd) -> usize {
+        let mut room = [0; 8192];
+        let mut all = 0;
+        while let Ok(n @ 1..) = read(reads, &mut room) {
+            all += n;
+        }
+        all
+    }
+
+    #[test]
+    fn a_sink_loses_nothing_and_a_reader_what_it_has_no_room_for() {
+        let ((sink_reads, sink), (reader_reads, reader)) = (pipe(), pipe());
+        let mut sinks = Sinks::NONE;
+        let mut pending = Chunk::EMPTY;
+        sinks.hold(Some(sink));
+        sinks.add(reader).unwrap();
+        let (mut written, mut from_sink) = (0, 0);
+        for _ in 0..64 {
+            sinks.write(&[1; DATA], &mut pending);
+            written += DATA;
+            // The caller does not come again while something is pending.
+            if !pending.is_empty() {
+                from_sink += taken(&sink_reads);
+                sinks.send_pending(&mut pending, PollFlags::OUT);
+                assert!(pending.is_empty());
+            }
+        }
+        from_sink += taken(&sink_reads);
+        assert_eq!(from_sink, written);
+        let from_reader = taken(&reader_reads);
+        assert!(from_reader > 0 && from_reader < written, "{from_reader}");
+        sinks.end(&pending);
+        assert!(sinks.is_empty());
+    }
+
+    #[test]
+    fn whoever_left_makes_room_for_another() {
+        let mut sinks = Sinks::NONE;
+        let mut held: Vec<OwnedFd> = (0..READERS)
+            .map(|_| {
+                let (reads, writes) = pipe();
+                sinks.add(writes).unwrap();
+                reads
+            })
+            .collect();
+        assert_eq!(sinks.add(pipe().1), Err(refusal::FULL));
+        held.pop();
+        assert_eq!(sinks.add(pipe().1), Ok(()));
+    }
+
+    #[test]
+    fn a_sink_that_left_holds_nothing_back() {
+        let (reads, sink) = pipe();
+        let mut sinks = Sinks::NONE;
+        let mut pending = Chunk::EMPTY;
+        sinks.hold(Some(sink));
+        while pending.is_empty() {
+            sinks.write(&[1; DATA], &mut pending);
+        }
+        drop(reads);
+        sinks.flush(&mut pending);
+        assert!(sinks.is_empty() && pending.is_empty());
+    }
+}

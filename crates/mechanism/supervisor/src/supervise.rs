@@ -709,9 +709,11 @@ impl Supervisor {
         }
         self.flush_owner();
         let error = recorded.err().map_or(0, |e| e.raw_os_error() as u32);
-        for client in self.clients.iter().flatten() {
-            let _ =
-                protocol::send(&client.socket, Message::new(Kind::Exited, status as u32, error), &[], &[]);
+        let exited = Message::new(Kind::Exited, status as u32, error);
+        self.tell_owner(exited);
+        // A client that does not read keeps nobody from going.
+        for client in self.clients[1..].iter().flatten() {
+            let _ = protocol::try_send(&client.socket, exited, &[]);
         }
         if let (Some(_), Some(work)) = (self.leave, &self.files[attend::WORK]) {
             sweep(work);
