@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use berth_model::{ContainerId, ContainerStatus, ResourceStatistics};
 use tokio::runtime::Handle;
@@ -15,8 +15,11 @@ use tokio::time::timeout;
 
 use crate::agent::Inner;
 
-/// How long to wait for an answer when none comes.
+/// How long to wait for another answer when all were asked.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(40);
+
+/// How long to wait when no answer comes from anybody, though not all were asked yet.
+const STANDSTILL: Duration = Duration::from_millis(400);
 
 /// What a containerizer says of a running container.
 #[derive(Debug, Clone, Default)]
@@ -52,13 +55,22 @@ pub(crate) async fn measure(agent: &Arc<Inner>, ids: Vec<ContainerId>) -> Vec<Me
         tokio::task::spawn_blocking(move || worker.work());
     }
     drop(sender);
-    while let Ok(Some((index, part))) = timeout(PATIENCE, receiver.recv()).await {
-        match part {
-            Part::Status(status) => all[index].status = status,
-            Part::Usage(usage) => all[index].usage = usage.map(|usage| *usage),
+    let mut last = Instant::now();
+    loop {
+        match timeout(PATIENCE, receiver.recv()).await {
+            Ok(Some((index, part))) => {
+                last = Instant::now();
+                match part {
+                    Part::Status(status) => all[index].status = status,
+                    Part::Usage(usage) => all[index].usage = usage.map(|usage| *usage),
+                }
+            }
+            Ok(None) => return all,
+            // As long as some are to be asked, it is rather the processors that are busy.
+            Err(_) if next.load(Ordering::Relaxed) >= ids.len() || last.elapsed() > STANDSTILL => return all,
+            Err(_) => {}
         }
     }
-    all
 }
 
 /// Measures one container after another, as long as there are any.

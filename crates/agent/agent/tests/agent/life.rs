@@ -148,3 +148,24 @@ fn a_container_goes_by_its_new_name_and_its_id() {
         assert_eq!(ground.wait("web")["exit_status"], 0, "the name is free");
     });
 }
+
+#[test]
+fn a_paused_container_stays_paused_under_the_next_agent_and_can_be_resumed_and_killed() {
+    on("paused", |ground| {
+        ground.start();
+        ground.launch("c", "while [ ! -e go ]; do sleep 0.01; done; exit 8");
+        ground.launch("d", "sleep 1000");
+        for id in ["c", "d"] {
+            assert_eq!(ground.call(&about("PAUSE", id)).says(), (200, ""));
+        }
+        assert_eq!(ground.inspect("c")["state"]["name"], "PAUSED");
+        ground.stop();
+        ground.start();
+        assert_eq!(ground.inspect("c")["state"]["name"], "PAUSED");
+        std::fs::write(ground.site.work_dir().join("sandboxes/c/go"), "").unwrap();
+        assert_eq!(ground.call(&about("RESUME", "c")).says(), (200, ""));
+        assert_eq!(ground.wait("c")["exit_status"], 8 << 8);
+        assert_eq!(ground.kill("d").says(), (200, ""));
+        assert_eq!(ground.wait("d")["exit_status"], 9, "it is killed as it is");
+    });
+}
