@@ -96,7 +96,7 @@ impl Places {
         };
         let here = here.into_iter().map(|listed| listed.record.id).filter(|id| begins(id, name));
         let there = match connection {
-            Ok(connection) => ids(connection).await.map_err(|e| Failure::client(&e))?,
+            Ok(connection) => named(connection, name).await.map_err(|e| Failure::client(&e))?,
             Err(_) => Vec::new(),
         };
         let there = there.into_iter().filter(|id| begins(id, name));
@@ -130,6 +130,17 @@ fn unknown(name: &str) -> Failure {
 /// The ids of the agent's containers that live.
 pub(crate) async fn living(connection: &mut Connection) -> Result<Vec<ContainerId>, Error> {
     Ok(connection.containers().await?.into_iter().filter_map(id_of).collect())
+}
+
+/// Ids among which all are that begin so. Those at the top are all in what is kept, which needs no look at them.
+async fn named(connection: &mut Connection, name: &str) -> Result<Vec<ContainerId>, Error> {
+    match name.contains('.') {
+        true => ids(connection).await,
+        false => {
+            let kept = connection.kept().await?;
+            Ok(kept.iter().filter_map(|id| convert::container_id(id).ok()).collect())
+        }
+    }
 }
 
 /// The ids of all containers of the agent: those that live, and those that ended and are kept.

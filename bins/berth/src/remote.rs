@@ -198,7 +198,6 @@ pub(crate) fn attach(global: &Global, args: &Attach) -> Result<u8, Failure> {
         let here = async |_: &_, name: &str| Err(agents_only("attach to", name));
         let (id, output, tty) = places.at(&args.name, here, there).await?;
         let interactive = !args.no_stdin;
-        let tty = tty && (!interactive || std::io::stdin().is_terminal());
         let terms = Terms { interactive, tty, keys, proxy: args.sig_proxy, end_input: false };
         stay(&places.agent, &id, Output::Live(output), terms, &signals).await
     };

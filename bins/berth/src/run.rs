@@ -18,6 +18,11 @@ pub(crate) fn run(global: &Global, args: Run) -> Result<u8, Failure> {
             "the input device is not a terminal: leave -t away, or run it from a terminal",
         ));
     }
+    if args.detach_keys.is_some() {
+        let text =
+            "--detach-keys: only a container of the agent can be left running: run it with --socket PATH";
+        return Err(Failure::text(text));
+    }
     let security = options::security(&args.security_opt)?;
     let mut request = request(&args, &security)?;
     // It comes up while we look at the host.

@@ -17,15 +17,19 @@ use berth_sys::Errno;
 use berth_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
 use berth_sys::rustix::io::read;
 use berth_sys::rustix::process::{Signal, getpid, kill_process};
+use std::io::IsTerminal;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::time::Instant;
 
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
 /// So many interrupts end us, whatever the container does: docker's number.
 const INTERRUPTS: u32 = 3;
+/// How long after input was not taken the container may end, before that is said.
+const COMPLAINT: Duration = Duration::from_secs(1);
 /// How long output may be silent after the end, before it is given up: something else holds it open.
 const SILENCE: Duration = Duration::from_secs(5);
 
@@ -40,6 +44,7 @@ pub(crate) enum Output {
 /// How the terminal is joined.
 pub(crate) struct Terms {
     pub(crate) interactive: bool,
+    /// The container has a terminal.
     pub(crate) tty: bool,
     /// Keys that detach.
     pub(crate) keys: Keys,
@@ -75,16 +80,18 @@ pub(crate) async fn stay(
         None
     };
     let (input, answer) = joined.unzip();
-    let raw = (terms.tty && terms.interactive).then(terminal::Raw::enter);
+    let ours = terms.tty && terms.interactive && std::io::stdin().is_terminal();
+    let raw = ours.then(terminal::Raw::enter);
     if let (true, Some(input), Some((rows, columns))) = (terms.tty, &input, terminal::size()) {
         input.resize(rows, columns).await;
     }
-    let feeding = feeder(&terms, input.as_ref());
+    let feeding = feeder(&terms, ours, input.as_ref());
     let signals = watch(signals.as_fd()).map_err(|e| Failure::text(format!("watch for signals: {e}")))?;
     let input = input.filter(|_| terms.tty);
-    let (tty, interactive, proxy) = (terms.tty, terms.interactive, terms.proxy);
+    let (interactive, proxy) = (terms.interactive, terms.proxy);
+    let (interrupts, ended, complaint) = (0, None, None);
     let mut session =
-        Session { agent, id, input, answer, raw, tty, interactive, proxy, interrupts: 0, ended: None };
+        Session { agent, id, input, answer, raw, ours, interactive, proxy, interrupts, ended, complaint };
     session.run(output, waiting, feeding, &signals).await
 }
 
@@ -99,11 +106,14 @@ struct Session<'a> {
     input: Option<Input>,
     answer: Option<InputAnswer>,
     raw: Option<terminal::Raw>,
-    tty: bool,
+    /// Our terminal is the container's.
+    ours: bool,
     interactive: bool,
     proxy: bool,
     interrupts: u32,
     ended: Option<Result<WaitContainer, Error>>,
+    /// Why input is not taken: most often because the container ends.
+    complaint: Option<(Instant, String)>,
 }
 
 impl Session<'_> {
@@ -163,6 +173,11 @@ impl Session<'_> {
                         self.heed(&error)?;
                     }
                 }
+                () = due(&self.complaint), if self.complaint.is_some() => {
+                    if let Some((_, why)) = self.complaint.take() {
+                        say(format_args!("berth: input is not taken any more: {why}\r"));
+                    }
+                }
                 () = silence => output = None,
             }
         }
@@ -179,13 +194,13 @@ impl Session<'_> {
         Failure::text(format!("{error}; the container {} goes on without this terminal", self.id))
     }
 
-    /// Input was refused. That nobody reads any more is no failure.
+    /// Input was refused, or is not taken any more.
     fn heed(&mut self, error: &Error) -> Result<(), Failure> {
-        let refused = matches!(
-            error.class(),
-            Class::Conflict | Class::Unsupported | Class::Denied | Class::Invalid | Class::Internal
-        );
-        if !self.interactive || !refused || self.ended.is_some() {
+        if !self.interactive || self.ended.is_some() {
+            return Ok(());
+        }
+        if !matches!(error.class(), Class::Conflict | Class::Unsupported | Class::Denied | Class::Invalid) {
+            self.complaint = Some((Instant::now() + COMPLAINT, error.to_string()));
             return Ok(());
         }
         drop(self.raw.take());
@@ -204,7 +219,7 @@ impl Session<'_> {
             SIGTSTP | SIGTTIN | SIGTTOU => {
                 drop(self.raw.take());
                 let _ = kill_process(getpid(), Signal::STOP);
-                self.raw = (self.tty && self.interactive).then(terminal::Raw::enter);
+                self.raw = self.ours.then(terminal::Raw::enter);
             }
             number => {
                 if matches!(number, SIGINT | SIGTERM) {
@@ -253,6 +268,13 @@ fn written(io: ProcessIo) -> Option<(own::Stream, Vec<u8>)> {
     Some((stream, data.data?))
 }
 
+async fn due(complaint: &Option<(Instant, String)>) {
+    match complaint {
+        Some((at, _)) => tokio::time::sleep_until(*at).await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn fed(feeding: &mut Option<Feeding>) -> bool {
     match feeding {
         Some(feeding) => feeding.await.unwrap_or(false),
@@ -268,7 +290,7 @@ async fn answered(answer: &mut Option<InputAnswer>) -> Result<(), Error> {
 }
 
 /// Passes our input on, beside everything else.
-fn feeder(terms: &Terms, input: Option<&Input>) -> Option<Feeding> {
+fn feeder(terms: &Terms, ours: bool, input: Option<&Input>) -> Option<Feeding> {
     let input = input?.clone();
     if !terms.interactive {
         let end = terms.end_input && !terms.tty;
@@ -279,11 +301,11 @@ fn feeder(terms: &Terms, input: Option<&Input>) -> Option<Feeding> {
             false
         }));
     }
-    let keys = terms.tty.then(|| terms.keys.clone());
-    Some(tokio::spawn(feed(input, keys)))
+    let keys = ours.then(|| terms.keys.clone());
+    Some(tokio::spawn(feed(input, keys, terms.tty)))
 }
 
-async fn feed(input: Input, mut keys: Option<Keys>) -> bool {
+async fn feed(input: Input, mut keys: Option<Keys>, tty: bool) -> bool {
     // A regular file is always ready, and can not be watched.
     let stdin = watch(std::io::stdin()).ok();
     let mut room = vec![0u8; 32 << 10];
@@ -312,9 +334,9 @@ async fn feed(input: Input, mut keys: Option<Keys>) -> bool {
         }
         if n == 0 {
             // A terminal has no end: what its user would type means it.
-            match keys {
-                Some(_) => input.data(&[4]).await,
-                None => input.end().await,
+            match tty {
+                true => input.data(&[4]).await,
+                false => input.end().await,
             };
             return false;
         }

@@ -17,6 +17,7 @@ fn without_an_agent_what_needs_one_says_where_it_looked() {
         (1, &["attach", "x"]),
         (1, &["pause", "x"]),
         (1, &["wait", "x"]),
+        (125, &["run", "--socket", &socket, "--", "true"]),
     ] {
         let exit = ground.berth(arguments);
         exit.refused(code, &[&socket, "`berth agent`"]);

@@ -102,8 +102,9 @@ fn a_further_command_has_its_streams_and_its_exit_code() {
     ground.started("web");
     let both = ground.berth(["exec", "-e", "A=b", "web", "sh", "-c", "echo $A; echo err >&2; exit 5"]);
     assert_eq!((both.code, both.stdout.as_str(), both.stderr.as_str()), (Some(5), "b\n", "err\n"));
-    assert_eq!(ground.fed("hello\n", &["exec", "-i", "web", "cat"]).good(), "hello\n");
-    assert_eq!(ground.berth(["exec", "web", "cat"]).good(), "", "without -i its input is at its end");
+    assert_eq!(ground.fed("hello\n", &["exec", "-i", "web", "sh", "-c", "cat; exit 0"]).good(), "hello\n");
+    let ended = ground.berth(["exec", "web", "sh", "-c", "cat; exit 0"]);
+    assert_eq!(ended.good(), "", "without -i its input is at its end");
     ground.berth(["exec", "web", "/no/such"]).refused(127, &["can not execute"]);
     ground.berth(["exec", "web", "/etc/passwd"]).refused(126, &["can not execute"]);
     assert_eq!(ground.berth(["exec", "web", "sh", "-c", "kill -15 $$"]).code, Some(143));

@@ -82,6 +82,17 @@ fn a_terminal_that_is_none_is_refused() {
 }
 
 #[test]
+fn what_is_piped_into_a_terminal_of_a_container_is_typed_there() {
+    let ground = ground!("what_is_piped_into_a_terminal_of_a_container_is_typed_there");
+    ground.berth(["run", "-d", "-t", "--name", "a", "--", "sh"]).good();
+    let piped = ground.fed("echo he''re\nexit 3\n", &["attach", "a"]);
+    assert_eq!((piped.code, piped.stdout.contains("here")), (Some(3), true), "{piped:?}");
+    ground.berth(["run", "-d", "-t", "--name", "b", "--", "sh"]).good();
+    let ended = ground.fed("echo he''re\n", &["attach", "b"]);
+    assert_eq!((ended.code, ended.stdout.contains("here")), (Some(0), true), "its end is ctrl-d: {ended:?}");
+}
+
+#[test]
 fn only_one_terminal_types() {
     let ground = ground!("only_one_terminal_types");
     let socket = ground.socket();
