@@ -4,9 +4,10 @@
 use std::fs;
 use std::io::Read;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::{PATIENCE, get};
@@ -66,6 +67,22 @@ pub(crate) fn terminate(child: Process) {
     assert_eq!(ended(child).0.code(), Some(0));
 }
 
+/// Reads its log up to this text; `false` when it does not come.
+fn said(child: &mut Process, text: &str) -> bool {
+    let log = child.0.stderr.as_mut().unwrap();
+    let (mut line, mut byte) = (Vec::new(), [0]);
+    let patience = Timespec::try_from(PATIENCE).unwrap();
+    let readable =
+        |log: &ChildStderr| poll(&mut [PollFd::new(log, PollFlags::IN)], Some(&patience)).unwrap() > 0;
+    while readable(log) && log.read(&mut byte).unwrap() == 1 {
+        line.push(byte[0]);
+        if line.ends_with(text.as_bytes()) {
+            return true;
+        }
+    }
+    false
+}
+
 fn ended(mut child: Process) -> (ExitStatus, String) {
     let mut log = String::new();
     child.0.stderr.take().unwrap().read_to_string(&mut log).unwrap();
@@ -105,17 +122,15 @@ fn a_killed_agent_loses_no_container_and_no_status() {
 #[test]
 fn signals_dump_reload_and_end_and_containers_go_on() {
     on("signals", |ground| {
-        let child = started(ground);
+        let mut child = started(ground);
         ground.launch("c", "sleep 1000");
         signal(&child, Signal::USR1);
+        assert!(said(&mut child, "state dump container=c state=RUNNING"));
         signal(&child, Signal::HUP);
-        // Each is one thing in the log; what ends the agent comes when it has heard the others.
-        std::thread::sleep(Duration::from_millis(200));
+        assert!(said(&mut child, "reloaded logging_level=info"));
         signal(&child, Signal::TERM);
         let (status, log) = ended(child);
         assert_eq!(status.code(), Some(0), "{log}");
-        assert!(log.contains("state dump container=c state=RUNNING"), "{log}");
-        assert!(log.contains("reloaded logging_level=info"), "{log}");
         assert!(!ground.socket().exists(), "the socket goes with the agent");
         assert!(get(&ground.socket(), "/health").is_err());
         ground.start();
