@@ -138,8 +138,15 @@ async fn start(agent: &Arc<Inner>, id: ContainerId, config: ContainerConfig) -> 
     let (sender, receiver) = mpsc::channel(2);
     let own = Arc::clone(agent);
     agent.tasks.spawn(async move {
+        let client = sender.clone();
         both(stdout, stderr, sender).await;
         silent.settle(());
+        // A command closes its output a moment before it ends, and may go on for long without: as long as the client is
+        // there, its end is waited for.
+        tokio::select! {
+            _ = own.containerizer.wait(&id) => {}
+            () = client.closed() => {}
+        }
         end(&own, &id).await;
     });
     Ok(Session::Started(stream_of(receiver)))
