@@ -147,10 +147,16 @@ impl Api {
     ///
     /// # Panics
     /// It has none.
+    #[track_caller]
     pub fn pid(&self, name: &str) -> u32 {
-        let inspection = self.inspect(name).unwrap_or_else(|e| panic!("inspect {name}: {e}"));
-        let pid = inspection.status.as_ref().and_then(|status| status.executor_pid);
-        pid.unwrap_or_else(|| panic!("{name} has no process: {inspection:?}"))
+        let mut pid = None;
+        // What is late is left out of an inspection, on a busy machine.
+        until(&format!("the process of {name} is told"), || {
+            let inspection = self.inspect(name).unwrap_or_else(|e| panic!("inspect {name}: {e}"));
+            pid = inspection.status.and_then(|status| status.executor_pid);
+            pid.is_some()
+        });
+        pid.expect("it was waited for")
     }
 
     /// The ids of the containers that live, sessions too, sorted.

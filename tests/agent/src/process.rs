@@ -4,6 +4,7 @@
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::process::{Child, ExitStatus};
+use std::time::Duration;
 
 /// A running agent. Dropped, it is killed; its containers go on.
 #[derive(Debug)]
@@ -74,6 +75,16 @@ impl Process {
             threads: count("task"),
             kib: kib.unwrap_or_else(|| panic!("no VmRSS in {status:?}")),
         }
+    }
+
+    /// What it holds when it has had nothing to do for so long that the threads which wait for work to block on are
+    /// gone: its runtime lets them wait for ten seconds.
+    ///
+    /// # Panics
+    /// It is gone.
+    pub fn idle(&self) -> Numbers {
+        std::thread::sleep(Duration::from_millis(10_500));
+        self.numbers()
     }
 
     /// Where its descriptors lead, for a test that counted too many.

@@ -4,8 +4,12 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod command_line;
+mod flight;
 mod neighbours;
 mod outlive;
+mod sessions;
+mod stuck;
+mod sweep;
 mod terminals;
 
 use berth_test_agent::{Ground, skip};
