@@ -2,7 +2,7 @@
 //! Who is measured, and the command line that each is started with.
 
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -47,6 +47,11 @@ pub(crate) struct Programs {
 impl Programs {
     pub(crate) fn find(berth: PathBuf) -> Programs {
         Programs { berth, crun: find_program("crun"), runc: find_program("runc") }
+    }
+
+    /// The peer that the agent is paired with.
+    pub(crate) fn crun(&self) -> Option<&Path> {
+        self.crun.as_deref()
     }
 
     /// Why this contestant can not take part, if so.

@@ -31,6 +31,12 @@ pub(crate) enum Error {
     Supervisors { found: usize, wanted: usize, seconds: u64 },
     #[error("no berth program at {0}; build it with --release or pass --berth")]
     NoBerth(PathBuf),
+    #[error("{what} an agent of the bench's own (its log ends with:\n  {log}\n)")]
+    Agent { what: &'static str, log: String, source: Box<berth_client::Error> },
+    #[error("container {id} of the agent did not end well: status {status:?} {message}")]
+    Ended { id: String, status: Option<i32>, message: String },
+    #[error("the agent lists {found} of {wanted} running containers")]
+    Listed { found: usize, wanted: usize },
     #[error("write the result to stdout")]
     Output(#[source] io::Error),
 }

@@ -4,6 +4,7 @@
 //! The bench owns one folder, one group in each of three cgroup hierarchies and one mount namespace, and removes
 //! or leaves all of them when it ends, also by ^C. docs/performance.md says what is measured and how to read it.
 
+mod agent;
 mod check;
 mod compile;
 mod contestant;
@@ -27,6 +28,7 @@ use std::process::{Command, ExitCode};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use agent::{AgentReport, Part, Scale};
 use contestant::{Kind, Programs};
 use error::Error;
 use machine::Machine;
@@ -66,13 +68,28 @@ enum Format {
     Json,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+const IN_FLIGHT: usize = 16;
+const FLEET: usize = 500;
+
+#[derive(Debug, Clone, Subcommand)]
 enum Action {
     /// The memory of supervisors beside running containers
     Memory {
         /// How many containers to run at once
         #[arg(short, long, default_value_t = 50)]
         containers: usize,
+    },
+    /// The same through the API of an agent: launches, further processes, lists, recovery and memory
+    Agent {
+        /// How many containers are launched at once
+        #[arg(long, default_value_t = IN_FLIGHT)]
+        in_flight: usize,
+        /// How many containers are to run for lists, recovery and memory
+        #[arg(short, long, default_value_t = FLEET)]
+        containers: usize,
+        /// Measure this alone; can be given several times
+        #[arg(long, value_enum, value_name = "PART")]
+        only: Vec<Part>,
     },
     /// What each container looks like from within, compared with that of the floor program
     Check,
@@ -97,7 +114,7 @@ fn run(options: &Options) -> Result<(), Error> {
     let stop = rounds::stop_on_signals()?;
     let programs = Programs::find(options.berth_path()?);
     let site = Site::create(&options.disk, options.storage.as_deref())?;
-    let text = match options.action {
+    let text = match &options.action {
         None => {
             let report = measure(options, &programs, &site, &stop)?;
             match options.output {
@@ -105,7 +122,16 @@ fn run(options: &Options) -> Result<(), Error> {
                 Format::Json => json(&report),
             }
         }
-        Some(Action::Memory { containers }) => memory_text(options, &programs, &site, containers, &stop)?,
+        Some(Action::Memory { containers }) => memory_text(options, &programs, &site, *containers, &stop)?,
+        Some(Action::Agent { in_flight, containers, only }) => {
+            let scale = Scale {
+                only: only.clone(),
+                times: options.times(),
+                in_flight: *in_flight,
+                containers: *containers,
+            };
+            agent_text(options, &programs, &site, &scale, &stop)?
+        }
         Some(Action::Check) => check_text(&programs, &site, &stop)?,
     };
     // Clean up before the answer: whoever reads it may start the next measurement.
@@ -143,6 +169,7 @@ fn measure(options: &Options, programs: &Programs, site: &Site, stop: &Stop) -> 
         runs: Vec::new(),
         exec_to_exit: exec_to_exit(options, site, stop)?,
         phases: Vec::new(),
+        agent: None,
     };
     for stage in &site.stages {
         for pace in [Pace::BURSTS, Pace::ONE_BY_ONE, Pace::PAUSES] {
@@ -155,6 +182,11 @@ fn measure(options: &Options, programs: &Programs, site: &Site, stop: &Stop) -> 
             report.runs.push(Table::new(stage.name.clone(), pace.name, &names, &timed));
         }
         report.phases.extend(phases_on(stage, options.times(), &kinds, programs, site, stop)?);
+    }
+    if kinds.contains(&Kind::Berth) {
+        let scale =
+            Scale { only: Vec::new(), times: options.times(), in_flight: IN_FLIGHT, containers: FLEET };
+        report.agent = Some(agent::measure(programs, site, &scale, stop)?);
     }
     Ok(report)
 }
@@ -266,6 +298,34 @@ fn memory_text(
             ),
         };
     }
+    Ok(text)
+}
+
+fn agent_text(
+    options: &Options,
+    programs: &Programs,
+    site: &Site,
+    scale: &Scale,
+    stop: &Stop,
+) -> Result<String, Error> {
+    #[derive(serde::Serialize)]
+    struct Whole {
+        machine: Machine,
+        versions: Vec<Version>,
+        agent: AgentReport,
+    }
+    if programs.missing(Kind::Berth).is_some() {
+        return Err(Error::NoBerth(programs.berth.clone()));
+    }
+    let machine = Machine::look(options.storage.as_deref().unwrap_or(&options.disk));
+    let versions = [Kind::Berth, Kind::Crun].into_iter().filter_map(|kind| version(programs, kind)).collect();
+    let whole = Whole { machine, versions, agent: agent::measure(programs, site, scale, stop)? };
+    if options.output == Format::Json {
+        return Ok(json(&whole));
+    }
+    let mut text = format!("{}\n", whole.machine.lines());
+    whole.versions.iter().for_each(|version| text += &format!("{}: {}\n", version.name, version.version));
+    whole.agent.text(&mut text);
     Ok(text)
 }
 

@@ -126,14 +126,14 @@ fn supervisors() -> Vec<i32> {
     procfs::all().into_iter().filter(|pid| is_supervisor(*pid)).collect()
 }
 
-fn is_supervisor(pid: i32) -> bool {
+pub(crate) fn is_supervisor(pid: i32) -> bool {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let first = line.split(|byte| *byte == 0).next().unwrap_or_default();
     Path::new(&*String::from_utf8_lossy(first)).file_name().is_some_and(|name| name == SUPERVISOR)
 }
 
 /// Private_Clean + Private_Dirty (proc_pid_smaps(5)).
-fn unique_kib(pid: i32) -> Option<f64> {
+pub(crate) fn unique_kib(pid: i32) -> Option<f64> {
     private_kib(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?)
 }
 

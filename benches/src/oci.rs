@@ -44,10 +44,18 @@ pub(crate) fn config(rootfs: &Path, group: &str, command: &[&str]) -> Value {
     })
 }
 
+fn mount(target: &str, kind: &str, options: &[&str]) -> Value {
+    json!({"destination": target, "type": kind, "source": kind, "options": options})
+}
+
+/// The one mount that a new pid namespace needs.
+pub(crate) fn proc() -> Value {
+    mount("/proc", "proc", &["nosuid", "noexec", "nodev"])
+}
+
 fn mounts() -> Value {
-    let mount = |target: &str, kind: &str, options: &[&str]| json!({"destination": target, "type": kind, "source": kind, "options": options});
     json!([
-        mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
+        proc(),
         mount("/dev", "tmpfs", &["nosuid", "mode=755", "size=65536k"]),
         mount(
             "/dev/pts",
@@ -121,6 +129,16 @@ mod tests {
         assert_eq!(config["linux"]["resources"]["memory"]["limit"], 67_108_864);
         assert_eq!(config["linux"]["namespaces"].as_array().unwrap().len(), 6);
         assert_eq!(config["process"]["args"], json!(["/bin/true"]));
+    }
+
+    #[test]
+    fn the_agent_gets_the_limits_of_the_peers() {
+        let config = config(Path::new("/r"), "/g", &["/bin/true"]);
+        let resources = &config["linux"]["resources"];
+        let of = |wanted: &str| plan::LIMITS.iter().find(|(name, _)| *name == wanted).unwrap().1;
+        assert_eq!(resources["cpu"]["quota"].as_f64(), Some(of("cpus") * 100_000.0));
+        assert_eq!(resources["memory"]["limit"].as_f64(), Some(of("mem") * 1024.0 * 1024.0));
+        assert_eq!(resources["pids"]["limit"].as_f64(), Some(of("pids")));
     }
 
     #[test]

@@ -3,8 +3,12 @@
 
 /// The command whose whole life is timed.
 pub(crate) const COMMAND: &[&str] = &["/bin/true"];
+/// One that goes on.
+pub(crate) const SLEEP: &[&str] = &["/bin/sleep", "10000"];
 /// The host name inside.
 pub(crate) const HOSTNAME: &str = "bench";
+/// The same limits by the names that the agent has for them: processors, MiB and processes.
+pub(crate) const LIMITS: [(&str, f64); 3] = [("cpus", 0.5), ("mem", 64.0), ("pids", 50.0)];
 /// The only variable.
 pub(crate) const ENVIRONMENT: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Hierarchies that the floor program uses.

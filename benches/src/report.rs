@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::agent::AgentReport;
 use crate::machine::Machine;
 use crate::phases::Phase;
 use crate::rounds::Timed;
@@ -23,6 +24,8 @@ pub(crate) struct Report {
     /// Programs that do nothing, as context.
     pub(crate) exec_to_exit: Table,
     pub(crate) phases: Vec<Phases>,
+    /// The same through an agent; none when there is no berth to run one.
+    pub(crate) agent: Option<AgentReport>,
 }
 
 /// What a peer says about itself.
@@ -58,20 +61,20 @@ impl Table {
         Table { storage, pace, rows, repeated: timed.repeated, disturbed: timed.disturbed }
     }
 
-    fn text(&self, text: &mut String) {
+    pub(crate) fn text(&self, text: &mut String) {
         rows_text(text, &self.rows);
-        if self.repeated > 0 {
-            line(text, &format!("  {} turns taken again: other programs ran meanwhile", self.repeated));
-        }
-        if self.disturbed > 0 {
-            line(
-                text,
-                &format!(
-                    "  WARNING: other programs ran in {} turns that count: do not quote",
-                    self.disturbed
-                ),
-            );
-        }
+        disturbances(text, self.repeated, self.disturbed);
+    }
+}
+
+/// What came between.
+pub(crate) fn disturbances(text: &mut String, repeated: usize, disturbed: usize) {
+    if repeated > 0 {
+        line(text, &format!("  {repeated} turns taken again: other programs ran meanwhile"));
+    }
+    if disturbed > 0 {
+        let warning = format!("other programs ran in {disturbed} turns that count: do not quote");
+        line(text, &format!("  WARNING: {warning}"));
     }
 }
 
@@ -100,7 +103,9 @@ fn rows(names: &[&'static str], summaries: &[Summary]) -> Vec<Row> {
         let at = names.iter().position(|name| *name == wanted)?;
         Some(summaries.get(at)?.median_ms)
     };
-    let (floor, crun) = (median("floor"), median("crun run"));
+    // It has another command in each kind of table.
+    let crun = names.iter().find(|name| name.starts_with("crun ")).and_then(|name| median(name));
+    let floor = median("floor");
     let row = |(name, summary): (&&'static str, &Summary)| Row {
         name,
         summary: *summary,
@@ -137,6 +142,9 @@ impl Report {
             let sum: f64 = phases.phases.iter().map(|phase| phase.median).sum();
             line(&mut text, &format!("  {:<24}{sum:>10.1}", "sum"));
         }
+        if let Some(agent) = &self.agent {
+            agent.text(&mut text);
+        }
         text
     }
 }
@@ -154,7 +162,7 @@ fn rows_text(text: &mut String, rows: &[Row]) {
     }
 }
 
-fn line(text: &mut String, content: &str) {
+pub(crate) fn line(text: &mut String, content: &str) {
     // Writing to a String does not fail.
     let _ = writeln!(text, "{content}");
 }

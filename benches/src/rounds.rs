@@ -89,11 +89,23 @@ pub(crate) fn wait_for_quiet(patience: &mut Duration, stop: &Stop) -> Result<(),
     Ok(())
 }
 
+/// Does once what is measured, and says how long that took; what it needs before and after is not in it.
+pub(crate) type Contestant<'a> = Box<dyn FnMut() -> Result<Duration, Error> + 'a>;
+
 /// Runs all commands for some rounds of warm-up and then until each has been timed at least that often.
 pub(crate) fn run(commands: Vec<Command>, times: usize, pace: Pace, stop: &Stop) -> Result<Timed, Error> {
-    let mut commands: Vec<Command> = commands.into_iter().map(contestant::quiet).collect();
-    let mut series = vec![Vec::with_capacity(times); commands.len()];
-    let mut order: Vec<usize> = (0..commands.len()).collect();
+    take_turns(commands.into_iter().map(whole_process).collect(), times, pace, stop)
+}
+
+/// As [`run`], for anything that can be timed.
+pub(crate) fn take_turns(
+    mut contestants: Vec<Contestant<'_>>,
+    times: usize,
+    pace: Pace,
+    stop: &Stop,
+) -> Result<Timed, Error> {
+    let mut series = vec![Vec::with_capacity(times); contestants.len()];
+    let mut order: Vec<usize> = (0..contestants.len()).collect();
     let mut shuffler = Shuffler::new();
     let rounds = times.div_ceil(pace.burst);
     let warm_up = rounds.div_ceil(20).min(10);
@@ -105,7 +117,7 @@ pub(crate) fn run(commands: Vec<Command>, times: usize, pace: Pace, stop: &Stop)
         shuffler.shuffle(&mut order);
         for turn in order.chunks(turn_length) {
             let mut others = Others::now();
-            let mut durations = take_turn(turn, &mut commands, pace, stop)?;
+            let mut durations = take_turn(turn, &mut contestants, pace, stop)?;
             if round < warm_up {
                 continue;
             }
@@ -114,7 +126,7 @@ pub(crate) fn run(commands: Vec<Command>, times: usize, pace: Pace, stop: &Stop)
                 repeated += 1;
                 wait_for_quiet(&mut patience, stop)?;
                 others = Others::now();
-                durations = take_turn(turn, &mut commands, pace, stop)?;
+                durations = take_turn(turn, &mut contestants, pace, stop)?;
                 bad = others.disturbed();
             }
             disturbed += usize::from(bad);
@@ -127,10 +139,10 @@ pub(crate) fn run(commands: Vec<Command>, times: usize, pace: Pace, stop: &Stop)
     Ok(Timed { summaries, repeated, disturbed })
 }
 
-/// Runs these commands, each as often as the pace says. Which one took how long.
+/// Has each of these its turn, as often as the pace says. Which one took how long.
 fn take_turn(
     turn: &[usize],
-    commands: &mut [Command],
+    contestants: &mut [Contestant<'_>],
     pace: Pace,
     stop: &Stop,
 ) -> Result<Vec<(usize, Duration)>, Error> {
@@ -138,7 +150,10 @@ fn take_turn(
     for &at in turn {
         for run in 0..pace.untimed() + pace.burst {
             check(stop)?;
-            let duration = once(&mut commands[at], pace.gap)?;
+            if !pace.gap.is_zero() {
+                thread::sleep(pace.gap);
+            }
+            let duration = contestants[at]()?;
             if run >= pace.untimed() {
                 durations.push((at, duration));
             }
@@ -147,19 +162,20 @@ fn take_turn(
     Ok(durations)
 }
 
-fn once(command: &mut Command, gap: Duration) -> Result<Duration, Error> {
-    if !gap.is_zero() {
-        thread::sleep(gap);
-    }
-    let (duration, status) = contestant::time(command)?;
-    if status.success() {
-        return Ok(duration);
-    }
-    Err(Error::Failed {
-        program: show(command),
-        when: "timed".to_owned(),
-        status: status.to_string(),
-        output: "its output was discarded; `berth-bench check` shows it".to_owned(),
+/// A command from before its spawn until after its wait. It must succeed.
+pub(crate) fn whole_process<'a>(command: Command) -> Contestant<'a> {
+    let mut command = contestant::quiet(command);
+    Box::new(move || {
+        let (duration, status) = contestant::time(&mut command)?;
+        if status.success() {
+            return Ok(duration);
+        }
+        Err(Error::Failed {
+            program: show(&command),
+            when: "timed".to_owned(),
+            status: status.to_string(),
+            output: "its output was discarded; `berth-bench check` shows it".to_owned(),
+        })
     })
 }
 
