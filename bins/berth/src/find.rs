@@ -53,7 +53,7 @@ impl Places {
     ) -> Result<T, Failure> {
         if let Some(native) = &self.native
             && ContainerId::new(name).is_ok()
-            && native.look(name).map_err(|e| Failure::of(&e))?.is_some()
+            && native.is_here(name).map_err(|e| Failure::of(&e))?
         {
             return here(native, name).await;
         }

@@ -53,8 +53,7 @@ impl Native {
         let mut left = Vec::new();
         let Some(name) = places.runtime.file_name().and_then(|n| n.to_str()) else { return left };
         let Ok(id) = name.parse::<ContainerId>() else { return left };
-        // A session has nothing of its own on the host but its records.
-        for isolator in self.isolators.iter().rev().filter(|_| !id.is_nested()) {
+        for isolator in self.isolators.iter().rev() {
             if let Err(e) = isolator.cleanup(&id, places) {
                 left.push(format!("{}: {}", isolator.name(), chain(&e)));
             }

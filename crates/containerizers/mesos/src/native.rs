@@ -105,6 +105,14 @@ impl Native {
         self.instance
     }
 
+    /// Whether there is a container of that name, be it that its record is still to be written.
+    ///
+    /// # Errors
+    /// The directory can not be looked at.
+    pub fn is_here(&self, name: &str) -> Result<bool> {
+        Ok(self.existing(name)?.is_some())
+    }
+
     /// Where a container has its things.
     pub fn places(&self, id: &ContainerId) -> Places {
         // The levels of a nested one are joined by a dot, which no level has in it.
@@ -113,7 +121,8 @@ impl Native {
             runtime: self.runtime_path.join(&name),
             work: self.work_path.join(&name),
             sandbox: self.work_path.join(&name).join("sandbox"),
-            cgroup: format!("{}/{name}", self.cgroup),
+            // A nested container's group is in its parent's.
+            cgroup: format!("{}/{}", self.cgroup, name.replace('.', "/")),
         }
     }
 

@@ -8,7 +8,7 @@
 //!        capabilities, filter ── the program
 //! ```
 //! It has a supervisor, a record and an exit record like a container, under its id's text (`<parent>.<leaf>`) beside its
-//! parent's, and nothing else on the host: no control group, no layer, no files. Its program executes in the container only:
+//! parent's, a control group in its parent's, and nothing else on the host: no limits, no layer, no files. Its program executes in the container only:
 //! no code of ours runs there with a host's descriptor that others could reach (CVE-2016-9962, CVE-2019-5736).
 
 use crate::launch::{self, Failed, Made, PATH};
@@ -85,9 +85,10 @@ impl Native {
     ) -> std::result::Result<(Made, Attached), Failed> {
         let before = |cause| Failed { cause, claimed: None };
         let root = session.root().map_err(before)?;
-        let (plan, user) = self.steps(session, &root).map_err(before)?;
         let (dir, lock) = self.claim(&session.id, places, || session.record(places)).map_err(before)?;
         let mut rest = || {
+            // This makes its control group: only now, when there is a record by which it is found.
+            let (plan, user) = self.steps(session, &root)?;
             Watch::tell(&mut session.watch, NativeEvent::Provisioned)?;
             let streams = Streams::make(session.request.terminal.is_some(), &user)?;
             let status = launch::exit_record(places, &dir)?;
@@ -100,10 +101,10 @@ impl Native {
             let mut timings = Timings::start();
             let (pid, pidfd) =
                 launch::commit(supervisor, &plan, &dir, None, &mut session.watch, &mut timings)?;
-            Ok((pid, pidfd, streams.outer))
+            Ok((plan, pid, pidfd, streams.outer))
         };
         match rest() {
-            Ok((pid, pidfd, outer)) => Ok((Made { plan, pid, pidfd, dir, lock, output: None }, outer)),
+            Ok((plan, pid, pidfd, outer)) => Ok((Made { plan, pid, pidfd, dir, lock, output: None }, outer)),
             Err(cause) => Err(Failed { cause, claimed: Some((dir, lock)) }),
         }
     }

@@ -121,9 +121,15 @@ impl Isolator for Cgroups {
         keyring(container, plan)
     }
 
-    /// No group of its own: what it uses counts as the container's.
+    /// What it uses counts as the container's; so that all of it can be ended, it has a group of its own below the
+    /// container's, where nothing is limited.
     fn enter(&self, container: &Container<'_>, plan: &mut Plan) -> Result<()> {
         let group = Group::open(&self.hierarchies, &container.places.cgroup).map_err(failed)?;
+        let path = format!("{}/{}", container.places.cgroup, container.id.value());
+        let none = Limits::default();
+        let own = Group::create(&self.hierarchies, &path, &[Controller::Freezer], &none).map_err(failed)?;
+        // Each goes before those that are there: into the container's groups first, then into its own.
+        join(&own, plan)?;
         join(&group, plan)?;
         keyring(container, plan)
     }
