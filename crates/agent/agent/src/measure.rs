@@ -3,8 +3,8 @@
 //! answer soon: what is late is left out.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,10 @@ enum Part {
 
 type Asking = Pin<Box<dyn Future<Output = Part> + Send>>;
 
+/// How many processors there are. Asked once: for the answer the whole table of mounts is read.
+static PROCESSORS: LazyLock<usize> =
+    LazyLock::new(|| std::thread::available_parallelism().map_or(2, |count| count.get()));
+
 /// Measures all of these; the answers are in the order of the ids.
 pub(crate) async fn measure(agent: &Arc<Inner>, ids: Vec<ContainerId>) -> Vec<Measured> {
     let mut all = vec![Measured::default(); ids.len()];
@@ -43,7 +47,7 @@ pub(crate) async fn measure(agent: &Arc<Inner>, ids: Vec<ContainerId>) -> Vec<Me
     let ids: Arc<[ContainerId]> = ids.into();
     let next = Arc::new(AtomicUsize::new(0));
     // One more than there are processors: a worker that is stuck leaves the others to go on.
-    let processors = std::thread::available_parallelism().map_or(2, |count| count.get());
+    let processors = *PROCESSORS;
     for _ in 0..(processors + 1).min(ids.len()) {
         let worker = Worker {
             agent: Arc::clone(agent),

@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,15 @@ impl BootId {
     /// # Errors
     /// [`Error::Io`] when `/proc` can not be read.
     pub fn current() -> Result<BootId> {
+        static CURRENT: OnceLock<BootId> = OnceLock::new();
+        if let Some(known) = CURRENT.get() {
+            return Ok(known.clone());
+        }
+        let read = BootId::read()?;
+        Ok(CURRENT.get_or_init(|| read).clone())
+    }
+
+    fn read() -> Result<BootId> {
         const PATH: &str = "/proc/sys/kernel/random/boot_id";
         let failed = |source| Error::Io { what: "read", path: PATH.into(), source };
         let mut buffer = [0; 64];
