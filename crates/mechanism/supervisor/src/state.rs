@@ -58,7 +58,10 @@ impl Saved {
 
     /// Executes `program` with the words; returns only to say why it could not. What was marked to stay open then does,
     /// which is harmless in a program that executes nothing else.
-    #[cfg_attr(not(feature = "early"), expect(dead_code, reason = "a program of its own leaves for no other"))]
+    #[cfg_attr(
+        not(feature = "early"),
+        expect(dead_code, reason = "a program of its own leaves for no other")
+    )]
     pub(crate) fn execute(&self, program: &[u8], title: &CStr) -> Errno {
         let run = || -> Result<Errno> {
             self.whole?;

@@ -14,7 +14,7 @@
 //! the owner makes the rest. The plan comes to the child on a socket of its own.
 //!
 //! A supervisor begins in one of two ways: executed as `berth-init` ([`main`]), or as a process that shares the memory of
-//! its owner ([`attend`], see `berth_sys::early`). One of the second kind costs its launch no exec; when its container
+//! its owner ([`attend()`], see `berth_sys::early`). One of the second kind costs its launch no exec; when its container
 //! turns out to run for longer than [`SHORT`], it executes `berth-init` too, and hands over to it what it holds: so a
 //! supervisor that stays is a small one, and does not depend on its owner's program.
 
