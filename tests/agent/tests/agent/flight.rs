@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const AT_A_TIME: usize = 16;
 /// After so many, what an agent keeps for later is there.
 const WARM: usize = 100;
+/// How often its memory is looked at.
+const STEP: usize = 500;
 
 /// One life. Every eighth is killed, the others end with 0 to 125.
 fn life(ground: &Ground, n: usize) -> Result<(), String> {
@@ -50,7 +52,10 @@ fn sixteen_launches_in_flight_tell_their_statuses_and_the_agent_holds_nothing_mo
     assert_eq!(lives(&ground, 0, WARM), none);
     let before = ground.process().idle();
     let begun = std::time::Instant::now();
-    assert_eq!(lives(&ground, WARM, all), none);
+    for from in (WARM..all).step_by(STEP) {
+        assert_eq!(lives(&ground, from, all.min(from + STEP)), none);
+        println!("after {} launches: {:?}", all.min(from + STEP), ground.process().numbers());
+    }
     let took = begun.elapsed();
     let after = ground.process().idle();
     println!("{} launches in {took:?}; before {before:?}, after {after:?}", all - WARM);

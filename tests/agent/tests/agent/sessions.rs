@@ -47,7 +47,7 @@ fn a_killed_client_takes_its_session_along_and_the_container_goes_on() {
     client.kill().unwrap();
     client.wait().unwrap();
     alone(&ground, &name, pid);
-    assert_eq!(ground.api().living().unwrap(), [name.as_str()]);
+    until("no session is listed", || ground.api().living().unwrap() == [name.as_str()]);
     assert_eq!(ground.api().state(&name).unwrap(), "RUNNING");
     ground.leave().unwrap();
 }
