@@ -53,10 +53,15 @@ pub(crate) fn proc() -> Value {
     mount("/proc", "proc", &["nosuid", "noexec", "nodev"])
 }
 
+/// Where devices are made.
+pub(crate) fn dev() -> Value {
+    mount("/dev", "tmpfs", &["nosuid", "mode=755", "size=65536k"])
+}
+
 fn mounts() -> Value {
     json!([
         proc(),
-        mount("/dev", "tmpfs", &["nosuid", "mode=755", "size=65536k"]),
+        dev(),
         mount(
             "/dev/pts",
             "devpts",

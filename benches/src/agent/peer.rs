@@ -3,9 +3,11 @@
 //! at once.
 //!
 //! Its bundle has what an agent's container on the host's root file system has: the namespaces, the limits, the filter,
-//! the masks, and /proc as the only mount. What it has more is a root to change to, the plain directory.
+//! the masks, and of the mounts /proc. What it has more is a root to change to, the plain directory, and a tmpfs on
+//! /dev: crun makes devices whatever the bundle says, and without it all would make them in the same directory.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -38,6 +40,13 @@ impl<'a> Crun<'a> {
         contestant::quiet(command)
     }
 
+    /// Where it says why it failed, to be read when it has.
+    fn errors(&self, name: &str) -> Result<(PathBuf, File), Error> {
+        let path = self.stage.state(&format!("{name}.stderr"));
+        let file = File::create(&path).map_err(Error::file("make", path.clone()))?;
+        Ok((path, file))
+    }
+
     fn id(&self, name: &str) -> String {
         format!("{}-{name}", self.site.group())
     }
@@ -46,7 +55,7 @@ impl<'a> Crun<'a> {
     fn run(&self, name: &str, inside: &[&str], options: &[&OsStr]) -> Result<Command, Error> {
         let group = format!("/{}/{name}", self.site.group());
         let mut config = oci::config(&self.stage.rootfs(), &group, inside);
-        config["mounts"] = json!([oci::proc()]);
+        config["mounts"] = json!([oci::proc(), oci::dev()]);
         let bundle = self.stage.bundle(name, &config)?;
         let mut command = self.command("run");
         command.arg("--bundle").arg(bundle).args(options).arg(self.id(name));
@@ -72,18 +81,24 @@ impl<'a> Crun<'a> {
 
     /// Runs that many, so many at once, each in a loop of its own. From the first start to the last end.
     pub(crate) fn in_flight(&self, launches: usize, at_once: usize) -> Result<Duration, Error> {
-        let commands: Result<Vec<Command>, Error> =
-            (0..at_once).map(|worker| self.run(&format!("crun-{worker}"), plan::COMMAND, &[])).collect();
+        let worker = |number: usize| {
+            let name = format!("crun-{number}");
+            let mut command = self.run(&name, plan::COMMAND, &[])?;
+            let (path, file) = self.errors(&name)?;
+            command.stderr(file);
+            Ok((command, path))
+        };
+        let commands: Result<Vec<(Command, PathBuf)>, Error> = (0..at_once).map(worker).collect();
         let next = AtomicUsize::new(0);
         let start = Instant::now();
         let results: Vec<Result<(), Error>> = thread::scope(|scope| {
             let workers: Vec<_> = commands?
                 .into_iter()
-                .map(|mut command| {
+                .map(|(mut command, path)| {
                     let next = &next;
                     scope.spawn(move || {
                         while next.fetch_add(1, Ordering::Relaxed) < launches {
-                            must(&mut command)?;
+                            must(&mut command).map_err(|error| saying(error, &path))?;
                         }
                         Ok(())
                     })
@@ -153,6 +168,17 @@ fn must(command: &mut Command) -> Result<(), Error> {
         status: status.to_string(),
         output: "its output was discarded".to_owned(),
     })
+}
+
+/// With what the program wrote.
+fn saying(error: Error, path: &Path) -> Error {
+    match error {
+        Error::Failed { program, when, status, .. } => {
+            let output = fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+            Error::Failed { program, when, status, output }
+        }
+        other => other,
+    }
 }
 
 /// That this crun can run the bundle at all.
