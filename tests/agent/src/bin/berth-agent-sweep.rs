@@ -6,10 +6,10 @@
 //! berth-agent-sweep N program arguments…
 //! ```
 //! With an N other than 0 calls are counted from the program's execution on. Each line on stdin is another N, counted
-//! from when it is read; the line `end` kills the program wherever it is. At the entry to call N the whole program gets
+//! from when it is read, which is told by a line `counting` on stdout; the line `end` kills the program wherever it is. At the entry to call N the whole program gets
 //! SIGKILL, so that call is not made. The processes that it starts run free.
 //!
-//! On stdout, one line of JSON: `killed`, `calls` (counted), `call` (the number of the one not made), and `exit_code` or
+//! On stdout, at the end, one line of JSON: `killed`, `calls` (counted), `call` (the number of the one not made), and `exit_code` or
 //! `signal` of the program. A tracer is a thread: one traces, and another only reads stdin.
 
 use berth_sys::ptrace::{self, Call};
@@ -86,7 +86,10 @@ fn listen(agent: Pid, left: &AtomicU64) {
     for line in std::io::stdin().lock().lines() {
         match line.as_deref().map(str::trim) {
             Ok("end") => drop(kill_process(agent, Signal::KILL)),
-            Ok(number) => left.store(number.parse().unwrap_or(0), Ordering::SeqCst),
+            Ok(number) => {
+                left.store(number.parse().unwrap_or(0), Ordering::SeqCst);
+                println!("counting");
+            }
             Err(_) => return,
         }
     }

@@ -10,7 +10,7 @@ use crate::ground;
 use berth_test_agent::{Ground, PATIENCE, Process, long, number, shell, until};
 use serde_json::Value;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -46,6 +46,20 @@ impl Traced {
 
     fn say(&mut self, line: &str) {
         let _ = writeln!(self.0.stdin.as_mut().unwrap(), "{line}");
+    }
+
+    /// Counts from now on.
+    fn count(&mut self, at: u64) {
+        self.say(&at.to_string());
+        let mut line = Vec::new();
+        let stdout = self.0.stdout.as_mut().unwrap();
+        // Not a byte more than this line: the rest is read at the end.
+        while line.last() != Some(&b'\n') {
+            let mut byte = [0];
+            stdout.read_exact(&mut byte).unwrap();
+            line.push(byte[0]);
+        }
+        assert_eq!(line, b"counting\n");
     }
 
     /// Ends the agent if it was not killed before.
@@ -157,7 +171,7 @@ fn calm(ground: &Ground, name: &str) {
 
 fn launch(ground: &mut Ground, at: u64, name: &str, script: &str) -> (Outcome, Result<(), String>) {
     let mut traced = Traced::answering(ground);
-    traced.say(&at.to_string());
+    traced.count(at);
     let told = ground.api().launch(name, &shell(script));
     if told.is_ok() && script.contains("exit") {
         let _ = ground.api().wait(name);
@@ -221,7 +235,7 @@ fn on_running(
     api.launch(&name, &shell("echo up; exec sleep 1000")).unwrap();
     api.wrote(&name, "up");
     let pid = api.pid(&name);
-    traced.say(&at.to_string());
+    traced.count(at);
     let acted = act(ground, &name);
     let outcome = traced.end(ground);
     ground.start();
