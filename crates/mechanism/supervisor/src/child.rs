@@ -71,6 +71,10 @@ fn take_plan(owner: BorrowedFd<'_>, supervisor: BorrowedFd<'_>, before: Before) 
         released: Released::No,
     };
     loop {
+        #[cfg(feature = "early")]
+        if child.before.early {
+            stay_awake(owner);
+        }
         let (length, count) = match protocol::receive(owner, &mut [], &mut child.fds[child.filled..]) {
             Ok(Some((Message { kind: Kind::Plan, a, b }, _))) => (a as usize, b as usize),
             #[cfg(feature = "early")]
@@ -89,6 +93,21 @@ fn take_plan(owner: BorrowedFd<'_>, supervisor: BorrowedFd<'_>, before: Before) 
         };
         child.filled += count - 1;
         child.part(mapping.bytes());
+    }
+}
+
+/// Looks for a message for a moment before it is waited for: it is on its way, and to wake a processor that went to sleep
+/// takes longer. Whoever else wants this processor has it at once.
+#[cfg(feature = "early")]
+fn stay_awake(owner: BorrowedFd<'_>) {
+    use berth_sys::rustix::net::{RecvFlags, recv};
+    const LOOKS: u32 = 300;
+    let mut byte = [0u8; 1];
+    for _ in 0..LOOKS {
+        match recv(owner, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+            Err(Errno::AGAIN) => berth_sys::rustix::thread::sched_yield(),
+            _ => return,
+        }
     }
 }
 
