@@ -274,6 +274,9 @@ pub(crate) async fn remove_container(agent: &Arc<Inner>, container: &Arc<Contain
     if container.launched.get().is_none() {
         return Err(Refusal::failed(berth_contract::Error::NotTerminated.to_string()));
     }
+    // Its exit record goes now: how it ended has to be in ours before, or a kill in between would lose what was told.
+    hear(agent);
+    agent.clerk.finish().await;
     agent.containerizer.remove(&container.id).await.map_err(|error| failure(&error))?;
     hear(agent);
     let (places, files) = (Arc::clone(&agent.places), Arc::clone(container));

@@ -136,6 +136,8 @@ type End = (Arc<Container>, Ended);
 pub(crate) struct Clerk {
     waiting: Arc<Mutex<Vec<End>>>,
     writing: Mutex<Option<JoinHandle<()>>>,
+    /// Held by who waits for the writer, so that whoever comes next waits as well.
+    awaited: tokio::sync::Mutex<()>,
 }
 
 impl Clerk {
@@ -162,8 +164,9 @@ impl Clerk {
         lock(&self.writing).replace(writing);
     }
 
-    /// Waits until all is written.
+    /// Waits until all is written that has been heard of.
     pub(crate) async fn finish(&self) {
+        let _awaited = self.awaited.lock().await;
         let writing = lock(&self.writing).take();
         if let Some(writing) = writing {
             let _ = writing.await;
