@@ -263,6 +263,8 @@ impl<'a> Place<'a> {
     fn hold(self, degraded: &mut Vec<Degraded>) -> Result<Lock, DirsError> {
         self.check_owner()?;
         self.lock()?;
+        // What a killed writer left; a file that stays is in nobody's way.
+        let _ = berth_record::collect_stale(self.fd.as_fd());
         self.check_layout(degraded)?;
         if let Err(error) = self.tighten().and_then(|()| self.try_to_write()) {
             self.degrade(&error, degraded)?;
