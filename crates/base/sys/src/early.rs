@@ -291,6 +291,17 @@ global_asm!(
     "syscall",
     "test eax, eax",
     "jnz 9f",
+    // A standard stream that is closed would be one of our sockets; `main` opens those first.
+    "mov r14d, 2",
+    "1:",
+    "mov eax, {FCNTL}",
+    "mov edi, r14d",
+    "mov esi, {GETFD}",
+    "syscall",
+    "test eax, eax",
+    "js 9f",
+    "dec r14d",
+    "jns 1b",
     // Pages that will be touched for sure, at once: a call for all costs less than a fault for each. Kernels before
     // 5.14 do not know how, which is no matter. The ends of the three stacks. (Of the program's text too little is used: to
     // have all of it mapped took 0.15 ms longer than the faults.)
@@ -592,6 +603,7 @@ global_asm!(
     NETWORK = const u64::from_le_bytes(*b"--networ"),
     // AF_UNIX's SOCK_SEQPACKET with SOCK_CLOEXEC (include/linux/net.h).
     SEQPACKET = const 5 | k::O_CLOEXEC,
+    GETFD = const k::F_GETFD,
     DUPFD = const k::F_DUPFD_CLOEXEC,
     // MSG_PEEK (include/linux/socket.h).
     PEEK = const 2,
