@@ -147,7 +147,7 @@ impl Native {
         let sandbox = if root.is_own() { self.sandbox_directory.clone() } else { places.sandbox.clone() };
         let sandbox = sandbox.display().to_string();
         plan.working_directory(session.parent.working_directory.as_ref().unwrap_or(&sandbox))?;
-        plan.step("exec", Phase::Limits, wire::Step::Streams {}, "give the program its streams");
+        plan.step("exec", Phase::Directory, wire::Step::Streams {}, "give the program its streams");
         let environment = session.environment(&user, sandbox);
         let (file, argv) = launch::arguments(&config_of(&session.request))?;
         let path = environment.iter().rev().find(|(n, _)| n == "PATH").map_or(PATH, |(_, v)| v);

@@ -80,7 +80,7 @@ fn take_plan(owner: BorrowedFd<'_>, supervisor: BorrowedFd<'_>, before: Before) 
             #[cfg(feature = "early")]
             Ok(Some((Message { kind: Kind::Published, a, b }, _))) => {
                 child.filled += b as usize;
-                child.part(berth_sys::early::published(a as usize));
+                child.part(berth_sys::early::published(a as usize), 0);
                 continue;
             }
             // Nobody needs this container any more.
@@ -92,7 +92,7 @@ fn take_plan(owner: BorrowedFd<'_>, supervisor: BorrowedFd<'_>, before: Before) 
             refuse(supervisor, 2, 0)
         };
         child.filled += count - 1;
-        child.part(mapping.bytes());
+        child.part(mapping.bytes(), 0);
     }
 }
 
@@ -115,15 +115,16 @@ fn refuse(supervisor: BorrowedFd<'_>, why: u32, number: u32) -> ! {
     give_up(supervisor, Message::new(Kind::Refused, why, number), Released::No)
 }
 
-/// Goes on with what [`Child::execute_apart`] left: the last step of a plan.
+/// Goes on with what [`Child::go_on_apart`] left: the last steps of a plan, which need no descriptor.
 pub(crate) fn resume(mut saved: Saved) -> Result<()> {
     not_dumpable()?;
-    let (flags, done, length) = (saved.take()? as u32, saved.take()? as u32, saved.take()? as usize);
+    let (flags, done) = (saved.take()? as u32, saved.take()? as u32);
+    let (length, from) = (saved.take()? as usize, saved.take()? as usize);
     let plan = saved.take_descriptor()?.ok_or(Errno::BADF)?;
     let supervisor = saved.take_descriptor()?.ok_or(Errno::BADF)?;
     let mapping = Mapping::of_sealed(&plan, length)?;
-    let plan = Plan::read(mapping.bytes()).map_err(|_| Errno::PROTO)?;
-    let child = Child {
+    drop(plan);
+    let mut child = Child {
         flags,
         size: (0, 0),
         fds: [const { None }; MAX_DESCRIPTORS],
@@ -134,14 +135,11 @@ pub(crate) fn resume(mut saved: Saved) -> Result<()> {
         own_dev: false,
         root: None,
         null: None,
-        released: Released::Yes,
+        released: Released::No,
     };
-    let error = match plan.steps().last() {
-        Some(Ok(Step::Execute { file, path, argv, envp })) => child.execute(file, path, argv, envp).err(),
-        _ => None,
-    };
-    let error = error.unwrap_or(Errno::PROTO);
-    give_up(child.supervisor, Message::new(Kind::Failed, done, error.raw_os_error() as u32), Released::Yes)
+    child.part(mapping.bytes(), from);
+    // The part ends with the program.
+    Err(Errno::PROTO)
 }
 
 /// Nothing may look into this process while it holds descriptors of the host (CVE-2016-9962).
@@ -218,8 +216,8 @@ struct Child<'a> {
 }
 
 impl Child<'_> {
-    /// Carries out one part of the plan. Returns when more is to come; a failure is reported, and the child ends.
-    fn part(&mut self, bytes: &[u8]) {
+    /// Carries out one part of the plan, from that step of it on. Returns when more is to come; a failure is reported, and the child ends.
+    fn part(&mut self, bytes: &[u8], from: usize) {
         let plan = match Plan::read(bytes) {
             Ok(plan) if plan.steps().next().is_some() => plan,
             Err(wire::Malformed::Version(_)) => refuse(self.supervisor, 1, wire::VERSION),
@@ -227,16 +225,20 @@ impl Child<'_> {
         };
         let mut carry_out = || -> Result<()> {
             (self.flags, self.size) = (plan.flags, (plan.rows, plan.cols));
-            for step in plan.steps() {
+            let mut at = from;
+            for step in plan.steps().skip(from) {
                 let step = step.map_err(|_| Errno::PROTO)?;
-                #[cfg(feature = "early")]
-                if let (true, Step::Execute { file, path, .. }) = (self.before.early, step)
-                    && !self.is_plain(file, path)?
-                {
-                    return self.execute_apart(bytes);
-                }
                 self.step(&step)?;
                 self.done += 1;
+                at += 1;
+                // All that needs a descriptor is done, and nothing is limited yet.
+                #[cfg(feature = "early")]
+                if let (true, Step::Streams {}, Some(Ok(Step::Execute { file, path, .. }))) =
+                    (self.before.early, step, plan.steps().last())
+                    && !self.is_plain(file, path)?
+                {
+                    return self.go_on_apart(bytes, at);
+                }
             }
             Ok(())
         };
@@ -566,23 +568,26 @@ impl Child<'_> {
         for directory in path.to_bytes().split(|b| *b == b':') {
             let mut candidate = [0u8; 4096];
             let Some(candidate) = join(&mut candidate, directory, file.to_bytes()) else { continue };
-            if let Some(plain) = plain(candidate) {
-                return Ok(plain);
+            // All that are there: which one it will be depends on what the user may execute.
+            if plain(candidate) == Some(false) {
+                return Ok(false);
             }
         }
-        // It is not there, which the attempt will tell.
+        // When there is none, the attempt will tell.
         Ok(true)
     }
 
-    /// Executes `berth-init`, which then executes the program: the last step of this part of the plan.
+    /// Executes `berth-init`, which carries out the rest of this part: limits, the gate, credentials, the program.
     #[cfg(feature = "early")]
-    fn execute_apart(&self, part: &[u8]) -> Result<()> {
+    fn go_on_apart(&self, part: &[u8], from: usize) -> Result<()> {
+        berth_sys::early::free()?;
         let plan = crate::sealed(c"berth-plan", part)?;
         let supervisor = fd::duplicate(self.supervisor)?;
         let mut saved = Saved::new(Role::Child);
         saved.put(self.flags as i32);
         saved.put(self.done as i32);
         saved.put(part.len() as i32);
+        saved.put(from as i32);
         saved.descriptor(Some(&plan));
         saved.descriptor(Some(&supervisor));
         Err(saved.execute(berth_sys::early::program(), c""))
