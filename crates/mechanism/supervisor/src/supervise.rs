@@ -21,7 +21,7 @@
 use crate::child;
 use crate::chunk::Chunk;
 use crate::input::Input;
-use crate::output::Sinks;
+use crate::output::{READERS, Sinks};
 use crate::protocol::{self, DATA, Kind, Message, refusal};
 use crate::state::{self, Role};
 use crate::wire::{self, attend};
@@ -51,7 +51,6 @@ pub const RECORD: &CStr = c"status";
 pub const CONTROL: &CStr = c"ctl";
 
 const CLIENTS: usize = 8;
-use crate::output::READERS;
 
 /// How long a supervisor goes on in its owner's memory after the program was executed.
 pub const SHORT: Timespec = Timespec { tv_sec: 0, tv_nsec: 30_000_000 };

@@ -4,7 +4,8 @@
 use crate::inside::status;
 use berth_test_kernel::{Running, ground, wait_for};
 use rustix::process::Signal;
-use std::os::unix::fs::MetadataExt;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 #[test]
 fn a_user_is_a_name_a_number_or_either_with_a_group() {
@@ -158,6 +159,41 @@ fn limits_of_setrlimit_are_set_soft_and_hard() {
         "ulimit -S -n; ulimit -H -n; ulimit -c; ulimit -s",
     );
     assert_eq!(seen.good(), "100\n200\n0\nunlimited\n");
+}
+
+/// What we need ourselves is done before the limits of the program hold: descriptors, and files that are written.
+#[test]
+fn limits_that_leave_nothing_do_not_keep_a_program_from_starting() {
+    let ground = ground!();
+    let script = ground.root().join("bin/script");
+    fs::write(&script, "#!/bin/sh\nexit 7\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    for limit in ["nofile=4:4", "fsize=0:0"] {
+        let exit = ground.run(&["--ulimit", limit], &["sh", "-c", "exit 6"]);
+        assert_eq!(exit.code, Some(6), "{limit}: {exit:?}");
+    }
+    // The shell opens it at a number of its own choice, above nine.
+    for limit in ["nofile=16:16", "fsize=0:0"] {
+        let exit = ground.run(&["--ulimit", limit], &["script"]);
+        assert_eq!(exit.code, Some(7), "{limit}: {exit:?}");
+    }
+}
+
+/// What is begun before `main` must not take the number of a stream that is closed.
+#[test]
+fn a_closed_standard_stream_takes_nothing_else_in() {
+    let ground = ground!();
+    for closed in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &format!("exec \"$@\" {closed}"), "sh"]);
+        let run = ground.run_command(&[], &["sh", "-c", "echo out; echo err >&2; exit 5"]);
+        command.arg(run.get_program()).args(run.get_args());
+        command.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let output = command.stdin(std::process::Stdio::null()).output().unwrap();
+        assert_eq!(output.status.code(), Some(5), "{closed}: {output:?}");
+        let out = if closed.contains(" >&-") || closed == ">&-" { "" } else { "out\n" };
+        assert_eq!(String::from_utf8_lossy(&output.stdout), out, "{closed}: {output:?}");
+    }
 }
 
 #[test]
