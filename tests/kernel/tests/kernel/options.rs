@@ -179,20 +179,23 @@ fn limits_that_leave_nothing_do_not_keep_a_program_from_starting() {
     }
 }
 
-/// What is begun before `main` must not take the number of a stream that is closed.
+/// What is begun before `main` must not take the number of a stream that is closed: what the container writes here would be
+/// a message to its supervisor, to send signal 9.
 #[test]
 fn a_closed_standard_stream_takes_nothing_else_in() {
     let ground = ground!();
     for closed in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
         let mut command = std::process::Command::new("sh");
         command.args(["-c", &format!("exec \"$@\" {closed}"), "sh"]);
-        let run = ground.run_command(&[], &["sh", "-c", "echo out; echo err >&2; exit 5"]);
+        let evil = r#"m='\003\000\000\000\011\000\000\000\000\000\000\000\000\000\000\000'
+            echo out; printf "$m"; printf "$m" >&2; sleep 0.1; exit 5"#;
+        let run = ground.run_command(&[], &["sh", "-c", evil]);
         command.arg(run.get_program()).args(run.get_args());
         command.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
         let output = command.stdin(std::process::Stdio::null()).output().unwrap();
         assert_eq!(output.status.code(), Some(5), "{closed}: {output:?}");
         let out = if closed.contains(" >&-") || closed == ">&-" { "" } else { "out\n" };
-        assert_eq!(String::from_utf8_lossy(&output.stdout), out, "{closed}: {output:?}");
+        assert!(output.stdout.starts_with(out.as_bytes()), "{closed}: {output:?}");
     }
 }
 
