@@ -15,6 +15,7 @@ use berth_contract::Phase;
 use berth_model::{ContainerId, ContainerTermination, Reason};
 use berth_proto::convert::{container_id_of, termination_of};
 use berth_proto::own::{self, event};
+use berth_proto::{decode_protobuf, encode_protobuf};
 use tokio::sync::{mpsc, watch};
 
 use crate::host::{duration, moment};
@@ -33,7 +34,8 @@ pub(crate) struct Events {
 
 #[derive(Debug)]
 struct Ring {
-    events: VecDeque<Arc<own::Event>>,
+    /// As they travel: a message in memory is many times as large.
+    events: VecDeque<Box<[u8]>>,
     /// The number of the latest event.
     last: u64,
     kept: usize,
@@ -42,7 +44,7 @@ struct Ring {
 /// What a subscriber reads.
 #[derive(Debug)]
 enum Next {
-    Event(Arc<own::Event>),
+    Event(own::Event),
     /// So many are gone; unknown how many if they were an earlier agent's.
     Missed(Option<u64>),
 }
@@ -70,7 +72,7 @@ impl Events {
             if ring.events.len() == ring.kept {
                 ring.events.pop_front();
             }
-            ring.events.push_back(Arc::new(event));
+            ring.events.push_back(encode_protobuf(&event).into());
             ring.last
         };
         self.news.send_replace(last);
@@ -96,7 +98,7 @@ impl Events {
         }
         let event = ring.events.get(usize::try_from(*seen + 1 - oldest).ok()?)?;
         *seen += 1;
-        Some(Next::Event(Arc::clone(event)))
+        Some(Next::Event(decode_protobuf(event).expect("what was encoded here can be decoded")))
     }
 }
 
@@ -128,7 +130,7 @@ pub(crate) fn subscribe(
             news.mark_unchanged();
             while let Some(next) = events.after(&mut seen) {
                 let event = match next {
-                    Next::Event(event) => own::Event::clone(&event),
+                    Next::Event(event) => event,
                     Next::Missed(missed) => own::Event {
                         r#type: Some(event::Type::Missed.into()),
                         sequence: Some(seen),
