@@ -271,7 +271,12 @@ impl Native {
         let environment = self.environment(request, &root, &user, places);
         let (file, argv) = arguments(&request.config)?;
         let path = environment.iter().rev().find(|(n, _)| n == "PATH").map_or(PATH, |(_, v)| v);
-        plan.step("filesystem/linux", Phase::Directory, wire::Step::Streams {}, "give the program its streams");
+        plan.step(
+            "filesystem/linux",
+            Phase::Directory,
+            wire::Step::Streams {},
+            "give the program its streams",
+        );
         plan.execute(&file, path, &argv, &environment)?;
         Ok((plan.encode()?, files))
     }

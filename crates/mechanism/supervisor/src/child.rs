@@ -225,19 +225,19 @@ impl Child<'_> {
         };
         let mut carry_out = || -> Result<()> {
             (self.flags, self.size) = (plan.flags, (plan.rows, plan.cols));
-            let mut at = from;
+            #[cfg(feature = "early")]
+            let before = self.done;
             for step in plan.steps().skip(from) {
                 let step = step.map_err(|_| Errno::PROTO)?;
                 self.step(&step)?;
                 self.done += 1;
-                at += 1;
                 // All that needs a descriptor is done, and nothing is limited yet.
                 #[cfg(feature = "early")]
                 if let (true, Step::Streams {}, Some(Ok(Step::Execute { file, path, .. }))) =
                     (self.before.early, step, plan.steps().last())
                     && !self.is_plain(file, path)?
                 {
-                    return self.go_on_apart(bytes, at);
+                    return self.go_on_apart(bytes, from + (self.done - before) as usize);
                 }
             }
             Ok(())
