@@ -23,7 +23,7 @@ use crate::table::{Ended, Now, lock};
 use crate::tasks::Tasks;
 
 /// How many events are kept for subscribers that come late or are slow.
-const KEPT: usize = 4096;
+const KEPT: usize = 2048;
 
 /// The ring.
 #[derive(Debug)]

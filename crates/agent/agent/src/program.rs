@@ -43,7 +43,12 @@ pub fn main(arguments: Vec<OsString>) -> i32 {
             let advice = "use check-config, check-host, or flags alone to run an agent";
             refuse(&format!("'{}' is no command: {advice}", log::escape(other)))
         }
-        _ => run(Sources::of_this_process(arguments)),
+        _ => {
+            // One for each processor is enough; with one for each thread, what ended containers' threads leave adds up.
+            let processors = std::thread::available_parallelism().map_or(2, |count| count.get().max(2));
+            berth_sys::memory::at_most_arenas(i32::try_from(processors).unwrap_or(i32::MAX));
+            run(Sources::of_this_process(arguments))
+        }
     }
 }
 

@@ -45,6 +45,20 @@ impl Drop for Mapping {
     }
 }
 
+/// At most so many arenas for the allocations of this program's threads (mallopt(3), `M_ARENA_MAX`); to be called before
+/// there are threads. glibc's own limit is eight for each processor: each thread gets one of its own, and what is left in it is
+/// kept when the thread has ended.
+#[cfg(feature = "std")]
+pub fn at_most_arenas(count: i32) {
+    /// malloc.h
+    const M_ARENA_MAX: i32 = -8;
+    unsafe extern "C" {
+        fn mallopt(param: i32, value: i32) -> i32;
+    }
+    // SAFETY: glibc's own function; it takes two numbers and may be called at any time.
+    let _ = unsafe { mallopt(M_ARENA_MAX, count) };
+}
+
 /// A zeroed array of `len` words from fresh pages, kept until the process ends. For the pointer arrays of
 /// execve in a process that has no heap.
 pub fn words(len: usize) -> Result<&'static mut [usize]> {

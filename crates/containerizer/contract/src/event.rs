@@ -153,8 +153,8 @@ pub enum Next {
     Missed(u64),
 }
 
-/// How many events a containerizer keeps for readers that come late: of some two hundred containers' whole lives.
-pub const DEFAULT_CAPACITY: usize = 2048;
+/// How many events a containerizer keeps for readers that come late: of some hundred containers' whole lives.
+pub const DEFAULT_CAPACITY: usize = 1024;
 
 /// The ring. Clones share it; a containerizer owns one and hands out subscriptions.
 #[derive(Debug, Clone)]
