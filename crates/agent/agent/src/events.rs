@@ -44,7 +44,7 @@ struct Ring {
 /// What a subscriber reads.
 #[derive(Debug)]
 enum Next {
-    Event(own::Event),
+    Event(Box<own::Event>),
     /// So many are gone; unknown how many if they were an earlier agent's.
     Missed(Option<u64>),
 }
@@ -98,7 +98,7 @@ impl Events {
         }
         let event = ring.events.get(usize::try_from(*seen + 1 - oldest).ok()?)?;
         *seen += 1;
-        Some(Next::Event(decode_protobuf(event).expect("what was encoded here can be decoded")))
+        Some(Next::Event(Box::new(decode_protobuf(event).expect("what was encoded here can be decoded"))))
     }
 }
 
@@ -130,7 +130,7 @@ pub(crate) fn subscribe(
             news.mark_unchanged();
             while let Some(next) = events.after(&mut seen) {
                 let event = match next {
-                    Next::Event(event) => event,
+                    Next::Event(event) => *event,
                     Next::Missed(missed) => own::Event {
                         r#type: Some(event::Type::Missed.into()),
                         sequence: Some(seen),
