@@ -7,6 +7,7 @@ mod class;
 pub mod config;
 pub mod extensions;
 mod id;
+pub mod image;
 mod number;
 pub mod resources;
 mod secret;
