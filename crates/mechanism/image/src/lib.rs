@@ -8,6 +8,7 @@
 //! * [`unpack`] turns a tar (plain, gzip, zstd or xz) into a tree inside a private directory, with limits on
 //!   bytes, ratio, entries, depth and names, and leaves nothing behind when it fails.
 //! * [`remove_tree`] removes a tree by descriptors, however deep, and never leaves its mount.
+//! * [`Source`] is the door between a store of images and where they come from, with [`Cancel`] to end a pull.
 //! * [`resolve_user`] looks a user up in the tree's own `passwd` and `group`.
 //!
 //! The crate owns no threads and no state: a caller gives directories and gets answers. All calls block; long
@@ -17,22 +18,28 @@
 
 mod archive;
 mod budget;
+mod cancel;
 mod decode;
 mod error;
+mod hash;
 mod limits;
 mod name;
 mod pax;
 mod remove;
 mod root;
+mod source;
 mod tree;
 mod unpack;
 mod user;
 
+pub use cancel::{Cancel, CancelHook};
 pub use decode::Compression;
 pub use error::{Limit, Place, UnpackError};
+pub use hash::{Hashed, Hasher, digest_of};
 pub use limits::Limits;
 pub use remove::{Removal, RemoveFailure, remove_tree};
 pub use root::{Root, RootError};
+pub use source::{CONFIG_MAX, Descriptor, Document, MANIFEST_MAX, ManifestRef, PullError, Source};
 pub use tree::Owners;
 pub use unpack::{Options, Progress, Unpacked, unpack, unpack_from};
 pub use user::{ResolvedUser, UserError, resolve_user};
