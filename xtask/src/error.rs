@@ -36,6 +36,8 @@ pub(crate) enum Error {
         #[source]
         source: io::Error,
     },
+    #[error("{what}")]
+    Vm { what: String },
     #[error("understand the output of cargo metadata")]
     Metadata(#[source] serde_json::Error),
 }

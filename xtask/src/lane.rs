@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `cargo xtask lane`: runs tests and closes with one plain line, `N passed, N failed, N skipped`.
 //!
-//! A lane is `unit` (the tests within the crates), a folder of `tests/`, or `readme`. Plain `cargo test`
+//! A lane is `unit` (the tests within the crates), a folder of `tests/`, `vm` or `readme`. Plain `cargo test`
 //! runs them: it is on every machine that can build the project.
 //!
 //! A test that lacks something appends `its name: what it lacked` to the file that the variable
@@ -20,6 +20,7 @@ use crate::check::INIT;
 use crate::error::Error;
 use crate::readme;
 use crate::tally::{Listener, Skip, Tally};
+use crate::vm;
 use crate::workspace::{Workspace, cargo};
 
 /// The variable that names the file of skipped tests.
@@ -36,6 +37,7 @@ pub(crate) fn run(workspace: &Workspace, names: &[String]) -> Result<Verdict, Er
         println!("lane {lane}");
         let tally = match *lane {
             "readme" => readme_lane(workspace)?,
+            "vm" => vm::lane(workspace)?,
             lane => cargo_test(&mut lane_command(workspace, lane), lane, std::io::stdout())?,
         };
         println!("lane {lane}: {tally}");
@@ -52,7 +54,7 @@ fn known(workspace: &Workspace) -> Vec<&str> {
     let mut lanes: Vec<&str> = folders.collect();
     lanes.sort_by_key(|lane| (*lane != "kernel", *lane));
     lanes.insert(0, "unit");
-    lanes.push("readme");
+    lanes.extend(["vm", "readme"]);
     lanes
 }
 
@@ -226,7 +228,7 @@ mod tests {
         let workspace = workspace();
         assert_eq!(
             chosen(&workspace, &names(&["all", "unit"])).unwrap(),
-            ["unit", "kernel", "faults", "readme"]
+            ["unit", "kernel", "faults", "vm", "readme"]
         );
         assert_eq!(chosen(&workspace, &names(&["faults", "unit"])).unwrap(), ["unit", "faults"]);
     }
@@ -234,7 +236,7 @@ mod tests {
     #[test]
     fn an_unknown_lane_is_refused_and_the_known_ones_are_named() {
         let error = chosen(&workspace(), &names(&["unti"])).unwrap_err().to_string();
-        assert!(error.contains("unti") && error.contains("unit, kernel, faults, readme"), "{error}");
+        assert!(error.contains("unti") && error.contains("unit, kernel, faults, vm, readme"), "{error}");
         assert!(chosen(&workspace(), &[]).is_err());
     }
 

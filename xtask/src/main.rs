@@ -13,6 +13,7 @@ mod readme;
 mod shell;
 mod sources;
 mod tally;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -23,8 +24,11 @@ use workspace::Workspace;
 const HELP: &str = "\
 cargo xtask check [STEP...]   formatting, lints, layers, licences, documentation (all steps, or those named)
 cargo xtask layers            the direction of imports between the crates
-cargo xtask lane NAME...      run tests: unit, one of the folders of tests/ (kernel, faults, ...), readme, all
+cargo xtask lane NAME...      run tests: unit, one of the folders of tests/ (kernel, faults, ...), vm, readme, all
 cargo xtask readme [FILE]     run the commands of README.md (or FILE) and compare what they print
+cargo xtask vm [PROGRAM...] [-- ARGUMENT...]
+                              run test programs in a VM with cgroup v2, with arguments for libtest
+cargo xtask vm sh SCRIPT      run a shell script there instead
 cargo xtask help              this text
 ";
 
@@ -68,6 +72,7 @@ fn run(arguments: &[String]) -> Result<Verdict, Error> {
         "check" => check::run(&Workspace::open()?, rest),
         "layers" => check::run(&Workspace::open()?, &["layers".to_owned()]),
         "lane" => lane::run(&Workspace::open()?, rest),
+        "vm" => vm::command(&Workspace::open()?, rest),
         "readme" => {
             let workspace = Workspace::open()?;
             let file = match rest {

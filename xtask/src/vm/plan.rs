@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What runs in the VM, and for how long.
+//!
+//! An emulated processor is about ten times slower, so what only tries something many times (races, sweeps, soaks)
+//! stays outside; what asks a kernel for something is here.
+
+/// One test program, by the folder of its crate and its target.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Run {
+    pub(super) folder: &'static str,
+    pub(super) target: &'static str,
+    /// How long it may take.
+    pub(super) seconds: u64,
+    /// Tests left out, by a part of their names.
+    pub(super) without: &'static [&'static str],
+}
+
+const fn run(folder: &'static str, target: &'static str, seconds: u64) -> Run {
+    Run { folder, target, seconds, without: &[] }
+}
+
+/// In this order.
+pub(super) const RUNS: &[Run] = &[
+    run("crates/mechanism/cgroup", "host", 60),
+    run("tests/kernel", "kernel", 240),
+    run("crates/containerizers/mesos", "containers", 120),
+    run("crates/containerizers/mesos", "conformance", 120),
+    run("crates/containerizers/mesos", "pause", 60),
+    run("crates/containerizers/mesos", "killed_agent", 60),
+    run("crates/containerizers/mesos", "sessions", 60),
+    run("tests/faults", "fault_points", 60),
+    run("tests/faults", "running", 60),
+    run("tests/agent", "agent", 120),
+];
