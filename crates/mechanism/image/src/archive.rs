@@ -8,13 +8,13 @@
 //! tests compare the result with the `tar` crate and with GNU tar.
 //!
 //! Formats: v7, POSIX ustar and pax, GNU (long names, base-256 numbers, old sparse format). Not supported:
-//! multi-volume, incremental, sparse files in the pax formats.
+//! multi-volume, incremental, sparse files in the pax formats before 1.0.
 
 use std::io::{self, Read};
 
 use crate::error::Limit;
 use crate::limits::Limits;
-use crate::pax::{Pax, Time};
+use crate::pax::{Pax, PaxSparse, Time};
 
 const BLOCK: usize = 512;
 /// Bytes of one extended header. A name, a link and ten attributes of the largest size (64 KiB) fit.
@@ -34,7 +34,12 @@ pub(crate) enum Kind {
     Symlink,
     HardLink,
     Fifo,
-    Device,
+    /// A character or block device.
+    Device {
+        block: bool,
+        major: u32,
+        minor: u32,
+    },
 }
 
 /// One entry. Names are as the archive spells them; nothing is checked but that they are unambiguous.
@@ -159,14 +164,14 @@ impl<R: Read> Archive<R> {
 
     fn member(&mut self, header: &Header<'_>, ahead: Ahead) -> Result<Member, Fault> {
         let pax = ahead.pax.unwrap_or_default();
-        if pax.sparse {
-            let what =
-                "a sparse file in a pax format; make the archive with `--format=gnu` or without `--sparse`";
-            return Err(Fault::Unsupported(what.into()));
-        }
         let name = agreed("name", ahead.name, pax.path)?.unwrap_or_else(|| header.name());
-        let stored = agreed_size(header.size()?, pax.size)?;
+        // The other name is a stand-in for readers that know nothing of holes.
+        let name = pax.sparse.as_ref().and_then(|sparse| sparse.name.clone()).unwrap_or(name);
+        let mut stored = agreed_size(header.size()?, pax.size)?;
         let kind = kind(header, &name)?;
+        if pax.sparse.is_some() && !(kind == Kind::File && header.kind() != b'S') {
+            return malformed("only a plain file can be sparse");
+        }
         if kind != Kind::File && stored != 0 {
             return malformed(format!("it is {kind:?} and yet has {stored} bytes of data"));
         }
@@ -180,6 +185,11 @@ impl<R: Read> Archive<R> {
             Some(mtime) => mtime,
             None => Time { sec: header.mtime()?, nsec: 0 },
         };
+        let sparse = match (&pax.sparse, header.kind()) {
+            (Some(sparse), _) => Some(self.pax_map(sparse, &mut stored)?),
+            (None, b'S') => Some(self.sparse_map(header, stored)?),
+            _ => None,
+        };
         let member = Member {
             name,
             link,
@@ -189,10 +199,7 @@ impl<R: Read> Archive<R> {
             gid: id("group", pax.gid, header.field("group", GID))?,
             mtime,
             stored,
-            sparse: match header.kind() {
-                b'S' => Some(self.sparse_map(header, stored)?),
-                _ => None,
-            },
+            sparse,
             xattrs: pax.xattrs,
             dropped_xattrs: pax.dropped,
         };
@@ -215,6 +222,34 @@ impl<R: Read> Archive<R> {
         }
         let data: u64 = map.chunks.iter().map(|&(_, length)| length).sum();
         match data == stored {
+            true => Ok(map),
+            false => malformed(format!("a sparse file has {stored} bytes of data and a map for {data}")),
+        }
+    }
+
+    /// The map of a sparse file in pax format 1.0: lines of decimal numbers in front of the data, filled up to a
+    /// block. `stored` becomes the bytes of data alone.
+    fn pax_map(&mut self, sparse: &PaxSparse, stored: &mut u64) -> Result<Sparse, Fault> {
+        if sparse.version != Some((1, 0)) {
+            let what = "a sparse file in an old pax format; make the archive with `--sparse-version=1.0` or \
+                        `--format=gnu`";
+            return Err(Fault::Unsupported(what.into()));
+        }
+        let (Some(size), Some(_)) = (sparse.size, &sparse.name) else {
+            return malformed("a sparse file has no size or no name");
+        };
+        let mut map = Sparse { size, chunks: Vec::new() };
+        let mut lines = MapLines { block: [0; BLOCK], at: BLOCK, left: stored };
+        let count = lines.number(self)?;
+        if count > CHUNKS_MAX as u64 {
+            return Err(Fault::TooMuch(Limit::Header, CHUNKS_MAX as u64));
+        }
+        for _ in 0..count {
+            let (offset, length) = (lines.number(self)?, lines.number(self)?);
+            add_chunk(&mut map, offset, length)?;
+        }
+        let data: u64 = map.chunks.iter().map(|&(_, length)| length).sum();
+        match data == *stored {
             true => Ok(map),
             false => malformed(format!("a sparse file has {stored} bytes of data and a map for {data}")),
         }
@@ -342,7 +377,17 @@ fn kind(header: &Header<'_>, name: &[u8]) -> Result<Kind, Fault> {
         b'S' if header.is_gnu() => Kind::File,
         b'1' => Kind::HardLink,
         b'2' => Kind::Symlink,
-        b'3' | b'4' => Kind::Device,
+        device @ (b'3' | b'4') => {
+            let number = |what, range| {
+                let number = header.unsigned(what, range)?;
+                u32::try_from(number).or_else(|_| malformed(format!("its {what} is beyond any device")))
+            };
+            let (major, minor) = match header.is_gnu() || header.is_posix() {
+                true => (number("major number", MAJOR)?, number("minor number", MINOR)?),
+                false => (0, 0),
+            };
+            Kind::Device { block: device == b'4', major, minor }
+        }
         b'5' => Kind::Directory,
         b'6' => Kind::Fifo,
         other => {
@@ -380,17 +425,62 @@ fn add_chunks(map: &mut Sparse, fields: &[u8]) -> Result<bool, Fault> {
         let (Some(offset), Some(length)) = (offset, length) else {
             return malformed("the map of a sparse file has a number that is none");
         };
-        let from = map.chunks.last().map_or(0, |&(offset, length)| offset + length);
-        let until = offset.checked_add(length).filter(|&until| until <= map.size);
-        if ended || offset < from || until.is_none() {
-            return malformed("the map of a sparse file overlaps, goes back or goes beyond its end");
+        if ended {
+            return malformed("the map of a sparse file goes on behind its end");
         }
-        if map.chunks.len() == CHUNKS_MAX {
-            return Err(Fault::TooMuch(Limit::Header, CHUNKS_MAX as u64));
-        }
-        map.chunks.push((offset, length));
+        add_chunk(map, offset, length)?;
     }
     Ok(ended)
+}
+
+fn add_chunk(map: &mut Sparse, offset: u64, length: u64) -> Result<(), Fault> {
+    let from = map.chunks.last().map_or(0, |&(offset, length)| offset + length);
+    let until = offset.checked_add(length).filter(|&until| until <= map.size);
+    if offset < from || until.is_none() {
+        return malformed("the map of a sparse file overlaps, goes back or goes beyond its end");
+    }
+    if map.chunks.len() == CHUNKS_MAX {
+        return Err(Fault::TooMuch(Limit::Header, CHUNKS_MAX as u64));
+    }
+    map.chunks.push((offset, length));
+    Ok(())
+}
+
+/// Lines of digits in blocks that are counted off the data of an entry.
+struct MapLines<'s> {
+    block: [u8; BLOCK],
+    at: usize,
+    left: &'s mut u64,
+}
+
+impl MapLines<'_> {
+    fn number<R: Read>(&mut self, archive: &mut Archive<R>) -> Result<u64, Fault> {
+        let mut number: Option<u64> = None;
+        loop {
+            if self.at == BLOCK {
+                let Some(left) = self.left.checked_sub(BLOCK as u64) else {
+                    return malformed("the map of a sparse file does not end within its data");
+                };
+                if !archive.read_block(&mut self.block)? {
+                    return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+                }
+                (*self.left, self.at) = (left, 0);
+            }
+            let byte = self.block[self.at];
+            self.at += 1;
+            match (byte, number) {
+                (b'\n', Some(number)) => return Ok(number),
+                (b'0'..=b'9', _) => {
+                    let more = number.unwrap_or(0).checked_mul(10);
+                    number = more.and_then(|n| n.checked_add(u64::from(byte - b'0')));
+                    if number.is_none_or(|n| n > i64::MAX as u64) {
+                        return malformed("the map of a sparse file has a number beyond any file");
+                    }
+                }
+                _ => return malformed("the map of a sparse file has a number that is none"),
+            }
+        }
+    }
 }
 
 const MODE: std::ops::Range<usize> = 100..108;
@@ -399,6 +489,8 @@ const GID: std::ops::Range<usize> = 116..124;
 const SIZE: std::ops::Range<usize> = 124..136;
 const MTIME: std::ops::Range<usize> = 136..148;
 const CHECKSUM: std::ops::Range<usize> = 148..156;
+const MAJOR: std::ops::Range<usize> = 329..337;
+const MINOR: std::ops::Range<usize> = 337..345;
 const REAL_SIZE: std::ops::Range<usize> = 483..495;
 
 /// One header block: fields as in tar(5).

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a stream has used of its limits: one account, charged by a reader on each side of the decompressor.
+//! What a stream has used of its limits: one account, charged by a reader on each side of the decompressor. The two
+//! may be in different threads.
 //!
 //! The readers answer a plain I/O error when the account is empty, because that is all that `Read` lets through;
 //! the reason is kept here, and whoever handles the error asks for it first.
 
-use std::cell::Cell;
 use std::io::{self, Read};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 use crate::error::Limit;
 use crate::limits::Limits;
@@ -20,23 +22,26 @@ pub(crate) enum Verdict {
     Over(Limit),
 }
 
+/// What [`crate::Options::stop`] is.
+pub(crate) type Stop<'a> = &'a (dyn Fn() -> bool + Sync);
+
 pub(crate) struct Budget<'a> {
     limits: &'a Limits,
-    stop: &'a dyn Fn() -> bool,
-    compressed: Cell<u64>,
-    expanded: Cell<u64>,
-    unasked: Cell<u64>,
-    verdict: Cell<Option<Verdict>>,
+    stop: Stop<'a>,
+    compressed: AtomicU64,
+    expanded: AtomicU64,
+    unasked: AtomicU64,
+    verdict: Mutex<Option<Verdict>>,
 }
 
 impl<'a> Budget<'a> {
-    pub(crate) fn new(limits: &'a Limits, stop: &'a dyn Fn() -> bool) -> Budget<'a> {
-        let (compressed, expanded, unasked) = (Cell::new(0), Cell::new(0), Cell::new(0));
-        Budget { limits, stop, compressed, expanded, unasked, verdict: Cell::new(None) }
+    pub(crate) fn new(limits: &'a Limits, stop: Stop<'a>) -> Budget<'a> {
+        let (compressed, expanded, unasked) = Default::default();
+        Budget { limits, stop, compressed, expanded, unasked, verdict: Mutex::new(None) }
     }
 
     pub(crate) fn verdict(&self) -> Option<Verdict> {
-        self.verdict.get()
+        *self.verdict.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks the stop hook, whatever was read since.
@@ -49,12 +54,11 @@ impl<'a> Budget<'a> {
 
     /// Charges bytes of the tar stream, or holes of a sparse file.
     pub(crate) fn expand(&self, bytes: u64) -> io::Result<()> {
-        let expanded = self.expanded.get().saturating_add(bytes);
-        self.expanded.set(expanded);
+        let expanded = add(&self.expanded, bytes);
         if expanded > self.limits.bytes {
             return self.refuse(Verdict::Over(Limit::Bytes));
         }
-        let allowed = self.compressed.get().max(1).saturating_mul(self.limits.ratio);
+        let allowed = self.compressed.load(Relaxed).max(1).saturating_mul(self.limits.ratio);
         if expanded > self.limits.ratio_free && expanded > allowed {
             return self.refuse(Verdict::Over(Limit::Ratio));
         }
@@ -62,23 +66,28 @@ impl<'a> Budget<'a> {
     }
 
     fn take_in(&self, bytes: u64) -> io::Result<()> {
-        self.compressed.set(self.compressed.get().saturating_add(bytes));
+        add(&self.compressed, bytes);
         self.passed(bytes)
     }
 
     fn passed(&self, bytes: u64) -> io::Result<()> {
-        let unasked = self.unasked.get().saturating_add(bytes);
-        self.unasked.set(unasked % ASK_EVERY);
-        match unasked >= ASK_EVERY {
-            true => self.ask(),
-            false => Ok(()),
+        if add(&self.unasked, bytes) < ASK_EVERY {
+            return Ok(());
         }
+        self.unasked.store(0, Relaxed);
+        self.ask()
     }
 
     fn refuse(&self, verdict: Verdict) -> io::Result<()> {
-        self.verdict.set(Some(verdict));
+        *self.verdict.lock().unwrap_or_else(PoisonError::into_inner) = Some(verdict);
         Err(io::Error::other("refused by the limits"))
     }
+}
+
+/// Adds without wrapping round, and answers the sum. Sizes of hostile files are added here.
+fn add(to: &AtomicU64, bytes: u64) -> u64 {
+    let before = to.fetch_update(Relaxed, Relaxed, |sum| Some(sum.saturating_add(bytes)));
+    before.unwrap_or(0).saturating_add(bytes)
 }
 
 /// The file's side of the decompressor.
@@ -140,9 +149,9 @@ mod tests {
 
     #[test]
     fn the_hook_is_asked_each_mebibyte_on_both_sides() {
-        let asked = Cell::new(0);
+        let asked = AtomicU64::new(0);
         let hook = || {
-            asked.set(asked.get() + 1);
+            asked.fetch_add(1, Relaxed);
             false
         };
         let limits = Limits::default();
@@ -150,10 +159,10 @@ mod tests {
         for _ in 0..64 {
             budget.take_in(64 << 10).unwrap();
         }
-        assert_eq!(asked.get(), 4);
+        assert_eq!(asked.load(Relaxed), 4);
         for _ in 0..64 {
             budget.expand(64 << 10).unwrap();
         }
-        assert_eq!(asked.get(), 8);
+        assert_eq!(asked.load(Relaxed), 8);
     }
 }

@@ -7,22 +7,27 @@
 //!   `RESOLVE_IN_ROOT`): a link can point anywhere and still leads nowhere but into the tree.
 //! * [`unpack`] turns a tar (plain, gzip, zstd or xz) into a tree inside a private directory, with limits on
 //!   bytes, ratio, entries, depth and names, and leaves nothing behind when it fails.
+//! * [`unpack_layer`] does the same with a layer of an image, for overlayfs: reading and writing in two threads.
 //! * [`remove_tree`] removes a tree by descriptors, however deep, and never leaves its mount.
 //! * [`Source`] is the door between a store of images and where they come from, with [`Cancel`] to end a pull.
 //! * [`resolve_user`] looks a user up in the tree's own `passwd` and `group`.
 //!
-//! The crate owns no threads and no state: a caller gives directories and gets answers. All calls block; long
+//! The crate owns no state, and no thread outlives a call: a caller gives directories and gets answers. All calls block; long
 //! ones take a hook that stops them.
 
 #![forbid(unsafe_code)]
 
 mod archive;
+mod below;
 mod budget;
 mod cancel;
+pub mod config;
 mod decode;
 mod error;
 mod hash;
+mod layer;
 mod limits;
+pub mod manifest;
 mod name;
 mod pax;
 mod remove;
@@ -32,14 +37,16 @@ mod tree;
 mod unpack;
 mod user;
 
+pub use below::Lower;
 pub use cancel::{Cancel, CancelHook};
 pub use decode::Compression;
 pub use error::{Limit, Place, UnpackError};
 pub use hash::{Hashed, Hasher, digest_of};
+pub use layer::{Layer, LayerOptions, Top, unpack_layer};
 pub use limits::Limits;
 pub use remove::{Removal, RemoveFailure, remove_tree};
 pub use root::{Root, RootError};
 pub use source::{CONFIG_MAX, Descriptor, Document, MANIFEST_MAX, ManifestRef, PullError, Source};
 pub use tree::Owners;
-pub use unpack::{Options, Progress, Unpacked, unpack, unpack_from};
+pub use unpack::{Devices, Options, Progress, Unpacked, unpack, unpack_from};
 pub use user::{ResolvedUser, UserError, resolve_user};

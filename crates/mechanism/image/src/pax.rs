@@ -23,8 +23,18 @@ pub(crate) struct Pax {
     pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     /// Attributes that are not.
     pub(crate) dropped: u64,
-    /// Whether the header describes a sparse file in one of the pax ways.
-    pub(crate) sparse: bool,
+    /// What it says of a sparse file.
+    pub(crate) sparse: Option<PaxSparse>,
+}
+
+/// A sparse file in one of the pax formats.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct PaxSparse {
+    /// Major and minor; the first format does not say.
+    pub(crate) version: Option<(u64, u64)>,
+    pub(crate) name: Option<Vec<u8>>,
+    /// With its holes.
+    pub(crate) size: Option<u64>,
 }
 
 /// A time since 1970: nanoseconds count up from the second, also before 1970.
@@ -62,7 +72,17 @@ impl Pax {
             b"uid" => self.uid = Some(number(key, value)?),
             b"gid" => self.gid = Some(number(key, value)?),
             b"mtime" => self.mtime = Some(time(value).ok_or("the extended header's mtime is not a time")?),
-            _ if key.starts_with(b"GNU.sparse.") || key == b"SCHILY.realsize" => self.sparse = true,
+            b"GNU.sparse.name" => self.sparse().name = Some(text(key, value)?),
+            b"GNU.sparse.realsize" => self.sparse().size = Some(number(key, value)?),
+            b"GNU.sparse.major" => {
+                let minor = self.sparse().version.map_or(0, |(_, minor)| minor);
+                self.sparse().version = Some((number(key, value)?, minor));
+            }
+            b"GNU.sparse.minor" => {
+                let major = self.sparse().version.map_or(0, |(major, _)| major);
+                self.sparse().version = Some((major, number(key, value)?));
+            }
+            _ if key.starts_with(b"GNU.sparse.") || key == b"SCHILY.realsize" => _ = self.sparse(),
             _ => {
                 if let Some(attribute) = key.strip_prefix(XATTR) {
                     match kept(attribute) {
@@ -75,6 +95,10 @@ impl Pax {
         Ok(())
     }
 
+    fn sparse(&mut self) -> &mut PaxSparse {
+        self.sparse.get_or_insert_default()
+    }
+
     /// Whether it changes what an entry is or is called: such a thing must not hold for a whole archive.
     pub(crate) fn changes_entries(&self) -> bool {
         let harmless = Pax { mtime: self.mtime, dropped: self.dropped, ..Pax::default() };
@@ -84,7 +108,7 @@ impl Pax {
 
 /// `trusted.*` and `user.overlay.*` steer overlayfs, `security.*` the host's policies, `system.*` its access
 /// lists: none of them is the archive's business, except the capabilities of a file.
-fn kept(attribute: &[u8]) -> bool {
+pub(crate) fn kept(attribute: &[u8]) -> bool {
     let user = attribute.strip_prefix(b"user.").is_some_and(|rest| !rest.is_empty());
     (user && !attribute.starts_with(b"user.overlay.") && !attribute.contains(&0))
         || attribute == b"security.capability"

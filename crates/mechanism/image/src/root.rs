@@ -170,6 +170,15 @@ impl Root {
 
     /// The one lookup that all others use.
     pub(crate) fn resolve(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        self.look_up(path, flags, IN_ROOT)
+    }
+
+    /// A lookup that goes through no link; the last part may be one.
+    pub(crate) fn resolve_plain(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        self.look_up(path, flags, IN_ROOT.union(ResolveFlags::NO_SYMLINKS))
+    }
+
+    fn look_up(&self, path: &Path, flags: OFlags, how: ResolveFlags) -> rustix::io::Result<OwnedFd> {
         // `openat2` wants at least one byte; "." is the root as `/` is.
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let flags = match flags.contains(OFlags::PATH) {
@@ -177,7 +186,7 @@ impl Root {
             false => flags | OFlags::CLOEXEC | OFlags::NOCTTY,
         };
         for _ in 0..RETRIES {
-            match rustix::fs::openat2(&self.dir, path, flags, Mode::empty(), IN_ROOT) {
+            match rustix::fs::openat2(&self.dir, path, flags, Mode::empty(), how) {
                 Err(Errno::AGAIN | Errno::INTR) => continue,
                 done => return done,
             }

@@ -19,7 +19,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use crate::archive::Member;
+use crate::archive::{Kind, Member};
+use crate::below::Below;
 use crate::error::Limit;
 use crate::limits::Limits;
 use crate::name::{Name, shown};
@@ -44,55 +45,63 @@ pub(crate) enum TreeFault {
     TooMuch(Limit, u64),
 }
 
-fn write(what: &'static str) -> impl Fn(Errno) -> TreeFault {
+pub(crate) fn write(what: &'static str) -> impl Fn(Errno) -> TreeFault {
     move |errno| TreeFault::Write(what, errno.into())
 }
 
-fn refused<T>(why: impl Into<String>) -> Result<T, TreeFault> {
+pub(crate) fn refused<T>(why: impl Into<String>) -> Result<T, TreeFault> {
     Err(TreeFault::Refused(why.into()))
 }
 
 /// Mode, owner and time of an entry.
 #[derive(Debug, Clone, Copy)]
-struct Meta {
-    mode: Mode,
-    uid: u32,
-    gid: u32,
-    mtime: Option<Time>,
+pub(crate) struct Meta {
+    pub(crate) mode: Mode,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) mtime: Option<Time>,
 }
 
 impl Meta {
     /// For directories that the archive uses and does not list, and for a root that it does not list.
-    const DEFAULT: Meta = Meta { mode: Mode::from_raw_mode(0o755), uid: 0, gid: 0, mtime: None };
+    pub(crate) const DEFAULT: Meta = Meta { mode: Mode::from_raw_mode(0o755), uid: 0, gid: 0, mtime: None };
 
-    fn of(member: &Member) -> Meta {
+    pub(crate) fn of(member: &Member) -> Meta {
         let mode = Mode::from_raw_mode(member.mode & 0o7777);
         Meta { mode, uid: member.uid, gid: member.gid, mtime: Some(member.mtime) }
     }
 }
 
 /// A directory of the tree: by its real path, without links.
-struct Directory {
-    path: PathBuf,
+pub(crate) struct Directory {
+    pub(crate) path: PathBuf,
     depth: u32,
     meta: Meta,
+    /// Whether the archive has an entry for it.
+    listed: bool,
 }
 
 /// The directory that the last entry went into.
-struct Here {
+pub(crate) struct Here {
     /// As the archive names it.
     name: PathBuf,
-    fd: OwnedFd,
-    inode: u64,
+    pub(crate) fd: OwnedFd,
+    pub(crate) inode: u64,
 }
 
 pub(crate) struct Tree<'a> {
-    root: Root,
-    limits: &'a Limits,
+    pub(crate) root: Root,
+    pub(crate) limits: &'a Limits,
     owners: Owners,
+    /// Whether files and directories may be made with their modes at once: see [`Tree::make_exactly`].
+    exact: bool,
+    /// Whether we are the super-user: then what we make is owned by 0 and 0 as it is.
+    root_user: bool,
+    /// For a layer of an image: what is below it, and what it hides of that.
+    pub(crate) below: Option<Below<'a>>,
     device: u64,
     /// By inode number. Everything is on one filesystem, and directories leave the map when they are removed.
-    directories: HashMap<u64, Directory>,
+    pub(crate) directories: HashMap<u64, Directory>,
     names: u64,
     here: Option<Here>,
     /// Attributes that could not be kept.
@@ -103,18 +112,43 @@ impl<'a> Tree<'a> {
     /// Begins in `dir`, an empty directory.
     pub(crate) fn new(dir: OwnedFd, limits: &'a Limits, owners: Owners) -> Result<Tree<'a>, TreeFault> {
         let stat = rustix::fs::fstat(&dir).map_err(write("look at the root directory"))?;
-        let top = Directory { path: PathBuf::new(), depth: 0, meta: Meta::DEFAULT };
+        let top = Directory { path: PathBuf::new(), depth: 0, meta: Meta::DEFAULT, listed: false };
         let root = Root::of(dir)
             .map_err(|error| TreeFault::Write("use the root directory", io::Error::other(error)))?;
         let directories = HashMap::from([(stat.st_ino, top)]);
-        let device = stat.st_dev;
-        Ok(Tree { root, limits, owners, device, directories, names: 0, here: None, dropped_xattrs: 0 })
+        Ok(Tree {
+            root,
+            limits,
+            owners,
+            exact: false,
+            root_user: rustix::process::geteuid().is_root() && rustix::process::getegid().is_root(),
+            below: None,
+            device: stat.st_dev,
+            directories,
+            names: 0,
+            here: None,
+            dropped_xattrs: 0,
+        })
+    }
+
+    /// Makes files with their modes instead of setting these afterwards, which the caller may ask for when this
+    /// thread has a umask of 0: changing the mode of a new file costs as much as making it.
+    pub(crate) fn make_exactly(&mut self) {
+        self.exact = true;
+    }
+
+    /// Makes it a layer on top of something else.
+    pub(crate) fn put_on(&mut self, below: Below<'a>) {
+        self.below = Some(below);
     }
 
     /// Makes a file, open for writing; [`Tree::finish_file`] follows.
-    pub(crate) fn file(&mut self, name: &Name) -> Result<File, TreeFault> {
+    pub(crate) fn file(&mut self, name: &Name, member: &Member) -> Result<File, TreeFault> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::RUSR | Mode::WUSR;
+        let mode = match self.exact {
+            true => Mode::from_raw_mode(member.mode & 0o777),
+            false => Mode::RUSR | Mode::WUSR,
+        };
         self.place(name, "create", |dir, last| rustix::fs::openat(dir, last, flags, mode)).map(File::from)
     }
 
@@ -123,8 +157,10 @@ impl<'a> Tree<'a> {
     pub(crate) fn finish_file(&mut self, file: &File, member: &Member) -> Result<(), TreeFault> {
         let meta = Meta::of(member);
         self.own(file.as_fd(), &meta)?;
-        self.set_xattrs(file.as_fd(), member)?;
-        rustix::fs::fchmod(file, meta.mode).map_err(write("set the mode of"))?;
+        self.set_xattrs(file.as_fd(), &member.xattrs, member.kind)?;
+        if !self.exact || member.mode & 0o7000 != 0 {
+            rustix::fs::fchmod(file, meta.mode).map_err(write("set the mode of"))?;
+        }
         set_time(file.as_fd(), &meta)
     }
 
@@ -138,10 +174,10 @@ impl<'a> Tree<'a> {
         };
         let stat = rustix::fs::fstat(&fd).map_err(write("look at"))?;
         match self.directories.get_mut(&stat.st_ino) {
-            Some(directory) => directory.meta = Meta::of(member),
+            Some(directory) => (directory.meta, directory.listed) = (Meta::of(member), true),
             None => return refused("a directory is there that the archive did not make"),
         }
-        self.set_xattrs(fd.as_fd(), member)
+        self.set_xattrs(fd.as_fd(), &member.xattrs, member.kind)
     }
 
     /// Makes a symbolic link, its target verbatim.
@@ -156,8 +192,9 @@ impl<'a> Tree<'a> {
         let owners = self.owners;
         self.dropped_xattrs += member.xattrs.len() as u64;
         self.place(name, "make the link", |dir, last| rustix::fs::symlinkat(&member.link[..], dir, last))?;
+        let already = self.is_ours(&meta);
         let here = self.parent(name)?;
-        if owners == Owners::Keep {
+        if owners == Owners::Keep && !already {
             let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
             rustix::fs::chownat(&here.fd, name.last(), Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(write("set the owner of"))?;
@@ -169,18 +206,24 @@ impl<'a> Tree<'a> {
     /// Makes another name of a regular file. Its mode and owner stay: they came with the file.
     pub(crate) fn hard_link(&mut self, name: &Name, target: &Name) -> Result<(), TreeFault> {
         let file = match self.root.resolve(target.path(), OFlags::PATH | OFlags::NOFOLLOW) {
-            Ok(file) => file,
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
-                return refused(format!(
-                    "a hard link to {}, which the archive did not make before",
-                    path(target)
-                ));
+            Ok(file) => Some(file),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if self.below.is_some() => {
+                self.take_up(target)?
             }
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => None,
             Err(errno) => return Err(write("find the target of the hard link")(errno)),
+        };
+        let Some(file) = file else {
+            return refused(format!(
+                "a hard link to {}, which the archive did not make before",
+                path(target)
+            ));
         };
         let stat = rustix::fs::fstat(&file).map_err(write("look at the target of"))?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile if stat.st_dev == self.device => {}
+            // Layers have these: a layer's links are ours, and a name more of one changes nothing.
+            FileType::Symlink | FileType::Fifo if stat.st_dev == self.device && self.below.is_some() => {}
             other => {
                 let why = format!(
                     "a hard link to {}, which is {}, not a regular file",
@@ -212,6 +255,40 @@ impl<'a> Tree<'a> {
         self.own(fifo.as_fd(), &meta)?;
         rustix::fs::fchmod(&fifo, meta.mode).map_err(write("set the mode of"))?;
         set_time(fifo.as_fd(), &meta)
+    }
+
+    /// Makes a device file.
+    pub(crate) fn device(
+        &mut self,
+        name: &Name,
+        member: &Member,
+        block: bool,
+        device: u64,
+    ) -> Result<(), TreeFault> {
+        if !block && device == 0 {
+            return refused("a character device 0:0 would delete what is below it in an overlay");
+        }
+        let kind = if block { FileType::BlockDevice } else { FileType::CharacterDevice };
+        let meta = Meta::of(member);
+        self.dropped_xattrs += member.xattrs.len() as u64;
+        self.place(name, "make the device", |dir, last| {
+            rustix::fs::mknodat(dir, last, kind, Mode::RUSR | Mode::WUSR, device)
+        })?;
+        let here = self.parent(name)?;
+        let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        rustix::fs::chownat(&here.fd, name.last(), Some(uid), Some(gid), flags)
+            .map_err(write("set the owner of"))?;
+        // Just made by us in a directory that nobody else can reach: it is no link.
+        rustix::fs::chmodat(&here.fd, name.last(), meta.mode, AtFlags::empty())
+            .map_err(write("set the mode of"))?;
+        rustix::fs::utimensat(&here.fd, name.last(), &times(&meta), flags).map_err(write("set the time of"))
+    }
+
+    /// What the archive says of its root directory, if it has an entry for it.
+    pub(crate) fn top(&self) -> Option<Meta> {
+        let top = self.directories.values().find(|directory| directory.depth == 0)?;
+        top.listed.then_some(top.meta)
     }
 
     /// Gives all directories their owners, modes and times, deepest first, and answers the root. `go_on` is asked
@@ -259,19 +336,27 @@ impl<'a> Tree<'a> {
     }
 
     fn place_directory(&mut self, name: &Name) -> Result<OwnedFd, TreeFault> {
+        let mut cleared = false;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let here = self.parent(name)?;
         match rustix::fs::openat(&here.fd, name.last(), flags, Mode::empty()) {
             Ok(there) => return Ok(there),
             Err(Errno::NOENT) => {}
             // A file or a link: a real directory takes its place, whatever the link pointed to.
-            Err(Errno::NOTDIR | Errno::LOOP) => self.clear(name)?,
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                self.clear(name)?;
+                cleared = true;
+            }
             Err(errno) => return Err(write("open")(errno)),
         }
         let here = self.parent(name)?;
         let inode = here.inode;
         let fd = here.fd.try_clone().map_err(|error| TreeFault::Write("hold the directory of", error))?;
-        self.new_directory(fd.as_fd(), inode, name.last()).map(|(fd, _)| fd)
+        let (fd, inode) = self.new_directory(fd.as_fd(), inode, name.last())?;
+        if cleared {
+            self.cut(fd.as_fd(), inode)?;
+        }
+        Ok(fd)
     }
 
     /// Removes what `name` is now, unless it is a directory with something in it.
@@ -293,19 +378,25 @@ impl<'a> Tree<'a> {
             self.names -= gone.path.as_os_str().len() as u64;
         }
         // What is gone may have been a link on the way here (`l/l`, where `l` points to its own directory).
-        match self.find(name.parent())? {
+        match self.find(name.parent(), Absent::Refuse)? {
             Some((_, found)) if found == inode => Ok(()),
             _ => refused("it would replace a link that its own name goes through"),
         }
     }
 
     /// The directory that `name` goes into, made with its parents if need be.
-    fn parent(&mut self, name: &Name) -> Result<&Here, TreeFault> {
+    pub(crate) fn parent(&mut self, name: &Name) -> Result<&Here, TreeFault> {
         let wanted = name.parent();
         if self.here.as_ref().is_none_or(|here| here.name != wanted) {
-            let (fd, inode) = match self.find(wanted)? {
-                Some(found) => found,
-                None => self.make_parents(name)?,
+            let (fd, inode) = match self.below.is_some() {
+                true => match self.find(wanted, Absent::Wait)? {
+                    Some(found) => found,
+                    None => self.walk(wanted)?,
+                },
+                false => match self.find(wanted, Absent::Refuse)? {
+                    Some(found) => found,
+                    None => self.make_parents(name)?,
+                },
             };
             self.here = Some(Here { name: wanted.into(), fd, inode });
         }
@@ -316,10 +407,11 @@ impl<'a> Tree<'a> {
     }
 
     /// Resolves a directory that must be one of ours.
-    fn find(&self, path: &Path) -> Result<Option<(OwnedFd, u64)>, TreeFault> {
+    pub(crate) fn find(&self, path: &Path, absent: Absent) -> Result<Option<(OwnedFd, u64)>, TreeFault> {
         let fd = match self.root.resolve(path, OFlags::PATH | OFlags::DIRECTORY) {
             Ok(fd) => fd,
             Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::NOTDIR | Errno::LOOP) if absent == Absent::Wait => return Ok(None),
             Err(Errno::NOTDIR) => return refused("its directory is not a directory"),
             Err(Errno::LOOP) => return refused("its directory is a loop of links"),
             Err(Errno::NAMETOOLONG) => return Err(self.name_too_long()),
@@ -334,12 +426,14 @@ impl<'a> Tree<'a> {
 
     fn make_parents(&mut self, name: &Name) -> Result<(OwnedFd, u64), TreeFault> {
         let mut so_far = PathBuf::new();
-        let Some(mut dir) = self.find(&so_far)? else { return refused("the root directory is gone") };
+        let Some(mut dir) = self.find(&so_far, Absent::Refuse)? else {
+            return refused("the root directory is gone");
+        };
         let parts: Vec<_> = name.parts().collect();
         for part in &parts[..parts.len().saturating_sub(1)] {
             let part = Path::new(std::ffi::OsStr::from_bytes(part));
             so_far.push(part);
-            dir = match self.find(&so_far)? {
+            dir = match self.find(&so_far, Absent::Refuse)? {
                 Some(found) => found,
                 None => self.new_directory(dir.0.as_fd(), dir.1, part)?,
             };
@@ -347,7 +441,7 @@ impl<'a> Tree<'a> {
         Ok(dir)
     }
 
-    fn new_directory(
+    pub(crate) fn new_directory(
         &mut self,
         dir: BorrowedFd<'_>,
         parent: u64,
@@ -367,14 +461,19 @@ impl<'a> Tree<'a> {
         if self.names > self.limits.directory_names {
             return Err(TreeFault::TooMuch(Limit::DirectoryNames, self.limits.directory_names));
         }
-        let fd = match make_dir(dir, name, Mode::RWXU) {
+        let made = match self.exact {
+            true => make_dir_exactly(dir, name),
+            false => make_dir(dir, name, Mode::RWXU),
+        };
+        let fd = match made {
             Ok(fd) => fd,
             Err(Errno::EXIST) => return refused("its directory is a link that leads nowhere"),
             Err(Errno::NAMETOOLONG) => return Err(self.name_too_long()),
             Err(errno) => return Err(write("make the directory of")(errno)),
         };
         let stat = rustix::fs::fstat(&fd).map_err(write("look at the directory of"))?;
-        self.directories.insert(stat.st_ino, Directory { path, depth, meta: Meta::DEFAULT });
+        let made = Directory { path, depth, meta: Meta::DEFAULT, listed: false };
+        self.directories.insert(stat.st_ino, made);
         Ok((fd, stat.st_ino))
     }
 
@@ -382,9 +481,22 @@ impl<'a> Tree<'a> {
         TreeFault::Refused("a part of its name is longer than the filesystem allows".into())
     }
 
-    fn own(&self, fd: BorrowedFd<'_>, meta: &Meta) -> Result<(), TreeFault> {
+    /// Gives a directory that the archive does not list what the one below it has.
+    pub(crate) fn dress(&mut self, inode: u64, meta: Meta) {
+        if let Some(directory) = self.directories.get_mut(&inode) {
+            directory.meta = meta;
+        }
+    }
+
+    /// Whether something new has this owner as it is. (No directory of the tree has its set-group-id bit yet.)
+    fn is_ours(&self, meta: &Meta) -> bool {
+        self.root_user && meta.uid == 0 && meta.gid == 0
+    }
+
+    pub(crate) fn own(&self, fd: BorrowedFd<'_>, meta: &Meta) -> Result<(), TreeFault> {
         match self.owners {
             Owners::Ours => Ok(()),
+            Owners::Keep if self.is_ours(meta) => Ok(()),
             Owners::Keep => {
                 rustix::fs::fchown(fd, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)))
                     .map_err(write("set the owner of"))
@@ -393,10 +505,15 @@ impl<'a> Tree<'a> {
     }
 
     /// Sets attributes; those that this filesystem or process can not have are counted.
-    fn set_xattrs(&mut self, fd: BorrowedFd<'_>, member: &Member) -> Result<(), TreeFault> {
-        for (name, value) in &member.xattrs {
+    pub(crate) fn set_xattrs(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        xattrs: &[(Vec<u8>, Vec<u8>)],
+        kind: Kind,
+    ) -> Result<(), TreeFault> {
+        for (name, value) in xattrs {
             let privileged = name.starts_with(b"security.");
-            if privileged && (self.owners == Owners::Ours || member.kind != crate::archive::Kind::File) {
+            if privileged && (self.owners == Owners::Ours || kind != Kind::File) {
                 self.dropped_xattrs += 1;
                 continue;
             }
@@ -411,6 +528,22 @@ impl<'a> Tree<'a> {
         }
         Ok(())
     }
+}
+
+/// What a directory is that can not be found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Absent {
+    /// Refused, unless nothing at all is there.
+    Refuse,
+    /// Perhaps below: answered as nothing.
+    Wait,
+}
+
+/// As [`make_dir`], where the umask is 0.
+fn make_dir_exactly(dir: BorrowedFd<'_>, name: &Path) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::mkdirat(dir, name, Mode::RWXU)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, name, flags, Mode::empty())
 }
 
 fn path(name: &Name) -> String {
@@ -430,14 +563,14 @@ fn link_fd(file: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &Path) -> rustix::io
     }
 }
 
-fn set_time(fd: BorrowedFd<'_>, meta: &Meta) -> Result<(), TreeFault> {
+pub(crate) fn set_time(fd: BorrowedFd<'_>, meta: &Meta) -> Result<(), TreeFault> {
     match meta.mtime {
         Some(_) => rustix::fs::futimens(fd, &times(meta)).map_err(write("set the time of")),
         None => Ok(()),
     }
 }
 
-fn times(meta: &Meta) -> Timestamps {
+pub(crate) fn times(meta: &Meta) -> Timestamps {
     let omit = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
     let mtime = meta.mtime.map_or(omit, |time| Timespec { tv_sec: time.sec, tv_nsec: time.nsec.into() });
     Timestamps { last_access: omit, last_modification: mtime }

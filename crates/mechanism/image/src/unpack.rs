@@ -13,8 +13,8 @@
 //! * Leading `/` and `./` are dropped, `..` is refused, everywhere and not only where it would escape.
 //! * Devices are skipped and counted: root filesystems carry some, and a container gets its own `/dev`.
 //! * Names beginning with `.wh.` are refused. They delete things in a layer of an image and mean nothing in a
-//!   root filesystem: who gives such an archive has taken one thing for the other. (A reader of layers will look
-//!   at the last part of a name at the same place, before the tree is touched.)
+//!   root filesystem: who gives such an archive has taken one thing for the other. In a layer they delete
+//!   ([`crate::unpack_layer`]).
 //! * Extended attributes: `user.*` except `user.overlay.*`, and `security.capability`. Others are counted.
 //! * Nothing is synced to disk: a tree that was not recorded as complete is made again.
 
@@ -22,16 +22,20 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use berth_model::image::Digest;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::archive::{Archive, Fault, Kind, Member, Sparse};
-use crate::budget::{Budget, Intake, Outlet, Verdict};
+use crate::below::Below;
+use crate::budget::{Budget, Intake, Outlet, Stop, Verdict};
 use crate::decode::{self, Compression};
 use crate::error::{Limit, Place, UnpackError};
+use crate::layer::{Layer, LayerOptions, NotATar, Top};
 use crate::limits::Limits;
 use crate::name::{Name, NameFault};
 use crate::remove::{Removal, remove_tree};
@@ -39,10 +43,15 @@ use crate::root::{Root, kind_name, make_dir};
 use crate::tree::{Owners, Tree, TreeFault};
 
 /// Bytes moved at once.
-const PIECE: usize = 128 << 10;
+pub(crate) const PIECE: usize = 128 << 10;
 
 /// The tree's name in its private directory.
 const ROOTFS: &str = "rootfs";
+
+/// How names begin that delete something below: the image specification took it from aufs.
+const MARK: &[u8] = b".wh.";
+const MARK_OF_AUFS: &[u8] = b".wh..wh.";
+const HIDE_OTHERS: &[u8] = b".wh..wh..opq";
 
 /// How to unpack.
 #[derive(Clone)]
@@ -51,13 +60,26 @@ pub struct Options<'a> {
     pub limits: Limits,
     /// Whose the files will be.
     pub owners: Owners,
-    /// Asked at each entry and each MiB; `true` ends the work with [`UnpackError::Stopped`].
-    pub stop: &'a dyn Fn() -> bool,
+    /// What becomes of device files.
+    pub devices: Devices,
+    /// Asked at each entry and each MiB, by more than one thread; `true` ends the work with
+    /// [`UnpackError::Stopped`].
+    pub stop: Stop<'a>,
+}
+
+/// What becomes of device files in an archive.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Devices {
+    /// They are skipped and counted.
+    #[default]
+    Skip,
+    /// They are made, save a character device 0:0. Only for a tree that is mounted nodev wherever it is.
+    Make,
 }
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Options { limits: Limits::default(), owners: Owners::Keep, stop: &|| false }
+        Options { limits: Limits::default(), owners: Owners::Keep, devices: Devices::Skip, stop: &|| false }
     }
 }
 
@@ -120,25 +142,11 @@ pub fn unpack_from(
 ) -> Result<Unpacked, UnpackError> {
     let mut made = Target::make(target)?;
     let unpacked = Work::new(options, progress).run(source, &made);
-    match unpacked {
-        Ok(unpacked) => {
-            made.keep();
-            Ok(unpacked)
-        }
-        Err(cause) => {
-            let removal = made.remove();
-            match removal.is_complete() {
-                true => Err(cause),
-                false => {
-                    Err(UnpackError::Leftover { target: target.into(), removal, cause: Box::new(cause) })
-                }
-            }
-        }
-    }
+    made.settle(unpacked)
 }
 
 /// The private directory. Dropped without [`Target::keep`], it takes everything with it.
-struct Target<'a> {
+pub(crate) struct Target<'a> {
     path: &'a Path,
     parent: OwnedFd,
     name: &'a OsStr,
@@ -148,7 +156,7 @@ struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    fn make(path: &'a Path) -> Result<Target<'a>, UnpackError> {
+    pub(crate) fn make(path: &'a Path) -> Result<Target<'a>, UnpackError> {
         let failed =
             |what| move |errno: Errno| UnpackError::Target { what, path: path.into(), source: errno.into() };
         let Some(name) = path.file_name() else {
@@ -175,8 +183,29 @@ impl<'a> Target<'a> {
         Ok(Target { path, parent, name, dir, is_ours, armed: true })
     }
 
-    fn keep(&mut self) {
-        self.armed = false;
+    pub(crate) fn path(&self) -> &Path {
+        self.path
+    }
+
+    /// Entries made in it shall have the modes of the archive, not what an administrator wants of new files here.
+    pub(crate) fn forget_default_acl(&self) {
+        let _ = rustix::fs::fremovexattr(&self.dir, "system.posix_acl_default");
+    }
+
+    /// Keeps what was made, or takes it away with the error that ended the work.
+    pub(crate) fn settle<T>(&mut self, made: Result<T, UnpackError>) -> Result<T, UnpackError> {
+        let cause = match made {
+            Ok(made) => {
+                self.armed = false;
+                return Ok(made);
+            }
+            Err(cause) => cause,
+        };
+        let removal = self.remove();
+        match removal.is_complete() {
+            true => Err(cause),
+            false => Err(UnpackError::Leftover { target: self.path.into(), removal, cause: Box::new(cause) }),
+        }
     }
 
     fn remove(&mut self) -> Removal {
@@ -223,7 +252,7 @@ fn not_private(dir: &OwnedFd) -> rustix::io::Result<Option<&'static str>> {
 }
 
 /// One run: where it is and how far it has come.
-struct Work<'o, 'p> {
+pub(crate) struct Work<'o, 'p> {
     options: &'o Options<'o>,
     report: &'p mut dyn FnMut(Progress),
     progress: Progress,
@@ -234,7 +263,7 @@ struct Work<'o, 'p> {
 }
 
 impl<'o, 'p> Work<'o, 'p> {
-    fn new(options: &'o Options<'o>, report: &'p mut dyn FnMut(Progress)) -> Work<'o, 'p> {
+    pub(crate) fn new(options: &'o Options<'o>, report: &'p mut dyn FnMut(Progress)) -> Work<'o, 'p> {
         Work {
             options,
             report,
@@ -255,25 +284,10 @@ impl<'o, 'p> Work<'o, 'p> {
             Err(what) => return Err(UnpackError::Format { what }),
         };
         let stream = BufReader::with_capacity(PIECE, Outlet::new(opened.reader, &budget));
-        let mut archive = Archive::new(stream, &options.limits);
-
-        let failed = |errno: Errno| UnpackError::Target {
-            what: "make the root of the tree in",
-            path: target.path.into(),
-            source: errno.into(),
-        };
-        let dir = make_dir(target.dir.as_fd(), Path::new(ROOTFS), Mode::RWXU).map_err(failed)?;
-        let mut tree =
-            Tree::new(dir, &options.limits, options.owners).map_err(|fault| self.not_made(fault))?;
-
-        while let Some(member) = archive.next().map_err(|fault| self.not_read(&budget, fault))? {
-            self.begin(&budget, &member)?;
-            self.entry(&budget, &mut archive, &mut tree, &member)?;
-            self.place.after = true;
-        }
+        let mut tree = self.tree(target)?;
+        self.entries(&budget, stream, &mut tree)?;
         let dropped_xattrs = self.dropped_xattrs + tree.dropped_xattrs;
-        let root = tree.finish(|| !(options.stop)()).map_err(|fault| self.not_made(fault))?;
-        let Some(root) = root else { return Err(UnpackError::Stopped { place: self.place }) };
+        let root = self.finish(tree)?;
         Ok(Unpacked {
             path: target.path.join(ROOTFS),
             root,
@@ -283,6 +297,73 @@ impl<'o, 'p> Work<'o, 'p> {
             skipped_devices: self.skipped_devices,
             dropped_xattrs,
         })
+    }
+
+    /// Unpacks the tar of a layer. What only the reader of the blob knows is filled in by the caller.
+    pub(crate) fn run_layer(
+        mut self,
+        stream: impl Read,
+        budget: &Budget<'_>,
+        target: &Target<'_>,
+        layer: &LayerOptions<'_>,
+    ) -> Result<Layer, UnpackError> {
+        let mut tree = self.tree(target)?;
+        tree.put_on(Below::new(layer.lower));
+        if layer.umask_is_zero {
+            tree.make_exactly();
+        }
+        self.entries(budget, stream, &mut tree)?;
+        tree.settle().map_err(|fault| self.not_made(fault))?;
+        let (bound, hides_all) = (tree.is_bound(), tree.hides_all());
+        let top = tree.top().map(|meta| Top { mode: meta.mode.bits(), uid: meta.uid, gid: meta.gid });
+        let dropped_xattrs = self.dropped_xattrs + tree.dropped_xattrs;
+        let root = self.finish(tree)?;
+        Ok(Layer {
+            path: target.path.join(ROOTFS),
+            root,
+            blob: Digest::Sha256([0; 32]),
+            blob_size: 0,
+            content: Digest::Sha256([0; 32]),
+            content_size: 0,
+            compression: Compression::None,
+            entries: self.progress.entries,
+            bytes: self.progress.bytes,
+            bound,
+            hides_all,
+            top,
+            skipped_devices: self.skipped_devices,
+            dropped_xattrs,
+        })
+    }
+
+    fn tree(&self, target: &Target<'_>) -> Result<Tree<'o>, UnpackError> {
+        let failed = |errno: Errno| UnpackError::Target {
+            what: "make the root of the tree in",
+            path: target.path.into(),
+            source: errno.into(),
+        };
+        let dir = make_dir(target.dir.as_fd(), Path::new(ROOTFS), Mode::RWXU).map_err(failed)?;
+        Tree::new(dir, &self.options.limits, self.options.owners).map_err(|fault| self.not_made(fault))
+    }
+
+    fn entries(
+        &mut self,
+        budget: &Budget<'_>,
+        stream: impl Read,
+        tree: &mut Tree<'_>,
+    ) -> Result<(), UnpackError> {
+        let mut archive = Archive::new(stream, &self.options.limits);
+        while let Some(member) = archive.next().map_err(|fault| self.not_read(budget, fault))? {
+            self.begin(budget, &member)?;
+            self.entry(budget, &mut archive, tree, &member)?;
+            self.place.after = true;
+        }
+        Ok(())
+    }
+
+    fn finish(&self, tree: Tree<'_>) -> Result<Root, UnpackError> {
+        let root = tree.finish(|| !(self.options.stop)()).map_err(|fault| self.not_made(fault))?;
+        root.ok_or_else(|| UnpackError::Stopped { place: self.place.clone() })
     }
 
     /// Counts an entry and moves the place of errors to it.
@@ -305,7 +386,10 @@ impl<'o, 'p> Work<'o, 'p> {
         member: &Member,
     ) -> Result<(), UnpackError> {
         let name = self.name(&member.name)?;
-        if let Some(part) = name.parts().find(|part| part.starts_with(b".wh.")) {
+        if let Some(part) = name.parts().find(|part| part.starts_with(MARK)) {
+            if tree.below.is_some() {
+                return self.mark(tree, &name, member);
+            }
             let part = crate::name::shown(part);
             let why =
                 format!("{part} is a deletion mark: this is a layer of an image, not a root filesystem");
@@ -321,9 +405,43 @@ impl<'o, 'p> Work<'o, 'p> {
                 tree.hard_link(&name, &target)
             }
             Kind::Fifo => tree.fifo(&name, member),
-            Kind::Device => {
+            Kind::Device { block, major, minor } if self.options.devices == Devices::Make => {
+                tree.device(&name, member, block, rustix::fs::makedev(major, minor))
+            }
+            Kind::Device { .. } => {
                 self.skipped_devices += 1;
                 Ok(())
+            }
+        };
+        made.map_err(|fault| self.not_made(fault))
+    }
+
+    /// A name with the prefix of deletion marks. They count by their names: some tools write them as links.
+    fn mark(&mut self, tree: &mut Tree<'_>, name: &Name, member: &Member) -> Result<(), UnpackError> {
+        let last = name.last().as_os_str().as_bytes();
+        // `.wh..wh.aufs`, `.wh..wh.plnk/` and the like: aufs's own, which no other file system knows.
+        let of_aufs = |part: &[u8]| part.starts_with(MARK_OF_AUFS) && part != HIDE_OTHERS;
+        if name.parts().any(of_aufs) {
+            return Ok(());
+        }
+        let refuse = |why: String| Err(UnpackError::Refused { place: self.place.clone(), why });
+        if name.parts().filter(|part| part.starts_with(MARK)).count() > 1 || !last.starts_with(MARK) {
+            return refuse("a deletion mark has something in it".to_owned());
+        }
+        if !matches!(member.kind, Kind::File | Kind::HardLink) {
+            return refuse(format!("a deletion mark is {:?} and not a file", member.kind));
+        }
+        let made = match &last[MARK.len()..] {
+            _ if last == HIDE_OTHERS => tree.hide_others(name),
+            b"" | b"." | b".." => {
+                return refuse("a deletion mark names nothing that can be deleted".to_owned());
+            }
+            hidden => {
+                let mut path = name.parent().as_os_str().as_bytes().to_vec();
+                path.push(b'/');
+                path.extend_from_slice(hidden);
+                let hidden = self.name(&path)?;
+                tree.hide(&hidden)
             }
         };
         made.map_err(|fault| self.not_made(fault))
@@ -344,7 +462,7 @@ impl<'o, 'p> Work<'o, 'p> {
         }
         // Holes cost no space here, but whoever copies the tree may fill them.
         budget.expand(map.size - member.stored).map_err(|error| self.broken(budget, error))?;
-        let file = tree.file(name).map_err(|fault| self.not_made(fault))?;
+        let file = tree.file(name, member).map_err(|fault| self.not_made(fault))?;
         for &(offset, length) in &map.chunks {
             self.copy(budget, archive, &file, offset, length)?;
         }
@@ -434,7 +552,10 @@ impl<'o, 'p> Work<'o, 'p> {
         let place = self.place.clone();
         let limits = &self.options.limits;
         match budget.verdict() {
-            None => UnpackError::Read { place, source },
+            None => match source.downcast::<NotATar>() {
+                Ok(NotATar(what)) => UnpackError::Format { what },
+                Err(source) => UnpackError::Read { place, source },
+            },
             Some(Verdict::Stopped) => UnpackError::Stopped { place },
             Some(Verdict::Over(limit)) => {
                 let allowed = if limit == Limit::Ratio { limits.ratio } else { limits.bytes };

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use berth_image::{Compression, unpack};
+use berth_model::Class;
 use proptest::prelude::*;
 
 use crate::archives::{Yard, is_root, options};
@@ -99,14 +100,25 @@ fn a_tar_with_zstd_comes_back_as_it_was() {
 }
 
 #[test]
-fn a_sparse_tar_in_a_pax_format_says_what_to_do() {
+fn a_sparse_tar_in_the_newest_pax_format_gets_its_holes_back() {
+    archive_and_back("--format=pax", &["--sparse"], "tar", Compression::None);
+}
+
+#[test]
+fn a_sparse_tar_in_an_older_pax_format_says_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let rootfs = rootfs(dir.path());
     let archive = dir.path().join("a.tar");
     let (rootfs, path) = (rootfs.to_str().unwrap(), archive.to_str().unwrap());
-    run("tar", &["--format=pax", "--sparse", "-C", rootfs, "-cf", path, "."]);
-    let error = unpack(&archive, &Yard::new().path("target"), &options(), &mut |_| {}).unwrap_err();
-    assert!(error.to_string().contains("--format=gnu"), "{error}");
+    for version in ["0.0", "0.1"] {
+        run(
+            "tar",
+            &["--format=pax", "--sparse", "--sparse-version", version, "-C", rootfs, "-cf", path, "."],
+        );
+        let error = unpack(&archive, &Yard::new().path("target"), &options(), &mut |_| {}).unwrap_err();
+        assert_eq!(error.class(), Class::Unsupported, "{error}");
+        assert!(error.to_string().contains("--format=gnu"), "{error}");
+    }
 }
 
 /// A stream made by a tool from a small tar.

@@ -313,7 +313,38 @@ fn sparse_files_that_lie_are_refused() {
     // Beyond the limit for one file, though almost nothing is stored.
     Yard::new().refusal(&sparse(&[0, 512], 0o77_777_777_777, 512).end()).contains("limit");
     let pax = Tar::new().pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.realsize", b"4096")]).file("s", "x");
-    assert!(matches!(Yard::new().unpack(&pax.end()), Err(UnpackError::Unsupported { .. })));
+    assert!(matches!(Yard::new().unpack(&pax.end()), Err(UnpackError::Malformed { .. })));
+    // The map of the newest format stands in front of the data.
+    let lines = |map: &str, data: usize, real: &str| {
+        let mut content = map.as_bytes().to_vec();
+        content.resize(content.len().next_multiple_of(512), 0);
+        content.resize(content.len() + data, b'x');
+        let header: &[(&str, &[u8])] = &[
+            ("GNU.sparse.major", b"1"),
+            ("GNU.sparse.minor", b"0"),
+            ("GNU.sparse.name", b"s"),
+            ("GNU.sparse.realsize", real.as_bytes()),
+        ];
+        Tar::new().pax(header).file("GNUSparseFile.0/s", content).end()
+    };
+    let yard = Yard::new();
+    yard.unpack(&lines("1\n5\n3\n", 3, "10")).unwrap();
+    assert_eq!(yard.read("s"), "\0\0\0\0\0xxx\0\0");
+    for (map, data, real) in [
+        ("1\n5\n3\n", 3, "7"),
+        ("1\n5\n3\n", 4, "10"),
+        ("1\n5\n3\n", 2, "10"),
+        ("2\n5\n3\n", 3, "10"),
+        ("2\n5\n3\n4\n0\n", 3, "10"),
+        ("1\n-5\n3\n", 3, "10"),
+        ("\n", 3, "10"),
+        ("99999999999999999999\n", 3, "10"),
+        ("1\n18446744073709551615\n3\n", 3, "10"),
+        ("99999999\n1\n1\n", 3, "10"),
+    ] {
+        let error = Yard::new().unpack(&lines(map, data, real)).unwrap_err();
+        assert_eq!(error.class(), Class::Invalid, "{map:?}: {error}");
+    }
     // The type without GNU's header has no map.
     Yard::new().refusal(&Tar::new().add(&Entry::new(b'S', "s")).end());
 }

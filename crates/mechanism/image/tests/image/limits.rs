@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Archives that are too large, in each way that there is.
 
-use std::cell::Cell;
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::SeqCst};
 
 use berth_image::{Limit, Limits, Options, UnpackError};
 use berth_model::Class;
@@ -149,14 +149,11 @@ fn extended_headers_and_long_names_are_capped_before_they_are_read() {
 fn the_stop_hook_ends_the_work_at_an_entry_and_inside_one() {
     let tar = Tar::new().file("a", "").file("large", vec![1; 8 << 20]).file("c", "").end();
     for asked_until in [1, 2, 5] {
-        let asked = Cell::new(0);
-        let stop = || {
-            asked.set(asked.get() + 1);
-            asked.get() > asked_until
-        };
+        let asked = AtomicI32::new(0);
+        let stop = || asked.fetch_add(1, SeqCst) + 1 > asked_until;
         let error = Yard::new().unpack_with(&tar, &Options { stop: &stop, ..options() }).unwrap_err();
         assert!(matches!(error, UnpackError::Stopped { .. }), "{error}");
-        assert_eq!(asked.get(), asked_until + 1, "it was asked again after it said stop");
+        assert_eq!(asked.load(SeqCst), asked_until + 1, "it was asked again after it said stop");
     }
 }
 
@@ -165,8 +162,8 @@ fn the_stop_hook_is_asked_while_nothing_comes_out() {
     // Many empty members: much to read, nothing to unpack.
     let empty = gzip(b"");
     let stream: Vec<u8> = empty.iter().copied().cycle().take(empty.len() * 300_000).collect();
-    let asked = Cell::new(false);
-    let stop = || asked.replace(true);
+    let asked = AtomicBool::new(false);
+    let stop = || asked.swap(true, SeqCst);
     let error = Yard::new().unpack_with(&stream, &Options { stop: &stop, ..options() }).unwrap_err();
-    assert!(asked.get() && matches!(error, UnpackError::Stopped { .. }), "{error}");
+    assert!(asked.load(SeqCst) && matches!(error, UnpackError::Stopped { .. }), "{error}");
 }

@@ -9,6 +9,7 @@ mod archives;
 mod compressed;
 mod good;
 mod hostile;
+mod layers;
 mod limits;
 mod remove;
 mod root;
