@@ -106,8 +106,8 @@ pub async fn serve(
     // Every task has a sender; the last one that goes ends the wait.
     let (alive, mut all_gone) = mpsc::channel::<Infallible>(1);
     for listener in listeners {
-        let door = Door { listener, shared: shared.clone(), slots: slots.clone(), stage: watched.clone() };
-        tokio::spawn(door.let_in(alive.clone()));
+        let (shared, slots, stage) = (shared.clone(), slots.clone(), watched.clone());
+        tokio::spawn(Door { listener, shared, slots, stage, alive: alive.clone() }.let_in());
     }
     drop((alive, watched));
     shutdown.await;
@@ -118,15 +118,18 @@ pub async fn serve(
     }
 }
 
+/// What lets clients in. Its socket is removed with the listener, and `serve` has returned when `alive` is gone: fields
+/// are dropped in their order, so the listener comes before it.
 struct Door {
     listener: Listener,
     shared: Arc<Shared>,
     slots: Arc<Semaphore>,
     stage: watch::Receiver<Stage>,
+    alive: mpsc::Sender<Infallible>,
 }
 
 impl Door {
-    async fn let_in(mut self, alive: mpsc::Sender<Infallible>) {
+    async fn let_in(mut self) {
         loop {
             let accepted = tokio::select! {
                 _ = self.stage.changed() => return,
@@ -141,7 +144,7 @@ impl Door {
                     };
                     let caller = Caller { principal: None, peer };
                     let connection = converse(socket, caller, self.shared.clone(), self.stage.clone());
-                    tokio::spawn(hold(connection, slot, alive.clone()));
+                    tokio::spawn(hold(connection, slot, self.alive.clone()));
                 }
                 Err(error) if is_of_the_client(&error) => {}
                 Err(error) => {

@@ -108,6 +108,17 @@ async fn the_end_answers_what_is_under_way_and_lets_nobody_in() {
     assert!(tokio::net::TcpStream::connect(site.address).await.is_err());
 }
 
+/// A process may end when `serve` has returned, whatever its other threads are about to do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_the_end_the_socket_is_gone_at_once() {
+    for turn in 0..2000 {
+        let mut site = Site::new().await;
+        site.stop();
+        soon(&mut site.serving).await.unwrap();
+        assert!(!site.socket.exists(), "it was there at the end of turn {turn}");
+    }
+}
+
 #[tokio::test]
 async fn the_end_does_not_wait_for_what_never_ends() {
     let limits = Limits { grace: Duration::from_millis(50), ..Limits::default() };
