@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A connection: HTTP/1.1 over a unix socket, one question at a time.
+//!
+//! An agent closes connections that are idle, and one that is started anew has none of the old ones. So a question on a
+//! connection that has served before, and ended before a byte of an answer came, is asked once more on a new one. On a
+//! new connection, and once an answer has begun, nothing is asked twice.
 
 use std::convert::Infallible;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use http_body_util::{BodyExt as _, Limited};
@@ -27,6 +33,10 @@ const LONGEST: usize = 256 << 20;
 #[derive(Debug)]
 pub struct Connection {
     pub(crate) socket: PathBuf,
+    /// An answer came through it before.
+    used: bool,
+    /// How many bytes came so far.
+    received: Arc<AtomicU64>,
     sender: SendRequest<Body>,
     driver: JoinHandle<Result<(), hyper::Error>>,
 }
@@ -42,11 +52,13 @@ impl Connection {
     pub(crate) async fn open(socket: &Path) -> Result<Connection, Error> {
         let failed = |source| Error::connect(socket.to_owned(), source);
         let stream = UnixStream::connect(socket).await.map_err(failed)?;
-        let handshake = http1::handshake(TokioIo::new(Socket(stream))).await;
+        let received = Arc::new(AtomicU64::new(0));
+        let socket_io = Socket { stream, received: Arc::clone(&received) };
+        let handshake = http1::handshake(TokioIo::new(socket_io)).await;
         let (sender, driver) = handshake.map_err(|error| failed(io::Error::other(error)))?;
         // What goes wrong in it is told to whoever waits for an answer.
         let driver = tokio::spawn(driver);
-        Ok(Connection { socket: socket.to_owned(), sender, driver })
+        Ok(Connection { socket: socket.to_owned(), used: false, received, sender, driver })
     }
 
     /// Sends a request; the head of its answer.
@@ -56,16 +68,41 @@ impl Connection {
         headers: &[(&'static str, &'static str)],
         body: Body,
     ) -> Result<Response<Incoming>, Error> {
+        let again = match &body {
+            Body::Whole(bytes) if self.used => bytes.clone(),
+            _ => None,
+        };
+        let before = self.received.load(Ordering::Relaxed);
+        let error = match self.send_once(headers, body).await {
+            Ok(response) => {
+                self.used = true;
+                return Ok(response);
+            }
+            Err(error) => error,
+        };
+        let lost = self.lost(call, &error);
+        let Some(bytes) = again.filter(|_| self.received.load(Ordering::Relaxed) == before) else {
+            return Err(lost);
+        };
+        // That nobody is there any more is what happened to the question too.
+        *self = Connection::open(&self.socket).await.map_err(|_| lost)?;
+        let sent = self.send_once(headers, Body::Whole(Some(bytes))).await;
+        self.used = sent.is_ok();
+        sent.map_err(|error| self.lost(call, &error))
+    }
+
+    async fn send_once(
+        &mut self,
+        headers: &[(&'static str, &'static str)],
+        body: Body,
+    ) -> Result<Response<Incoming>, hyper::Error> {
         let mut request = Request::post("/api/v1").header("Host", "berth");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let request = request.body(body).expect("constant headers are right");
-        let sent = match self.sender.ready().await {
-            Ok(()) => self.sender.send_request(request).await,
-            Err(error) => Err(error),
-        };
-        sent.map_err(|error| self.lost(call, &error))
+        self.sender.ready().await?;
+        self.sender.send_request(request).await
     }
 
     /// The whole body of an answer.
@@ -100,7 +137,10 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 
 /// A stream that raises no SIGPIPE: a program that has not set it to be ignored must not be ended because its agent
 /// is. std's streams write(2), so this one sends.
-struct Socket(UnixStream);
+struct Socket {
+    stream: UnixStream,
+    received: Arc<AtomicU64>,
+}
 
 impl AsyncRead for Socket {
     fn poll_read(
@@ -108,16 +148,19 @@ impl AsyncRead for Socket {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.received.fetch_add((buffer.filled().len() - before) as u64, Ordering::Relaxed);
+        polled
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.0.poll_write_ready(context))?;
-            let sent = || Ok(send(&self.0, bytes, SendFlags::NOSIGNAL)?);
-            match self.0.try_io(Interest::WRITABLE, sent) {
+            ready!(self.stream.poll_write_ready(context))?;
+            let sent = || Ok(send(&self.stream, bytes, SendFlags::NOSIGNAL)?);
+            match self.stream.try_io(Interest::WRITABLE, sent) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return Poll::Ready(result),
             }
@@ -129,7 +172,7 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 

@@ -46,6 +46,71 @@ fn an_agent_that_goes_away_is_missed() {
     }
 }
 
+/// Two questions on one connection; what came of the second.
+fn second(server: &Server) -> Result<(), Error> {
+    let asked = block_on(async {
+        let mut connection = server.agent().connect().await?;
+        let id = "a".parse().unwrap();
+        connection.kill(&id, 1).await.expect("the first is answered");
+        // So long that the end of the connection has come, or not, as it happens with idle ones.
+        tokio::task::yield_now().await;
+        connection.kill(&id, 2).await
+    });
+    asked.unwrap()
+}
+
+#[test]
+fn a_question_on_a_kept_connection_that_was_closed_is_asked_on_a_new_one() {
+    let server = Server::new();
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| {
+            server.answer_one(&done());
+            server.answer_one(&done())
+        });
+        second(&server).unwrap();
+        let payload = asked.join().unwrap().call().kill_container.unwrap();
+        assert_eq!(payload.signal, Some(2), "the same question");
+    });
+}
+
+#[test]
+fn a_question_whose_answer_had_begun_is_not_asked_twice() {
+    let server = Server::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut peer = server.accept();
+            for answer in [&done()[..], b"HTTP/1.1 200"] {
+                peer.request();
+                peer.say(answer);
+            }
+        });
+        let error = second(&server).unwrap_err();
+        assert!(matches!(error, Error::Lost { call: "KILL_CONTAINER", .. }), "{error:?}");
+    });
+}
+
+#[test]
+fn when_nobody_is_there_any_more_the_question_is_lost() {
+    let server = Server::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            server.answer_one(&done());
+            std::fs::remove_file(&server.socket).unwrap();
+        });
+        let asked = block_on(async {
+            let mut connection = server.agent().connect().await?;
+            let id = "a".parse().unwrap();
+            connection.kill(&id, 1).await?;
+            while server.socket.exists() {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+            connection.kill(&id, 2).await
+        });
+        let error = asked.unwrap().unwrap_err();
+        assert!(matches!(error, Error::Lost { .. }), "{error:?}");
+    });
+}
+
 #[test]
 fn what_is_no_answer_of_an_agent_is_told_as_such() {
     let error = said(b"220 ready\r\n\r\n");
