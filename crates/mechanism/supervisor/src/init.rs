@@ -2,7 +2,7 @@
 //! `--init`: a first process that reaps orphans and passes signals on, for programs that do neither.
 
 use berth_sys::process::{Side, SingleThreaded, exit, fork_here};
-use berth_sys::rustix::fd::{AsFd, OwnedFd};
+use berth_sys::rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use berth_sys::rustix::process::{WaitOptions, wait};
 use berth_sys::{Errno, Result, fd, signal};
 
@@ -37,19 +37,19 @@ fn stay(pid: i32, main: OwnedFd) -> ! {
     }
 }
 
-/// Holds 0–2 and the two given, as 3 and 4, and nothing else: the supervisor's socket closes with the rest.
+/// Holds 0–2 and the two given, as 3 and 4, and nothing else: the supervisor's socket closes with the rest. The lower one
+/// goes to 3 first, which the other is not, and then the other to 4: so no further number is needed, however few the
+/// container may have.
 fn keep_only(signals: OwnedFd, main: OwnedFd) -> Result<(OwnedFd, OwnedFd)> {
-    const HIGH: [i32; 2] = [990, 991];
-    fd::place(signals.as_fd(), HIGH[0])?;
-    fd::place(main.as_fd(), HIGH[1])?;
+    let (lower, higher, swapped) =
+        if signals.as_raw_fd() < main.as_raw_fd() { (signals, main, false) } else { (main, signals, true) };
+    fd::place(lower.as_fd(), 3)?;
+    fd::place(higher.as_fd(), 4)?;
     // The originals go with the range below; their values must not close a number that is used again.
-    core::mem::forget((signals, main));
-    let (signals, main) = (fd::inherited(HIGH[0])?, fd::inherited(HIGH[1])?);
-    fd::place(signals.as_fd(), 3)?;
-    fd::place(main.as_fd(), 4)?;
-    core::mem::forget((signals, main));
+    core::mem::forget((lower, higher));
     fd::close_from(5, fd::Fate::Close)?;
-    Ok((fd::inherited(3)?, fd::inherited(4)?))
+    let (third, fourth) = (fd::inherited(3)?, fd::inherited(4)?);
+    Ok(if swapped { (fourth, third) } else { (third, fourth) })
 }
 
 /// Reaps all that ended; the shell-like status of the program once it is among them.

@@ -179,6 +179,21 @@ fn limits_that_leave_nothing_do_not_keep_a_program_from_starting() {
     }
 }
 
+/// The init holds two descriptors and the container's streams: that is what it needs, at whatever numbers there are.
+#[test]
+fn an_init_needs_few_descriptors() {
+    let ground = ground!();
+    for most in [32, 64, 900] {
+        let limit = format!("nofile={most}:{most}");
+        let exit = ground.run(&["--init", "--ulimit", &limit], &["sh", "-c", "ulimit -n; exit 6"]);
+        assert_eq!((exit.code, exit.stdout), (Some(6), format!("{most}\n")), "{limit}: {}", exit.stderr);
+    }
+    // Orphans are reaped and signals passed on as with any other.
+    let exit =
+        ground.run(&["--init", "--ulimit", "nofile=32:32"], &["sh", "-c", "(sleep 0.01 &); kill -9 $$"]);
+    assert_eq!(exit.code, Some(137), "{exit:?}");
+}
+
 /// What is begun before `main` must not take the number of a stream that is closed: what the container writes here would be
 /// a message to its supervisor, to send signal 9.
 #[test]
