@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use crate::agent::Inner;
 use crate::error::failure;
 use crate::lifecycle::{blocking, finished};
-use crate::{collect, counters, events, files, host, inspect, lifecycle, logs, session};
+use crate::{collect, counters, events, files, host, inspect, lifecycle, list, logs, session};
 
 /// The agent, seen from its API.
 pub(crate) struct Face(pub(crate) Arc<Inner>);
@@ -94,7 +94,7 @@ impl Core for Face {
         _caller: &'a Caller,
         show: Show,
     ) -> Answer<'a, Vec<get_containers::Container>> {
-        Box::pin(inspect::containers(&self.0, show))
+        Box::pin(list::containers(&self.0, show))
     }
 
     fn launch(&self, id: ContainerId, config: ContainerConfig) -> Answer<'_, Launched> {

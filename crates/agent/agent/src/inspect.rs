@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Lists and inspections. What is known is answered from the table; what has to be looked up is looked up within a
+//! Inspections of one container. What is known is answered from the table; what has to be looked up is looked up within a
 //! moment, or left out.
 
 use std::collections::BTreeSet;
@@ -7,56 +7,23 @@ use std::fs;
 use std::io::Read as _;
 use std::sync::Arc;
 
-use berth_api::{Refusal, Show};
+use berth_api::Refusal;
 use berth_cgroup::{Applied, Group, Hierarchies, Limit};
-use berth_model::{ContainerId, ContainerStatus};
-use berth_proto::agent::response::get_containers;
+use berth_model::ContainerId;
+use berth_proto::convert;
 use berth_proto::own::{Inspection, inspection};
-use berth_proto::{convert, v1};
 use tokio::time::timeout;
 
 use crate::agent::Inner;
 use crate::events;
 use crate::host::moment;
 use crate::lifecycle::known;
-use crate::measure::{Measured, PATIENCE, measure};
+use crate::measure::{Measured, PATIENCE, Wanted, measure};
 use crate::table::Container;
 use crate::watch::{hear, lives};
 
 /// No table of mounts is read further: a container can make as many as it likes.
 const MOUNTS: u64 = 1 << 20;
-
-/// The containers that live.
-pub(crate) async fn containers(
-    agent: &Arc<Inner>,
-    show: Show,
-) -> Result<Vec<get_containers::Container>, Refusal> {
-    hear(agent);
-    let shown = |container: &Arc<Container>| match container.id.parent() {
-        None => show.standalone,
-        Some(_) => show.nested,
-    };
-    let containers: Vec<_> =
-        agent.table.all().into_iter().filter(|container| shown(container) && lives(container)).collect();
-    let measured = measure(agent, containers.iter().map(|container| container.id.clone()).collect()).await;
-    Ok(containers.iter().zip(measured).map(|(container, measured)| listed(container, &measured)).collect())
-}
-
-fn listed(container: &Container, measured: &Measured) -> get_containers::Container {
-    let id = &container.id;
-    let status = measured.status.as_ref().map(|status| {
-        let container_id = status.container_id.clone().or_else(|| Some(id.clone()));
-        convert::status_of(&ContainerStatus { container_id, ..status.clone() })
-    });
-    get_containers::Container {
-        container_id: v1::ContainerId { value: id.value().to_owned(), parent: None },
-        container_status: status,
-        resource_statistics: measured.usage.as_ref().map(convert::statistics_of),
-        // What it is called, for people, when that is not its id.
-        executor_name: container.record().and_then(|record| record.name.clone()),
-        ..get_containers::Container::default()
-    }
-}
 
 /// Everything that is known of a container.
 pub(crate) async fn inspect(agent: &Arc<Inner>, id: &ContainerId) -> Result<Inspection, Refusal> {
@@ -66,7 +33,7 @@ pub(crate) async fn inspect(agent: &Arc<Inner>, id: &ContainerId) -> Result<Insp
     if !lives(&container) {
         return Ok(inspection);
     }
-    let measured = measure(agent, vec![container.id.clone()]).await.pop().unwrap_or_default();
+    let measured = measure(agent, vec![container.id.clone()], Wanted::All).await.pop().unwrap_or_default();
     inspection.used = measured.usage.as_ref().map(convert::statistics_of);
     inspection.status = measured.status.as_ref().map(convert::status_of);
     let pid = |measured: &Measured| measured.status.as_ref().and_then(|status| status.executor_pid);

@@ -42,6 +42,7 @@ mod host;
 mod inspect;
 mod level;
 mod lifecycle;
+mod list;
 mod logs;
 mod measure;
 mod operations;

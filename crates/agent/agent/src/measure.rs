@@ -40,17 +40,32 @@ type Asking = Pin<Box<dyn Future<Output = Part> + Send>>;
 static PROCESSORS: LazyLock<usize> =
     LazyLock::new(|| std::thread::available_parallelism().map_or(2, |count| count.get()));
 
+/// What to ask of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Status and usage.
+    All,
+    /// The status, for which nothing has to be read.
+    Status,
+}
+
 /// Measures all of these; the answers are in the order of the ids.
-pub(crate) async fn measure(agent: &Arc<Inner>, ids: Vec<ContainerId>) -> Vec<Measured> {
+pub(crate) async fn measure(agent: &Arc<Inner>, ids: Vec<ContainerId>, wanted: Wanted) -> Vec<Measured> {
     let mut all = vec![Measured::default(); ids.len()];
     let (sender, mut receiver) = mpsc::unbounded_channel();
     let ids: Arc<[ContainerId]> = ids.into();
     let next = Arc::new(AtomicUsize::new(0));
     // One more than there are processors: a worker that is stuck leaves the others to go on.
     let processors = *PROCESSORS;
-    for _ in 0..(processors + 1).min(ids.len()) {
+    // A single one asks fast: what needs no reading is not worth more threads.
+    let workers = match wanted {
+        Wanted::All => (processors + 1).min(ids.len()),
+        Wanted::Status => ids.len().min(1),
+    };
+    for _ in 0..workers {
         let worker = Worker {
             agent: Arc::clone(agent),
+            wanted,
             runtime: Handle::current(),
             ids: Arc::clone(&ids),
             next: Arc::clone(&next),
@@ -80,6 +95,7 @@ pub(crate) async fn measure(agent: &Arc<Inner>, ids: Vec<ContainerId>) -> Vec<Me
 /// Measures one container after another, as long as there are any.
 struct Worker {
     agent: Arc<Inner>,
+    wanted: Wanted,
     runtime: Handle,
     ids: Arc<[ContainerId]>,
     /// The one that nobody has taken yet.
@@ -93,7 +109,9 @@ impl Worker {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(id) = self.ids.get(index) else { return };
             self.ask(index, Box::pin(status(Arc::clone(&self.agent), id.clone())));
-            self.ask(index, Box::pin(usage(Arc::clone(&self.agent), id.clone())));
+            if self.wanted == Wanted::All {
+                self.ask(index, Box::pin(usage(Arc::clone(&self.agent), id.clone())));
+            }
         }
     }
 

@@ -62,13 +62,19 @@ pub struct Peer {
     pub pid: Option<i32>,
 }
 
-/// Which containers to list beside those of executors.
+/// Which containers to list beside those of executors, and what of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Show {
     /// Nested ones.
     pub nested: bool,
     /// Standalone ones.
     pub standalone: bool,
+    /// At the top, also those that have ended and are kept.
+    pub ended: bool,
+    /// Each with its summary.
+    pub summaries: bool,
+    /// Without what they use.
+    pub without_statistics: bool,
 }
 
 /// What came of a launch.

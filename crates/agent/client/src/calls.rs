@@ -26,6 +26,15 @@ pub struct Launch {
     pub limits: BTreeMap<String, f64>,
 }
 
+/// What to list.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct List {
+    /// Also containers at the top that have ended and are kept.
+    pub ended: bool,
+    /// Also what each uses, which has to be measured.
+    pub usage: bool,
+}
+
 /// What came of a launch that was not refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Launched {
@@ -80,7 +89,31 @@ impl Connection {
     /// # Errors
     /// As [`Connection::version`].
     pub async fn containers(&mut self) -> Result<Vec<get_containers::Container>, Error> {
-        let all = call::GetContainers { show_nested: Some(true), show_standalone: Some(true) };
+        self.listed(call::GetContainers::default()).await
+    }
+
+    /// All containers, each with its summary, in one answer.
+    ///
+    /// # Errors
+    /// As [`Connection::version`].
+    pub async fn list(&mut self, list: List) -> Result<Vec<get_containers::Container>, Error> {
+        let all = self
+            .listed(call::GetContainers {
+                show_ended: Some(list.ended),
+                show_summaries: Some(true),
+                without_statistics: Some(!list.usage),
+                ..call::GetContainers::default()
+            })
+            .await?;
+        match all.iter().all(|container| container.summary.is_some()) {
+            true => Ok(all),
+            false => Err(self.strange("GET_CONTAINERS", "containers without their summaries")),
+        }
+    }
+
+    async fn listed(&mut self, what: call::GetContainers) -> Result<Vec<get_containers::Container>, Error> {
+        let (show_nested, show_standalone) = (Some(true), Some(true));
+        let all = call::GetContainers { show_nested, show_standalone, ..what };
         let call = call!(GetContainers, get_containers: all);
         // An agent without any leaves the field out.
         let answer = self.ask(&call, |r| Some(r.get_containers.unwrap_or_default())).await?;

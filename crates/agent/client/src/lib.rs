@@ -23,7 +23,7 @@ mod records;
 mod transport;
 
 pub use agent::{Agent, Reply};
-pub use calls::{Launch, Launched, LogRequest};
+pub use calls::{Launch, Launched, List, LogRequest};
 pub use error::Error;
 pub use input::{Input, InputAnswer};
 pub use records::Records;

@@ -113,6 +113,14 @@ registry! {
         CALL_PAUSE = 1008 "PAUSE",
         CALL_RESUME = 1009 "RESUME",
     }
+    "agent.Call.GetContainers" Field {
+        GET_CONTAINERS_SHOW_ENDED = 1000 "show_ended",
+        GET_CONTAINERS_SHOW_SUMMARIES = 1001 "show_summaries",
+        GET_CONTAINERS_WITHOUT_STATISTICS = 1002 "without_statistics",
+    }
+    "agent.Response.GetContainers.Container" Field {
+        LISTED_CONTAINER_SUMMARY = 1000 "summary",
+    }
     "agent.Call.UpdateContainer" Own {
         UPDATE_CONTAINER_CONTAINER_ID = 1 "container_id",
         UPDATE_CONTAINER_RESOURCES = 2 "resources",

@@ -34,6 +34,45 @@ fn lists_have_status_and_usage_of_what_lives() {
 }
 
 #[test]
+fn one_answer_has_the_summaries_of_all_also_of_those_that_ended() {
+    on("summaries", |ground| {
+        ground.start();
+        let mut call = launch("a", "sleep 1000");
+        call["launch_container"]["container"] = json!({ "type": "MESOS" });
+        assert_eq!(ground.call(&call).says(), (200, ""));
+        ground.launch("b", "exit 3");
+        ground.wait("b");
+        let rename =
+            json!({ "type": "RENAME", "rename": { "container_id": { "value": "a" }, "name": "front" } });
+        assert_eq!(ground.call(&rename).says(), (200, ""));
+        let mut call = containers();
+        for what in ["show_ended", "show_summaries", "without_statistics"] {
+            call["get_containers"][what] = true.into();
+        }
+        let answer = ground.call(&call).json();
+        let all = answer["get_containers"]["containers"].as_array().unwrap();
+        assert_eq!(all.len(), 2, "{answer}");
+        let (a, b) = (&all[0], &all[1]);
+        assert_eq!(
+            (&a["summary"]["container_id"]["value"], &a["summary"]["name"]),
+            (&"a".into(), &"front".into())
+        );
+        assert_eq!(a["summary"]["command"], json!(["sleep 1000"]));
+        assert_eq!(a["summary"]["state"]["name"], "RUNNING");
+        assert!(a["summary"]["state"]["age"]["nanoseconds"].as_i64().unwrap() >= 0);
+        assert!(a["summary"]["created"]["nanoseconds"].as_u64().unwrap() > 0);
+        assert!(a["container_status"]["executor_pid"].as_u64().unwrap() > 1);
+        assert!(a.get("resource_statistics").is_none() && a["summary"].get("termination").is_none(), "{a}");
+        assert_eq!(b["summary"]["termination"]["exit_status"], 3 << 8, "{b}");
+        assert!(b["summary"]["termination"]["ended"]["nanoseconds"].as_u64().unwrap() > 0);
+        assert!(b.get("container_status").is_none(), "nothing is asked of what has ended: {b}");
+        // Without a word about it, the answer is Mesos's.
+        let plain = ground.call(&containers()).json();
+        assert!(plain["get_containers"]["containers"][0].get("summary").is_none(), "{plain}");
+    });
+}
+
+#[test]
 fn an_inspection_says_what_was_asked_and_what_there_is() {
     on("inspect", |ground| {
         ground.start();

@@ -110,9 +110,14 @@ impl Checked {
             // About containers.
             Type::GetContainers => {
                 let payload = call.get_containers.unwrap_or_default();
-                let nested = payload.show_nested.unwrap_or_default();
-                let standalone = payload.show_standalone.unwrap_or_default();
-                listed(core.containers(&caller, Show { nested, standalone }).await?)
+                let show = Show {
+                    nested: payload.show_nested.unwrap_or_default(),
+                    standalone: payload.show_standalone.unwrap_or_default(),
+                    ended: payload.show_ended.unwrap_or_default(),
+                    summaries: payload.show_summaries.unwrap_or_default(),
+                    without_statistics: payload.without_statistics.unwrap_or_default(),
+                };
+                listed(core.containers(&caller, show).await?)
             }
             Type::LaunchContainer => {
                 let payload = payload!(call.launch_container);
