@@ -140,6 +140,9 @@ pub(crate) fn rm(global: &Global, args: &Rm) -> Result<u8, Failure> {
                     _ => {}
                 }
                 c.wait(id).await?;
+            } else {
+                // To remove what is not there is a success to the agent, but not to who calls it by a wrong name.
+                c.inspect(id).await?;
             }
             c.remove(id).await
         };

@@ -67,6 +67,8 @@ pub(crate) enum Command {
     Rename(Rename),
     /// Show what containers of the agent use, once a second
     Stats(Stats),
+    /// Show the processes of a container
+    Top(Top),
     /// Show what happens to containers of the agent, as it happens
     Events(Events),
     /// Show what the agent has to give
@@ -88,6 +90,7 @@ pub(crate) enum Command {
 ///
 /// With --detach, or with --socket on the command line, the agent runs it.
 #[derive(Debug, Default, Args)]
+#[command(disable_help_flag = true)]
 pub(crate) struct Run {
     /// Have the agent run it, print its id, and do not wait
     #[arg(short, long)]
@@ -107,9 +110,15 @@ pub(crate) struct Run {
     /// Set an environment variable; without =VALUE, take it from here
     #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
     pub(crate) env: Vec<String>,
+    /// Set the variables of a file: a line NAME=VALUE each, or NAME to take it from here
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Vec<PathBuf>,
     /// Mount a host path: /host/path:/container/path[:ro]
     #[arg(short, long = "volume", value_name = "FROM:TO[:ro]")]
     pub(crate) volume: Vec<String>,
+    /// The same in words: type=bind,source=/host/path,target=/container/path[,readonly]
+    #[arg(long, value_name = "WORDS")]
+    pub(crate) mount: Vec<String>,
     /// Working directory inside (default: / with --rootfs, else the sandbox)
     #[arg(short, long, value_name = "DIR")]
     pub(crate) workdir: Option<String>,
@@ -150,8 +159,11 @@ pub(crate) struct Run {
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     pub(crate) ulimit: Vec<String>,
     /// Its host name
-    #[arg(long, value_name = "NAME")]
+    #[arg(short = 'h', long, value_name = "NAME")]
     pub(crate) hostname: Option<String>,
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    pub(crate) help: Option<bool>,
     /// Have a small init reap processes and pass signals on
     #[arg(long)]
     pub(crate) init: bool,
@@ -180,6 +192,21 @@ pub(crate) struct Ps {
     /// Only ids
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// Only some: id, name, status, exited, ancestor, before or since, such as status=exited
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+    /// A line for each, such as '{{.Names}}: {{.Status}}'; a table, such as 'table {{.ID}}\t{{.Image}}'; or json
+    #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["output", "quiet"])]
+    pub(crate) format: Option<String>,
+    /// The newest so many, in whatever state
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) last: Option<usize>,
+    /// The newest, in whatever state
+    #[arg(short, long, conflicts_with = "last")]
+    pub(crate) latest: bool,
+    /// Also what each uses of memory and processes (containers of the agent)
+    #[arg(long)]
+    pub(crate) usage: bool,
     /// table or json
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(crate) output: Format,

@@ -7,11 +7,12 @@ use crate::cli::Global;
 use crate::exit::Failure;
 use crate::open::open;
 use crate::text::begins;
-use berth_client::{Agent, Connection, Error};
+use berth_client::{Agent, Connection, Error, List};
 use berth_factory::oneshot::Native;
 use berth_model::ContainerId;
 use berth_proto::agent::response::get_containers;
 use berth_proto::convert;
+use berth_proto::own::Summary;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -96,7 +97,7 @@ impl Places {
         };
         let here = here.into_iter().map(|listed| listed.record.id).filter(|id| begins(id, name));
         let there = match connection {
-            Ok(connection) => named(connection, name).await.map_err(|e| Failure::client(&e))?,
+            Ok(connection) => ids(connection).await.map_err(|e| Failure::client(&e))?,
             Err(_) => Vec::new(),
         };
         let there = there.into_iter().filter(|id| begins(id, name));
@@ -127,29 +128,11 @@ fn unknown(name: &str) -> Failure {
     Failure::text(format!("no container is named {name}: `berth ps -a` lists them"))
 }
 
-/// The ids of the agent's containers that live.
-pub(crate) async fn living(connection: &mut Connection) -> Result<Vec<ContainerId>, Error> {
-    Ok(connection.containers().await?.into_iter().filter_map(id_of).collect())
-}
-
-/// Ids among which all are that begin so. Those at the top are all in what is kept, which needs no look at them.
-async fn named(connection: &mut Connection, name: &str) -> Result<Vec<ContainerId>, Error> {
-    match name.contains('.') {
-        true => ids(connection).await,
-        false => {
-            let kept = connection.kept().await?;
-            Ok(kept.iter().filter_map(|id| convert::container_id(id).ok()).collect())
-        }
-    }
-}
-
 /// The ids of all containers of the agent: those that live, and those that ended and are kept.
-pub(crate) async fn ids(connection: &mut Connection) -> Result<Vec<ContainerId>, Error> {
-    let mut ids = living(connection).await?;
-    for kept in connection.kept().await? {
-        ids.extend(convert::container_id(&kept).ok().filter(|id| !ids.contains(id)));
-    }
-    Ok(ids)
+async fn ids(connection: &mut Connection) -> Result<Vec<ContainerId>, Error> {
+    let all = connection.list(List { ended: true, usage: false }).await?.into_iter();
+    let id = |summary: Summary| convert::container_id(&summary.container_id).ok();
+    Ok(all.filter_map(|container| container.summary.and_then(id)).collect())
 }
 
 /// Entries have the innermost level of an id; the status has the whole.

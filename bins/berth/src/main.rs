@@ -13,6 +13,7 @@ mod cli;
 mod events;
 mod exit;
 mod find;
+mod inspect;
 mod keys;
 mod list;
 mod logs;
@@ -23,8 +24,10 @@ mod remote;
 mod run;
 mod session;
 mod stats;
+mod template;
 mod terminal;
 mod text;
+mod top;
 
 use clap::Parser;
 
@@ -68,7 +71,7 @@ fn run_command() -> u8 {
         cli::Command::Exec(args) => remote::exec(global, &args),
         cli::Command::Attach(args) => remote::attach(global, &args),
         cli::Command::Ps(args) => list::ps(global, &args),
-        cli::Command::Inspect(args) => list::inspect(global, &args),
+        cli::Command::Inspect(args) => inspect::inspect(global, &args),
         cli::Command::Logs(args) => logs::logs(global, &args),
         cli::Command::Kill(args) => act::kill(global, &args),
         cli::Command::Stop(args) => act::stop(global, &args),
@@ -79,6 +82,7 @@ fn run_command() -> u8 {
         cli::Command::Update(args) => act::update(global, &args),
         cli::Command::Rename(args) => act::rename(global, &args),
         cli::Command::Stats(args) => stats::stats(global, &args),
+        cli::Command::Top(args) => top::top(global, &args),
         cli::Command::Events(args) => events::events(global, &args),
         cli::Command::Resources(args) => about::resources(global, &args),
         cli::Command::Version(args) => about::version(global, &args),

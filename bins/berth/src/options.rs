@@ -11,6 +11,7 @@ use berth_model::{
     Volume, VolumeMode, WindowSize,
 };
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// What `--pids-limit` is when it is not given: enough for anything but a fork bomb.
 const PIDS: i64 = 4096;
@@ -29,15 +30,48 @@ pub(crate) fn config(args: &Run, security: &Security) -> Result<ContainerConfig,
     config.command_info.shell = false;
     config.command_info.value = args.command.first().cloned();
     config.command_info.arguments = args.command.clone();
-    config.command_info.environment.variables = variables(&args.env)?;
+    config.command_info.environment.variables = variables(&args.env_file, &args.env)?;
     config.limits = limits(args)?;
     config.container_info = Some(container_info(args, security)?);
     Ok(config)
 }
 
-/// The variables of `--env`.
-pub(crate) fn variables(env: &[String]) -> Result<Vec<Variable>, Failure> {
-    env.iter().filter_map(|e| variable(e).transpose()).collect()
+/// The variables of `--env-file` and `--env`; of two of a name the later counts, and `--env` before any file.
+pub(crate) fn variables(files: &[PathBuf], env: &[String]) -> Result<Vec<Variable>, Failure> {
+    let mut all: Vec<Variable> = Vec::new();
+    let mut add = |one: Option<Variable>| {
+        if let Some(one) = one {
+            all.retain(|known| known.name != one.name);
+            all.push(one);
+        }
+    };
+    for file in files {
+        in_file(file)?.into_iter().for_each(|one| add(Some(one)));
+    }
+    for text in env {
+        add(variable(text)?);
+    }
+    Ok(all)
+}
+
+/// A file of variables, as docker reads it: values are taken as they stand, quotes and all.
+fn in_file(path: &Path) -> Result<Vec<Variable>, Failure> {
+    let wrong = |why: &str| Failure::text(format!("--env-file {}: {why}", path.display()));
+    let bytes = std::fs::read(path).map_err(|e| wrong(&e.to_string()))?;
+    let text = String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8"))?;
+    let mut all = Vec::new();
+    for (at, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+        let line = line.trim_start();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let name = line.split('=').next().unwrap_or_default();
+        if name.is_empty() || name.contains(char::is_whitespace) {
+            return Err(wrong(&format!("line {} has no name of a variable: write NAME=VALUE", at + 1)));
+        }
+        all.extend(variable(line)?);
+    }
+    Ok(all)
 }
 
 /// `--security-opt`.
@@ -158,7 +192,8 @@ fn processors() -> f64 {
 fn container_info(args: &Run, security: &Security) -> Result<ContainerInfo, Failure> {
     let mut info = ContainerInfo { r#type: ContainerType::Mesos, ..ContainerInfo::default() };
     info.hostname = args.hostname.clone();
-    info.volumes = args.volume.iter().map(|v| volume(v)).collect::<Result<_, _>>()?;
+    let volumes = args.volume.iter().map(|v| volume(v)).chain(args.mount.iter().map(|m| mount(m)));
+    info.volumes = volumes.collect::<Result<_, _>>()?;
     if let Some(network) = args.network {
         let name = if network == Network::None { "none" } else { "host" };
         info.network_infos = vec![NetworkInfo { name: Some(name.to_owned()), ..NetworkInfo::default() }];
@@ -204,6 +239,37 @@ fn volume(text: &str) -> Result<Volume, Failure> {
     }
     if !to.starts_with('/') {
         return Err(wrong("the container path must be absolute"));
+    }
+    Ok(Volume { container_path: to.to_owned(), host_path: Some(from.to_owned()), mode, ..Volume::default() })
+}
+
+/// docker's longer form of `--volume`.
+fn mount(text: &str) -> Result<Volume, Failure> {
+    let wrong = |why: &str| {
+        Failure::text(format!(
+            "--mount {text}: {why}; write type=bind,source=/host/path,target=/container/path[,readonly]"
+        ))
+    };
+    let (mut kind, mut from, mut to, mut mode) = (None, None, None, VolumeMode::Rw);
+    for word in text.split(',') {
+        let (key, value) = word.split_once('=').map_or((word, None), |(key, value)| (key, Some(value)));
+        match (key, value) {
+            ("type", Some(value)) => kind = Some(value),
+            ("source" | "src", Some(value)) => from = Some(value),
+            ("target" | "destination" | "dst", Some(value)) => to = Some(value),
+            ("readonly" | "ro", None | Some("true" | "1")) => mode = VolumeMode::Ro,
+            ("readonly" | "ro", Some("false" | "0")) => mode = VolumeMode::Rw,
+            _ => return Err(wrong(&format!("{word:?} is not known here"))),
+        }
+    }
+    match kind {
+        Some("bind") => {}
+        Some(other) => return Err(wrong(&format!("of the types only bind is known here, not {other:?}"))),
+        None => return Err(wrong("it needs a type")),
+    }
+    let (Some(from), Some(to)) = (from, to) else { return Err(wrong("it needs a source and a target")) };
+    if !from.starts_with('/') || !to.starts_with('/') {
+        return Err(wrong("source and target must be absolute paths"));
     }
     Ok(Volume { container_path: to.to_owned(), host_path: Some(from.to_owned()), mode, ..Volume::default() })
 }

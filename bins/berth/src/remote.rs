@@ -140,7 +140,7 @@ pub(crate) fn exec(global: &Global, args: &Exec) -> Result<u8, Failure> {
         user: args.user.clone(),
         ..CommandInfo::default()
     };
-    command.environment.variables = options::variables(&args.env).map_err(|e| e.code(1))?;
+    command.environment.variables = options::variables(&args.env_file, &args.env).map_err(|e| e.code(1))?;
     if args.tty {
         default_term(&mut command);
     }

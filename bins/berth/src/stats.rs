@@ -4,6 +4,7 @@
 use crate::cli::{Format, Global, Stats};
 use crate::exit::Failure;
 use crate::find;
+use crate::template::Lines;
 use crate::text::{self, Look, begins, binary, decimal, escaped, show, show_json};
 use berth_client::{Connection, Error, block_on};
 use berth_model::ContainerId;
@@ -22,8 +23,11 @@ type Sample = BTreeMap<ContainerId, (Option<String>, ResourceStatistics)>;
 /// Shows them until it is interrupted.
 pub(crate) fn stats(global: &Global, args: &Stats) -> Result<u8, Failure> {
     let agent = find::agent(global);
-    let screen = std::io::stdout().is_terminal() && !args.no_stream && args.output == Format::Table;
-    let shown: Result<Result<(), Error>, Error> = block_on(async {
+    let format = args.format.as_deref().filter(|format| *format != "json");
+    let format = format.map(Lines::parse).transpose().map_err(|e| e.code(1))?;
+    let json = args.output == Format::Json || args.format.as_deref() == Some("json");
+    let screen = std::io::stdout().is_terminal() && !args.no_stream && !json;
+    let shown: Result<Result<Result<(), Failure>, Error>, Error> = block_on(async {
         let mut connection = agent.connect().await?;
         let mut before = sample(&mut connection).await?;
         loop {
@@ -31,19 +35,33 @@ pub(crate) fn stats(global: &Global, args: &Stats) -> Result<u8, Failure> {
             tokio::time::sleep(PERIOD).await;
             let now = sample(&mut connection).await?;
             let rows = rows(&before, &now, &args.names);
-            if args.output == Format::Json {
-                rows.iter().for_each(|row| show_json(&row.json()));
+            if let Some(missing) = args.names.iter().find(|name| rows.iter().all(|row| !row.is_named(name))) {
+                return Ok(Err(Failure::text(format!("no container that runs is named {missing}"))));
+            }
+            if json {
+                rows.iter().for_each(|row| {
+                    show_json(&if args.format.is_some() { row.fields() } else { row.json() })
+                });
             } else {
-                let table = table(&rows, args.no_trunc, text::colours());
+                let table = match &format {
+                    None => table(&rows, args.no_trunc, text::colours()),
+                    Some(format) => {
+                        let fields = rows.iter().map(|row| (Look::Plain, row.fields())).collect();
+                        match format.put(fields, title) {
+                            Ok(lines) => lines,
+                            Err(failure) => return Ok(Err(failure)),
+                        }
+                    }
+                };
                 show(&if screen { format!("{CLEAR}{table}") } else { table });
             }
             if args.no_stream {
-                return Ok(());
+                return Ok(Ok(()));
             }
             before = now;
         }
     });
-    shown.and_then(|shown| shown).map_err(|e| Failure::client(&e).code(1))?;
+    shown.and_then(|shown| shown).map_err(|e| Failure::client(&e).code(1))?.map_err(|e| e.code(1))?;
     Ok(0)
 }
 
@@ -74,7 +92,7 @@ struct Row {
 
 fn rows(before: &Sample, now: &Sample, names: &[String]) -> Vec<Row> {
     let wanted = |id: &ContainerId, name: &Option<String>| {
-        names.is_empty() || names.iter().any(|n| begins(id, n) || name.as_ref() == Some(n))
+        names.is_empty() || names.iter().any(|n| is_named(id, name.as_deref(), n))
     };
     let row = |(id, (name, now)): (&ContainerId, &(Option<String>, ResourceStatistics))| Row {
         id: id.clone(),
@@ -96,25 +114,56 @@ fn percent(before: &ResourceStatistics, now: &ResourceStatistics) -> Option<f64>
 }
 
 fn table(rows: &[Row], no_trunc: bool, colours: bool) -> String {
-    let or = |text: Option<String>| text.unwrap_or_else(|| "--".to_owned());
-    let cells = |row: &Row| {
-        let id = if no_trunc { escaped(&row.id.to_string()) } else { text::short(&row.id) };
-        let share = row.memory.zip(row.limit).filter(|(_, limit)| *limit > 0);
-        vec![
-            id,
-            escaped(row.name.as_deref().unwrap_or(row.id.value())),
-            or(row.cpu.map(|cpu| format!("{cpu:.2}%"))),
-            format!("{} / {}", or(row.memory.map(binary)), or(row.limit.map(binary))),
-            or(share.map(|(used, limit)| format!("{:.2}%", used as f64 / limit as f64 * 100.0))),
-            format!("{} / {}", or(row.received.map(decimal)), or(row.sent.map(decimal))),
-            or(row.processes.map(|n| n.to_string())),
-        ]
-    };
     let header = ["CONTAINER ID", "NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "NET I/O", "PIDS"];
-    text::table(&header, rows.iter().map(|row| (Look::Plain, cells(row))).collect(), colours)
+    text::table(&header, rows.iter().map(|row| (Look::Plain, row.cells(no_trunc).into())).collect(), colours)
+}
+
+fn is_named(id: &ContainerId, name: Option<&str>, text: &str) -> bool {
+    begins(id, text) || name == Some(text)
+}
+
+/// The heads of docker's columns. What is read from and written to disks is not measured.
+fn title(field: &str) -> Option<&'static str> {
+    Some(match field {
+        "Container" | "ID" => "CONTAINER ID",
+        "Name" => "NAME",
+        "CPUPerc" => "CPU %",
+        "MemUsage" => "MEM USAGE / LIMIT",
+        "MemPerc" => "MEM %",
+        "NetIO" => "NET I/O",
+        "PIDs" => "PIDS",
+        _ => return None,
+    })
 }
 
 impl Row {
+    fn is_named(&self, text: &str) -> bool {
+        is_named(&self.id, self.name.as_deref(), text)
+    }
+
+    /// What `--format` can show, by docker's names.
+    fn fields(&self) -> Value {
+        let [id, name, cpu, memory, share, network, processes] = self.cells(false);
+        json!({
+            "Container": id, "ID": id, "Name": name, "CPUPerc": cpu, "MemUsage": memory, "MemPerc": share,
+            "NetIO": network, "PIDs": processes,
+        })
+    }
+
+    fn cells(&self, no_trunc: bool) -> [String; 7] {
+        let or = |text: Option<String>| text.unwrap_or_else(|| "--".to_owned());
+        let share = self.memory.zip(self.limit).filter(|(_, limit)| *limit > 0);
+        [
+            if no_trunc { escaped(&self.id.to_string()) } else { text::short(&self.id) },
+            escaped(self.name.as_deref().unwrap_or(self.id.value())),
+            or(self.cpu.map(|cpu| format!("{cpu:.2}%"))),
+            format!("{} / {}", or(self.memory.map(binary)), or(self.limit.map(binary))),
+            or(share.map(|(used, limit)| format!("{:.2}%", used as f64 / limit as f64 * 100.0))),
+            format!("{} / {}", or(self.received.map(decimal)), or(self.sent.map(decimal))),
+            or(self.processes.map(|n| n.to_string())),
+        ]
+    }
+
     fn json(&self) -> Value {
         json!({
             "id": self.id.to_string(), "name": self.name, "cpu_percent": self.cpu,

@@ -92,6 +92,13 @@ pub(crate) fn rfc3339(nanoseconds: i64) -> String {
     humantime::format_rfc3339_nanos(UNIX_EPOCH + since).to_string()
 }
 
+/// A moment, by its milliseconds since 1970, as docker writes it: in UTC, whatever the time zone is here.
+pub(crate) fn utc(milliseconds: u64) -> String {
+    let text =
+        humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(milliseconds)).to_string();
+    format!("{} +0000 UTC", text.trim_end_matches('Z').replace('T', " "))
+}
+
 /// Bytes, as docker's stats say them: 1024 of one unit are one of the next.
 pub(crate) fn binary(bytes: u64) -> String {
     scaled(bytes as f64, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB", "PiB"])

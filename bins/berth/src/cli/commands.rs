@@ -12,6 +12,9 @@ use clap::{Args, ValueEnum};
 pub(crate) struct Inspect {
     #[arg(required = true, value_name = "CONTAINER")]
     pub(crate) names: Vec<String>,
+    /// A line for each instead, such as '{{.state.name}}' or '{{json .limits}}'
+    #[arg(short, long, value_name = "TEMPLATE")]
+    pub(crate) format: Option<String>,
     /// json, the only format
     #[arg(short, long, value_name = "FORMAT", default_value = "json")]
     pub(crate) output: Format,
@@ -104,6 +107,9 @@ pub(crate) struct Exec {
     /// Set an environment variable; without =VALUE, take it from here
     #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
     pub(crate) env: Vec<String>,
+    /// Set the variables of a file: a line NAME=VALUE each, or NAME to take it from here
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Vec<std::path::PathBuf>,
     /// Run as this user of the container
     #[arg(short, long, value_name = "USER")]
     pub(crate) user: Option<String>,
@@ -163,6 +169,9 @@ pub(crate) struct Stats {
     /// Once, instead of once a second
     #[arg(long)]
     pub(crate) no_stream: bool,
+    /// A line for each, such as '{{.Name}}: {{.CPUPerc}}'; a table, such as 'table {{.Name}}\t{{.MemUsage}}'; or json
+    #[arg(long, value_name = "TEMPLATE", conflicts_with = "output")]
+    pub(crate) format: Option<String>,
     /// table or json (one object for each container and second)
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(crate) output: Format,
@@ -171,6 +180,15 @@ pub(crate) struct Stats {
     pub(crate) no_trunc: bool,
     #[arg(value_name = "CONTAINER")]
     pub(crate) names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    #[arg(value_name = "CONTAINER")]
+    pub(crate) name: String,
+    /// table or json
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: Format,
 }
 
 #[derive(Debug, Args)]

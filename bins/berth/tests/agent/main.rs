@@ -5,5 +5,6 @@
 
 mod absent;
 mod containers;
+mod formats;
 mod ground;
 mod terminals;
