@@ -3,11 +3,12 @@
 //!
 //! What the `rustix` crate offers safely is used from there (re-exported as [`rustix`], so that the whole
 //! house has one syscall layer); here stands only what it lacks: making processes, loading filters, the
-//! keyring, signal masks, `mount_setattr`, `PIDFD_GET_INFO`, ptrace, and the start of a program without libc.
+//! keyring, signal masks, `mount_setattr`, `PIDFD_GET_INFO`, ptrace, bpf(2), and the start of a program without libc.
 //! The crate has no policy and keeps no state. It is `no_std` unless the feature `std` is on, because
 //! `berth-init` runs without libc.
 #![cfg_attr(not(feature = "std"), no_std)]
 
+pub mod bpf;
 #[cfg(feature = "early")]
 pub mod early;
 pub mod fd;

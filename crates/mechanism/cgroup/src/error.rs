@@ -103,6 +103,42 @@ pub enum Error {
         /// What is read back.
         found: String,
     },
+    /// More is in use than the new limit allows, and can not be taken away.
+    #[error(
+        "apply the {limit}: {asked} were asked for and {used} are in use ({what}) that can not be reclaimed: ask for more, or free some first"
+    )]
+    InUse {
+        /// Which limit.
+        limit: &'static str,
+        /// What was asked.
+        asked: berth_model::Bytes,
+        /// What is in use.
+        used: berth_model::Bytes,
+        /// Of what kind.
+        what: String,
+    },
+    /// A program that limits devices could not be put in force.
+    #[error("apply the {limit}: {what} the program for it: {hint}")]
+    Filter {
+        /// Which limit.
+        limit: &'static str,
+        /// What was tried.
+        what: &'static str,
+        /// What that means, and what to do.
+        hint: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// An update failed, and the limits before it could not all be put back.
+    #[error("{cause}; and after that {left} could not be put back to what it was")]
+    Half {
+        /// The failure.
+        cause: Box<Error>,
+        /// The control file.
+        left: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// A v2 controller could not be handed down.
     #[error("enable {controllers} in {path}: {hint}")]
     Enable {
@@ -153,9 +189,15 @@ impl Error {
                 Class::Unsupported
             }
             Error::Invalid { .. } | Error::Path { .. } | Error::NotApplied { .. } => Class::Invalid,
-            Error::Exists { .. } | Error::Busy { .. } => Class::Conflict,
+            Error::Exists { .. } | Error::Busy { .. } | Error::InUse { .. } => Class::Conflict,
             Error::NotFound { .. } => Class::NotFound,
-            Error::Undo { cause, .. } => cause.class(),
+            Error::Undo { cause, .. } | Error::Half { cause, .. } => cause.class(),
+            // The kernel has no such programs, or no such call.
+            Error::Filter { source, .. }
+                if matches!(Errno::from_io_error(source), Some(Errno::INVAL | Errno::NOSYS)) =>
+            {
+                Class::Unsupported
+            }
             // A control file that is not there is a kernel built without it, not a thing that the caller named.
             Error::Apply { source, .. } if source.kind() == io::ErrorKind::NotFound => Class::Unsupported,
             Error::Enable { source, .. } if source.kind() == io::ErrorKind::NotFound => Class::Unsupported,
@@ -163,9 +205,10 @@ impl Error {
             Error::Apply { source, .. } if source.raw_os_error() == Some(Errno::RANGE.raw_os_error()) => {
                 Class::Invalid
             }
-            Error::Apply { source, .. } | Error::Enable { source, .. } | Error::Io { source, .. } => {
-                Class::of_io(source)
-            }
+            Error::Apply { source, .. }
+            | Error::Enable { source, .. }
+            | Error::Filter { source, .. }
+            | Error::Io { source, .. } => Class::of_io(source),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! One group: a directory of the same path in every hierarchy that it needs.
 //!
 //! On the path of a launch, so counted: for each hierarchy one `mkdirat` and one `openat`; for each value
-//! `openat`, `write`, `pread`, `close`. Parents are made when the kernel says that they are missing, not before.
+//! `openat`, `write`, `pread`, `close` (`apply.rs`). Parents are made when the kernel says that they are missing, not before.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -10,14 +10,17 @@ use std::time::{Duration, Instant};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::controller::memory;
+use crate::apply;
 use crate::hierarchy::check_path;
-use crate::tree::{self, Files};
-use crate::{Check, Controller, Error, Hierarchies, Limits, Result, Version, Write};
+use crate::tree;
+use crate::{Controller, Error, Hierarchies, Limits, Result, Version, Way};
 
 /// Between two attempts to remove a group whose last process is just exiting.
 const SHORTEST_PAUSE: Duration = Duration::from_micros(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(5);
+
+/// Below each group of v2, for its processes. Ids of containers have no dot, so none can take the name.
+pub(crate) const LEAF: &str = "berth.leaf";
 
 /// A group that exists. Dropping it changes nothing on the host.
 #[derive(Debug)]
@@ -52,11 +55,11 @@ impl Group {
     ) -> Result<Group> {
         check_path(path)?;
         let places = hierarchies.places_for(wanted, limits)?;
-        let mut writes = planned(hierarchies, limits)?;
+        let mut writes = apply::planned(hierarchies, limits)?;
         writes.retain(|write| !write.is_default);
         let dirs = Vec::with_capacity(places.len());
         let mut group = Group { hierarchies: hierarchies.clone(), path: path.to_owned(), dirs };
-        let made = group.make(&places, wanted, limits).and_then(|()| group.write(&writes));
+        let made = group.make(&places, wanted, limits).and_then(|()| group.apply(&writes, limits));
         match made {
             Ok(()) => Ok(group),
             Err(cause) => Err(group.undo(cause)),
@@ -96,37 +99,60 @@ impl Group {
     /// Descriptors through which a process puts itself into the group: it writes `0` to each of them, and then
     /// unshares its cgroup namespace if it is to have its own. Write-only, close-on-exec. On v1 they are of the
     /// `tasks` files and move the writing *thread*, so it must be the only one of its process; on v2 of
-    /// `cgroup.procs`.
+    /// `cgroup.procs` in a leaf below the group, which is made if it is not there: a group that hands controllers
+    /// down may hold no processes, and so whatever is in a container may get groups with limits of their own. The
+    /// limits stand one above what the container sees as its root, where it can not write.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn join_fds(&self) -> Result<Vec<OwnedFd>> {
         let open = |place: &Place| {
-            let file = match self.hierarchies.place(place.index).version {
-                Version::V1 => "tasks",
-                Version::V2 => "cgroup.procs",
+            let leaf;
+            let (dir, file) = match self.hierarchies.place(place.index).version {
+                Version::V1 => (place.dir.as_fd(), "tasks"),
+                Version::V2 => {
+                    leaf = self.leaf(place)?;
+                    (leaf.as_fd(), "cgroup.procs")
+                }
             };
             self.hierarchies
-                .open_file(place.dir.as_fd(), file, OFlags::WRONLY)
+                .open_file(dir, file, OFlags::WRONLY)
                 .map_err(|errno| self.io("open for joining", place, file, errno))
         };
         self.dirs.iter().map(open).collect()
     }
 
-    /// Applies other limits to the group; what is absent stays as it is. Both directions are tried: a memory
-    /// limit below what is in use is refused by v1 if that can not be reclaimed, and enforced by v2 even by
-    /// killing. After an error, the limits before the one that is named are applied.
+    /// The directory of v2 in which a process may be born (clone3(2), `CLONE_INTO_CGROUP`), and with it be in every
+    /// hierarchy of the group: none where a v1 hierarchy has to be joined as well, or where that is switched off.
     ///
     /// # Errors
-    /// [`Error::NoController`] when the group is not in the hierarchy that a limit needs; otherwise as
-    /// [`Group::create`].
-    pub fn update(&self, limits: &Limits) -> Result<()> {
-        self.hierarchies.places_for(&[], limits)?;
-        let mut writes = planned(&self.hierarchies, limits)?;
-        if let Some((dir, Version::V1)) = self.dir_of(Controller::Memory) {
-            memory::sort_for_update(&mut writes, memory::sum_now(&Files::new(dir)));
+    /// [`Error::Io`].
+    pub fn birth_place(&self) -> Result<Option<OwnedFd>> {
+        match &self.dirs[..] {
+            [only]
+                if self.hierarchies.place(only.index).version == Version::V2
+                    && self.hierarchies.ways().has(Way::CloneInto) =>
+            {
+                let leaf = self.leaf(only)?;
+                // Not by a descriptor that is only a path.
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                let open = rustix::fs::openat(&leaf, ".", flags, rustix::fs::Mode::empty());
+                open.map(Some).map_err(|errno| self.io("open", only, LEAF, errno))
+            }
+            _ => Ok(None),
         }
-        self.write(&writes)
+    }
+
+    /// v2: where the group's processes are.
+    fn leaf(&self, place: &Place) -> Result<OwnedFd> {
+        let mode = rustix::fs::Mode::from_raw_mode(0o755);
+        match rustix::fs::mkdirat(&place.dir, LEAF, mode) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(self.io("make", place, LEAF, errno)),
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&place.dir, LEAF, flags, rustix::fs::Mode::empty())
+            .map_err(|errno| self.io("open", place, LEAF, errno))
     }
 
     /// The processes in the group and in groups below it, as far as our pid namespace sees them.
@@ -237,9 +263,9 @@ impl Group {
             .filter(|controller| {
                 controller.is_enabled_by_parent()
                     && self.hierarchies.place_of(*controller) == Some(index)
-                    && (wanted.contains(controller) || limits.need(*controller).is_some())
+                    && (wanted.contains(controller) || controller.needed_for(limits).is_some())
             })
-            .map(Controller::name)
+            .map(|controller| controller.name_on(Version::V2))
             .collect();
         let enabled_in = |file: &str| match tree::read(place, file) {
             Ok(text) => {
@@ -291,75 +317,6 @@ impl Group {
         Ok(())
     }
 
-    /// Writes values in order, and sees that they are kept.
-    fn write(&self, writes: &[Write]) -> Result<()> {
-        let mut open: Option<(&'static str, OwnedFd)> = None;
-        for write in writes {
-            let (dir, failed) = match self.dir_of(write.controller) {
-                Some((dir, _)) => (dir, |errno| self.refused(write, errno)),
-                None => {
-                    return Err(Error::NoController {
-                        limit: write.limit,
-                        controller: write.controller,
-                        advice: "the group was made without it; make it with that limit".to_owned(),
-                    });
-                }
-            };
-            let access = if write.check == Check::None { OFlags::WRONLY } else { OFlags::RDWR };
-            let file = match open {
-                // A list goes line by line into the same file.
-                Some((name, ref file)) if name == write.file => file,
-                _ => {
-                    let file = self.hierarchies.open_file(dir, write.file, access).map_err(failed)?;
-                    &open.insert((write.file, file)).1
-                }
-            };
-            rustix::io::retry_on_intr(|| rustix::io::write(file, write.value.as_bytes())).map_err(failed)?;
-            if write.check == Check::None {
-                continue;
-            }
-            let mut buffer = [0; 64];
-            let length =
-                rustix::io::retry_on_intr(|| rustix::io::pread(file, &mut buffer[..], 0)).map_err(failed)?;
-            let found = String::from_utf8_lossy(&buffer[..length]);
-            if !is_kept(write, found.trim_end()) {
-                return Err(Error::NotApplied {
-                    limit: write.limit,
-                    controller: write.controller,
-                    path: self.file_path(write),
-                    value: write.value.to_string(),
-                    found: found.trim_end().to_owned(),
-                });
-            }
-        }
-        Ok(())
-    }
-
-    fn refused(&self, write: &Write, errno: Errno) -> Error {
-        Error::Apply {
-            limit: write.limit,
-            controller: write.controller,
-            path: self.file_path(write),
-            value: write.value.to_string(),
-            hint: match errno {
-                Errno::NOENT => "this kernel was built or booted without it; start without that limit",
-                Errno::BUSY => {
-                    "more is in use now and can not be reclaimed; ask for more, or free some first"
-                }
-                Errno::INVAL | Errno::RANGE => "the kernel takes no such value, or a group above allows less",
-                Errno::ACCESS | Errno::PERM | Errno::ROFS => "run as root, or have the group delegated",
-                _ => "the kernel refused",
-            },
-            source: errno.into(),
-        }
-    }
-
-    fn file_path(&self, write: &Write) -> std::path::PathBuf {
-        let hierarchy = self.hierarchies.place_of(write.controller);
-        let root = hierarchy.map_or(self.hierarchies.root(), |index| &self.hierarchies.place(index).path);
-        root.join(&self.path).join(write.file)
-    }
-
     fn undo(&self, cause: Error) -> Error {
         for place in self.dirs.iter().rev() {
             match self.hierarchies.rmdir(place.index, &self.path) {
@@ -379,59 +336,5 @@ impl Group {
             path.push(file);
         }
         Error::Io { what, path, source: errno.into() }
-    }
-}
-
-/// All that the limits become on this host, each controller in its version.
-fn planned(hierarchies: &Hierarchies, limits: &Limits) -> Result<Vec<Write>> {
-    let mut writes = Vec::with_capacity(8);
-    for controller in Controller::ALL {
-        if let Some(version) = hierarchies.version_of(controller) {
-            controller.writes(limits, version, &mut writes)?;
-        }
-    }
-    Ok(writes)
-}
-
-/// Whether what is read back is what was asked.
-fn is_kept(write: &Write, found: &str) -> bool {
-    if write.value == found {
-        return true;
-    }
-    match (write.check, found.parse::<u64>(), write.value.parse::<u64>()) {
-        (Check::Pages, Ok(found), Ok(asked)) => found == asked - asked % rustix::param::page_size() as u64,
-        // "-1" on v1 reads as the largest number.
-        (Check::Pages, Ok(found), Err(_)) => memory::is_unlimited(found),
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::controller::memory;
-
-    fn pages(value: &'static str) -> Write {
-        Write {
-            controller: Controller::Memory,
-            limit: "memory limit",
-            file: "f",
-            value: value.into(),
-            check: Check::Pages,
-            is_default: false,
-        }
-    }
-
-    #[test]
-    fn a_value_is_kept_when_it_reads_the_same_or_in_whole_pages() {
-        assert!(is_kept(&pages("max"), "max"));
-        assert!(is_kept(&pages("-1"), "9223372036854771712"));
-        assert!(!is_kept(&pages("-1"), "4096"));
-        let page = rustix::param::page_size();
-        assert!(is_kept(&pages("16777217"), "16777216"));
-        assert!(!is_kept(&pages("16777216"), &(16777216 - page).to_string()));
-        assert!(!is_kept(&pages("18446744073709551615"), "9223372036854771712"));
-        assert!(!is_kept(&Write { check: Check::Exact, ..pages("3") }, "2"));
-        assert!(memory::is_unlimited(9_223_372_036_854_771_712));
     }
 }

@@ -13,8 +13,9 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, FileType, Mode as FileMode, OFlags};
 use rustix::io::Errno;
 
+use crate::controller::cpuset;
 use crate::tree;
-use crate::{Controller, Error, Limits, Result};
+use crate::{Controller, Error, Limits, Result, Ways};
 
 /// linux/magic.h
 const CGROUP_SUPER_MAGIC: u64 = 0x27_e0eb;
@@ -48,6 +49,7 @@ pub enum Mode {
 #[derive(Debug, Clone)]
 pub struct Hierarchies {
     inner: Arc<Inner>,
+    ways: Ways,
 }
 
 #[derive(Debug)]
@@ -126,6 +128,17 @@ impl Hierarchies {
                 })
             }
         }
+    }
+
+    /// The same, without some of the better ways of newer kernels: for tests of the other ones.
+    #[must_use]
+    pub fn with_ways(mut self, ways: Ways) -> Hierarchies {
+        self.ways = ways;
+        self
+    }
+
+    pub(crate) fn ways(&self) -> Ways {
+        self.ways
     }
 
     /// How the host is set up.
@@ -213,7 +226,7 @@ impl Hierarchies {
             places.push(0);
         }
         for controller in Controller::ALL {
-            let place = match (self.place_of(controller), limits.need(controller)) {
+            let place = match (self.place_of(controller), controller.needed_for(limits)) {
                 (None, Some(limit)) => {
                     return Err(Error::NoController { limit, controller, advice: self.advice(controller) });
                 }
@@ -231,9 +244,7 @@ impl Hierarchies {
     fn advice(&self, controller: Controller) -> String {
         let root = self.inner.root.display();
         match (self.inner.mode, controller) {
-            (Mode::V2, Controller::Devices) => {
-                "on cgroup v2 it is a BPF program, which this build does not load".to_owned()
-            }
+            (Mode::V2, Controller::NetCls | Controller::NetPrio) => "cgroup v2 has none".to_owned(),
             (Mode::V2, _) => format!(
                 "have it handed down to {root}/cgroup.controllers (not disabled at boot, not mounted as v1, delegated)"
             ),
@@ -267,7 +278,36 @@ impl Hierarchies {
     }
 
     fn mkdir_one(&self, index: usize, path: &str) -> rustix::io::Result<()> {
-        rustix::fs::mkdirat(&self.place(index).fd, path, FileMode::from_raw_mode(0o755))
+        let made = rustix::fs::mkdirat(&self.place(index).fd, path, FileMode::from_raw_mode(0o755));
+        let is_cpuset =
+            self.place(index).version == Version::V1 && self.place_of(Controller::Cpuset) == Some(index);
+        match made {
+            // Also one that is there: its maker may not have come so far.
+            Ok(()) | Err(Errno::EXIST) if is_cpuset => self.fill_cpuset(index, path).and(made),
+            made => made,
+        }
+    }
+
+    /// v1: a new group has no processors and no memory nodes, and could not be joined; it gets its parent's.
+    fn fill_cpuset(&self, index: usize, path: &str) -> rustix::io::Result<()> {
+        let place = self.place_fd(index);
+        let parent = path.rsplit_once('/').map_or(".", |(parent, _)| parent);
+        for file in [cpuset::CPUS, cpuset::MEMS] {
+            let own = format!("{path}/{file}");
+            let empty = tree::read(place, &own).map_or(true, |text| text.trim_ascii().is_empty());
+            if !empty {
+                continue;
+            }
+            let above = match tree::read(place, &format!("{parent}/{file}")) {
+                Ok(above) => above,
+                // A stand-in's root has none.
+                Err(Errno::NOENT) => continue,
+                Err(errno) => return Err(errno),
+            };
+            let open = self.open_file(place, &own, OFlags::WRONLY)?;
+            rustix::io::write(&open, &above)?;
+        }
+        Ok(())
     }
 
     /// A descriptor of the group's directory in one place.
@@ -304,8 +344,16 @@ impl Hierarchies {
         rustix::fs::unlinkat(place, path, AtFlags::REMOVEDIR)
     }
 
+    pub(crate) fn is_stand_in(&self) -> bool {
+        self.inner.tree == Tree::StandIn
+    }
+
     /// Removes one group and all below it.
     pub(crate) fn remove_tree(&self, index: usize, path: &str) -> rustix::io::Result<()> {
+        if self.place(index).version == Version::V2 {
+            // Most have it and nothing else below them; what is in the way is met again below.
+            let _ = self.rmdir(index, &format!("{path}/{}", crate::group::LEAF));
+        }
         match self.rmdir(index, path) {
             Err(Errno::BUSY | Errno::NOTEMPTY) => {}
             other => return other,
@@ -338,10 +386,12 @@ impl Inner {
             tree,
         };
         inner.add_unified(root.to_owned(), top)?;
-        // Part of every group, not controllers to be enabled.
-        inner.of[Controller::Cpuacct.index()] = Some(0);
-        inner.of[Controller::Freezer.index()] = Some(0);
-        Ok(Hierarchies { inner: Arc::new(inner) })
+        for controller in Controller::ALL {
+            if controller.is_in_every_group() {
+                inner.of[controller.index()] = Some(0);
+            }
+        }
+        Ok(Hierarchies { inner: Arc::new(inner), ways: Ways::default() })
     }
 
     /// v1, perhaps with v2 beside it.
@@ -371,12 +421,14 @@ impl Inner {
             inner.mode = Mode::Hybrid;
             inner.add_unified(root.join("unified"), fd)?;
             // Part of every group of v2, where v1 has none.
-            inner.of[Controller::Freezer.index()].get_or_insert(inner.places.len() - 1);
+            for controller in [Controller::Freezer, Controller::Devices, Controller::PerfEvent] {
+                inner.of[controller.index()].get_or_insert(inner.places.len() - 1);
+            }
         }
         if inner.places.is_empty() {
             return Err(Error::NoHierarchy { root: root.to_owned() });
         }
-        Ok(Hierarchies { inner: Arc::new(inner) })
+        Ok(Hierarchies { inner: Arc::new(inner), ways: Ways::default() })
     }
 
     /// The index of a hierarchy, which may be known under another name already.
@@ -403,33 +455,13 @@ impl Inner {
         })?;
         let place = self.add(Version::V2, path, fd)?;
         for name in String::from_utf8_lossy(&offered).split_ascii_whitespace() {
-            let known = Controller::ALL.into_iter().find(|controller| controller.name() == name);
+            let known =
+                Controller::ALL.into_iter().find(|controller| controller.name_on(Version::V2) == name);
             if let Some(controller) = known.filter(|controller| controller.is_enabled_by_parent()) {
                 self.of[controller.index()].get_or_insert(place);
             }
         }
         Ok(())
-    }
-}
-
-impl Limits {
-    /// The limit for which this controller is needed, if there is one.
-    pub(crate) fn need(&self, controller: Controller) -> Option<&'static str> {
-        let first =
-            |list: &[(bool, &'static str)]| list.iter().find(|(asked, _)| *asked).map(|(_, name)| *name);
-        match controller {
-            Controller::Cpu => {
-                first(&[(self.cpu_limit.is_some(), "cpu limit"), (self.cpu_request.is_some(), "cpu request")])
-            }
-            Controller::Cpuacct | Controller::Freezer => None,
-            Controller::Memory => first(&[
-                (self.memory_limit.is_some(), "memory limit"),
-                (self.memory_request.is_some(), "memory request"),
-                (self.swap_limit.is_some(), "swap limit"),
-            ]),
-            Controller::Pids => first(&[(self.pids_limit.is_some(), "pids limit")]),
-            Controller::Devices => first(&[(self.devices.is_some(), "device list")]),
-        }
     }
 }
 

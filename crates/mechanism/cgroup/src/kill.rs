@@ -5,7 +5,8 @@
 //! rounds: list, open a pidfd for each, list again, and signal those that were listed both times. A pid that was
 //! used again between the two lists then belongs to a member all the same, so nobody outside is ever hit. That
 //! members do not fork faster than they are killed is seen to by setting `pids.max` to zero first: not every group is in
-//! the freezer's hierarchy of v1, which is one more on the path of a launch.
+//! the freezer's hierarchy of v1, which is one more on the path of a launch. Where there is no pids controller they are
+//! frozen, signalled and let go on to die.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -16,10 +17,12 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use crate::controller::pids;
-use crate::{Controller, Error, Group, Result, Version};
+use crate::{Controller, Error, Group, Result, Version, Way};
 
 /// How many processes are signalled between two lists; each takes a descriptor.
 const AT_ONCE: usize = 128;
+/// How long to try to stop a group that can not be kept from forking.
+const STANDS: Duration = Duration::from_secs(10);
 /// How long to wait for the last one signalled before looking again.
 const ROUND: Duration = Duration::from_millis(10);
 
@@ -40,8 +43,10 @@ impl Group {
         if members.is_empty() {
             return Ok(());
         }
-        if !self.kill_at_once() {
-            self.stop_forks();
+        if !self.kill_at_once() && !self.stop_forks() {
+            // Nobody forks while all stand still. Whoever comes after a death of ours right here finds the group frozen,
+            // and goes on below.
+            let _ = self.freeze(deadline.min(Instant::now() + STANDS));
         }
         if self.is_frozen() == Some(true) {
             for batch in members.chunks(AT_ONCE) {
@@ -65,8 +70,12 @@ impl Group {
 
     /// Whether all of the group's hierarchies could be told to kill.
     fn kill_at_once(&self) -> bool {
-        self.dirs().all(|(dir, version)| {
-            version == Version::V2
+        if !self.hierarchies().ways().has(Way::Kill) {
+            return false;
+        }
+        let mut all = true;
+        for (dir, version) in self.dirs() {
+            let told = version == Version::V2
                 // Not by open_file, which would make the file in a stand-in.
                 && rustix::fs::openat(
                     dir,
@@ -75,17 +84,17 @@ impl Group {
                     rustix::fs::Mode::empty(),
                 )
                 .and_then(|file| rustix::io::write(&file, b"1"))
-                .is_ok()
-        })
+                .is_ok();
+            all &= told;
+        }
+        all
     }
 
-    /// Best effort: without the pids controller the rounds alone must do.
-    fn stop_forks(&self) {
-        if let Some((dir, _)) = self.dir_of(Controller::Pids)
-            && let Ok(file) = self.hierarchies().open_file(dir, pids::MAX, OFlags::WRONLY)
-        {
-            let _ = rustix::io::write(&file, b"0");
-        }
+    /// Whether nothing in the group forks any more.
+    fn stop_forks(&self) -> bool {
+        let Some((dir, _)) = self.dir_of(Controller::Pids) else { return false };
+        let file = self.hierarchies().open_file(dir, pids::MAX, OFlags::WRONLY);
+        file.is_ok_and(|file| rustix::io::write(&file, b"0").is_ok())
     }
 
     /// Signals them all; a descriptor of one of them.

@@ -20,22 +20,34 @@
 //! directory ([`Hierarchies::stand_in`]); v1 is tested live on the build host; v2 with real controllers is tested
 //! by the kernel tests in a virtual machine.
 
+mod apply;
 pub mod controller;
 mod error;
+mod filter;
 mod freezer;
 mod group;
 mod hierarchy;
 mod kill;
 mod limits;
+mod list;
+mod lower;
 mod tree;
 mod usage;
+mod watch;
+mod ways;
 
 pub use controller::{Controller, writes};
 pub use error::Error;
+pub use filter::probe as probe_device_filter;
 pub use group::Group;
 pub use hierarchy::{Hierarchies, Mode, Version};
-pub use limits::{Access, Bytes, Check, DeviceKind, DeviceRule, Limit, Limits, MilliCpu, Write};
-pub use usage::{Applied, Usage};
+pub use limits::{
+    Access, Bytes, Check, Device, DeviceKind, DeviceRule, HugePages, IoLimit, Limit, Limits, MilliCpu, Write,
+};
+pub use list::{IdList, ListError};
+pub use usage::{Applied, DiskUsage, Usage};
+pub use watch::{Met, News, Pressure, Watcher};
+pub use ways::{Way, Ways};
 
 /// The result of an operation on cgroups.
 pub type Result<T> = std::result::Result<T, Error>;

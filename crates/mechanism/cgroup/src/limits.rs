@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::Controller;
+use crate::{Controller, IdList};
 
 /// Processors, in thousandths of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,6 +24,12 @@ impl MilliCpu {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bytes(pub u64);
 
+impl From<Bytes> for berth_model::Bytes {
+    fn from(bytes: Bytes) -> berth_model::Bytes {
+        berth_model::Bytes(bytes.0)
+    }
+}
+
 /// An upper bound, or the wish to have none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Limit<T> {
@@ -38,18 +44,81 @@ pub enum Limit<T> {
 pub struct Limits {
     /// The share of the processors under contention.
     pub cpu_request: Option<MilliCpu>,
+    /// The same as a bare weight, 1024 for one processor; it goes before the request.
+    pub cpu_shares: Option<u64>,
     /// The most processor time, idle or not.
     pub cpu_limit: Option<Limit<MilliCpu>>,
-    /// How much memory is protected when the host runs short.
+    /// The only processors to run on; an empty list is those of the group above.
+    pub cpuset_cpus: Option<IdList>,
+    /// The only nodes to have memory from; an empty list is those of the group above.
+    pub cpuset_mems: Option<IdList>,
+    /// How much memory is protected when the host runs short; zero for none.
     pub memory_request: Option<Bytes>,
     /// The most memory, page cache included.
     pub memory_limit: Option<Limit<Bytes>>,
     /// The most swap beside that memory; zero for none.
     pub swap_limit: Option<Limit<Bytes>>,
+    /// Whether all processes end when one is killed for lack of memory. v1 has no file for it: whoever watches the
+    /// group does it.
+    pub oom_group: Option<bool>,
     /// The most processes and threads.
     pub pids_limit: Option<Limit<u64>>,
+    /// The share of the disks under contention, 10 to 1000; where nothing is asked it is 100.
+    pub io_weight: Option<u16>,
+    /// The most that may be read from and written to disks, each device once.
+    pub io: Vec<IoLimit>,
+    /// The most memory in huge pages, each size once.
+    pub huge_pages: Vec<HugePages>,
     /// The only devices that may be used.
     pub devices: Option<Vec<DeviceRule>>,
+    /// The mark of its packets (`net_cls`, v1 only).
+    pub net_classid: Option<u32>,
+}
+
+/// A disk: major and minor number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Device {
+    /// The driver's number.
+    pub major: u32,
+    /// The driver's number of the device.
+    pub minor: u32,
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.major, self.minor)
+    }
+}
+
+/// The most of one disk, in each second. What is absent stays as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IoLimit {
+    /// Which disk; partitions are not limited by themselves.
+    pub device: Device,
+    /// Bytes read.
+    pub read_bytes: Option<Limit<u64>>,
+    /// Bytes written.
+    pub write_bytes: Option<Limit<u64>>,
+    /// Requests to read.
+    pub read_operations: Option<Limit<u64>>,
+    /// Requests to write.
+    pub write_operations: Option<Limit<u64>>,
+}
+
+impl IoLimit {
+    /// Nothing asked of a disk yet.
+    pub fn of(device: Device) -> IoLimit {
+        IoLimit { device, read_bytes: None, write_bytes: None, read_operations: None, write_operations: None }
+    }
+}
+
+/// The most memory in huge pages of one size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HugePages {
+    /// The size of a page.
+    pub page: Bytes,
+    /// The most of all of them together, in whole pages.
+    pub limit: Limit<Bytes>,
 }
 
 /// The kinds of device files.
@@ -123,6 +192,13 @@ pub enum Check {
     Exact,
     /// The file reads as the number rounded down to whole pages.
     Pages,
+    /// The same with pages of this size in bytes.
+    HugePages(u64),
+    /// The file reads as the same list of numbers, written in another way perhaps.
+    List,
+    /// One line for each device: there is one that begins with the device and has all that was written, or none when
+    /// all of it is no limit.
+    Line,
     /// The file can not be read; the kernel refuses what it does not apply.
     None,
 }
@@ -135,7 +211,7 @@ pub struct Write {
     /// The limit that it is part of, for messages.
     pub limit: &'static str,
     /// The control file's name.
-    pub file: &'static str,
+    pub file: Cow<'static, str>,
     /// What to write.
     pub value: Cow<'static, str>,
     /// What to expect when it is read back.
@@ -143,6 +219,8 @@ pub struct Write {
     /// Whether the kernel's documentation says that a new group has this value already. Making a group leaves
     /// it out: each file costs 14 µs.
     pub is_default: bool,
+    /// Whether the kernel may lack the file: then another write says the same, or it is not needed.
+    pub if_present: bool,
 }
 
 #[cfg(test)]

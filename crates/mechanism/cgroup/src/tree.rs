@@ -20,6 +20,11 @@ impl<'a> Files<'a> {
         Files { dir }
     }
 
+    /// The group's directory.
+    pub(crate) fn dir(&self) -> BorrowedFd<'a> {
+        self.dir
+    }
+
     /// Reads a file and looks at its text; none if it is not there or can not be read.
     pub(crate) fn with<T>(&self, file: &str, look: impl FnOnce(&str) -> T) -> Option<T> {
         let bytes = read(self.dir, file).ok()?;

@@ -6,91 +6,18 @@
 
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use berth_cgroup::controller::devices;
-use berth_cgroup::{Bytes, Controller, Error, Group, Hierarchies, Limit, Limits, MilliCpu, Mode};
+use berth_cgroup::{Bytes, Controller, Error, Group, Limit, Limits, MilliCpu, Mode};
 use berth_model::Class;
 
-const WANTED: [Controller; 3] = [Controller::Cpu, Controller::Memory, Controller::Pids];
+mod common;
+
+use common::{Host, WANTED, join, soon, wait_for_members};
+
 const KILLED: i32 = 9;
-
-struct Host {
-    hierarchies: Hierarchies,
-    top: String,
-}
-
-impl Host {
-    /// None, with the reason printed, where groups can not be made.
-    fn new() -> Option<Host> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        if !rustix::process::geteuid().is_root() {
-            println!("skipped: making cgroups needs root");
-            return None;
-        }
-        let hierarchies = match Hierarchies::probe(Path::new(Hierarchies::ROOT)) {
-            Ok(hierarchies) => hierarchies,
-            Err(error) => {
-                println!("skipped: {error}");
-                return None;
-            }
-        };
-        if let Some(missing) = WANTED.into_iter().find(|wanted| hierarchies.version_of(*wanted).is_none()) {
-            println!("skipped: this host has no cgroup controller {missing}");
-            return None;
-        }
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Some(Host { hierarchies, top: format!("berthtest-{}-{number}", std::process::id()) })
-    }
-
-    fn create(&self, id: &str, limits: &Limits) -> Group {
-        Group::create(&self.hierarchies, &format!("{}/{id}", self.top), &WANTED, limits).unwrap()
-    }
-
-    fn left(&self) -> Vec<String> {
-        self.hierarchies.list(&self.top).unwrap()
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        // After a failed assertion too: whoever is still in there, then the groups.
-        if let Ok(top) = Group::open(&self.hierarchies, &self.top) {
-            let killed = top.kill_all(soon());
-            let removed = top.remove(soon());
-            if !std::thread::panicking() {
-                killed.unwrap();
-                removed.unwrap();
-            }
-        }
-    }
-}
-
-fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(20)
-}
-
-/// Runs a shell that puts itself into the group by writing `0`, then `script`.
-fn join(group: &Group, script: &str) -> Child {
-    // The descriptors are the shell's stdin, stdout and stderr: three hierarchies at most, as on v1 here.
-    let mut fds = group.join_fds().unwrap().into_iter();
-    let mut next = || fds.next().map_or_else(Stdio::null, Stdio::from);
-    let script = format!("echo 0 >&0; echo 0 >&1; echo 0 >&2; {script}");
-    let mut shell = Command::new("/bin/sh");
-    shell.arg("-c").arg(script).stdin(next()).stdout(next()).stderr(next());
-    shell.spawn().unwrap()
-}
-
-fn wait_for_members(group: &Group, count: usize) {
-    let deadline = soon();
-    while group.processes().unwrap().len() != count {
-        assert!(Instant::now() < deadline, "{:?}", group.processes());
-        std::thread::yield_now();
-    }
-}
 
 #[test]
 fn limits_are_in_the_files_and_the_group_goes_without_a_trace() {
@@ -147,7 +74,7 @@ fn a_new_group_has_the_values_that_are_left_out_as_the_kernels_defaults() {
             _ => host.hierarchies.root().join(controller.name()),
         };
         for write in writes.iter().filter(|write| write.is_default) {
-            let file = place.join(group.path()).join(write.file);
+            let file = place.join(group.path()).join(write.file.as_ref());
             let found = std::fs::read_to_string(&file).unwrap();
             let unlimited = write.value == "-1" && found.trim_end().parse::<u64>().is_ok_and(|n| n > 1 << 62);
             assert!(found.trim_end() == write.value || unlimited, "{}: {found}", file.display());

@@ -69,7 +69,7 @@ fn limits() -> Limits {
         memory_limit: Some(Limit::At(Bytes(128 << 20))),
         swap_limit: Some(Limit::At(Bytes(0))),
         pids_limit: Some(Limit::At(64)),
-        devices: None,
+        ..Limits::default()
     }
 }
 
@@ -130,7 +130,7 @@ fn a_v2_group_has_its_controllers_enabled_all_the_way_down() {
     assert_eq!(fake.text("berth/i/one/memory.max"), (128 << 20).to_string());
     assert_eq!(fake.text("berth/i/one/memory.swap.max"), "0");
     assert_eq!(group.join_fds().unwrap().len(), 1);
-    assert!(fake.has("berth/i/one/cgroup.procs"));
+    assert!(fake.has("berth/i/one/berth.leaf/cgroup.procs"), "processes are below what is limited");
     let applied = group.limits_applied();
     assert_eq!(applied.cpu_limit, limits().cpu_limit);
     assert_eq!(applied.memory_limit, limits().memory_limit);
@@ -191,16 +191,65 @@ fn a_missing_controller_is_an_error_only_when_a_limit_needs_it() {
 }
 
 #[test]
-fn a_device_list_is_applied_on_v1_and_refused_on_v2() {
+fn a_device_list_is_lines_on_v1_and_no_file_on_v2() {
     let (fake, hierarchies) = Fake::v1();
     let limits = Limits { devices: Some(devices::DEFAULT.to_vec()), ..Limits::default() };
     Group::create(&hierarchies, "one", &[], &limits).unwrap();
     assert_eq!(fake.text("devices/one/devices.deny"), "a");
     assert!(fake.text("devices/one/devices.allow").starts_with("c *:* mb *:* mc 5:1 rwm"));
     let (_fake, hierarchies) = Fake::v2("memory\n");
-    let error = Group::create(&hierarchies, "one", &[], &limits).unwrap_err();
+    let group = Group::create(&hierarchies, "one", &[], &limits).unwrap();
+    assert!(!hierarchies.root().join("one/devices.allow").exists());
+    group.remove(soon()).unwrap();
+}
+
+#[test]
+fn a_v1_group_gets_the_processors_of_the_one_above_on_every_level() {
+    let fake = Fake::new();
+    fs::create_dir(fake.root.join("cpuset")).unwrap();
+    fs::write(fake.root.join("cpuset/cpuset.cpus"), "0-3\n").unwrap();
+    fs::write(fake.root.join("cpuset/cpuset.mems"), "0\n").unwrap();
+    let hierarchies = Hierarchies::stand_in(&fake.root, Mode::V1).unwrap();
+    let limits = Limits { cpuset_cpus: Some("1,2".parse().unwrap()), ..Limits::default() };
+    let group = Group::create(&hierarchies, "berth/i/one", &[], &limits).unwrap();
+    for above in ["berth", "berth/i"] {
+        assert_eq!(fake.text(&format!("cpuset/{above}/cpuset.cpus")), "0-3\n", "{above}");
+    }
+    assert_eq!(fake.text("cpuset/berth/i/one/cpuset.cpus"), "1-2");
+    assert_eq!(fake.text("cpuset/berth/i/one/cpuset.mems"), "0\n");
+    assert_eq!(group.limits_applied().cpuset_cpus, limits.cpuset_cpus);
+}
+
+#[test]
+fn disks_huge_pages_and_marks_are_in_their_files() {
+    use berth_cgroup::{Device, HugePages, IoLimit};
+    let disk = Device { major: 254, minor: 0 };
+    let limits = Limits {
+        io: vec![IoLimit { read_bytes: Some(Limit::At(1 << 20)), ..IoLimit::of(disk) }],
+        huge_pages: vec![HugePages { page: Bytes(2 << 20), limit: Limit::At(Bytes(4 << 20)) }],
+        ..Limits::default()
+    };
+    let fake = Fake::new();
+    for name in ["blkio", "hugetlb", "net_cls"] {
+        fs::create_dir(fake.root.join(name)).unwrap();
+    }
+    let hierarchies = Hierarchies::stand_in(&fake.root, Mode::V1).unwrap();
+    let marked = Limits { net_classid: Some(0x12_0003), ..limits.clone() };
+    let group = Group::create(&hierarchies, "one", &[], &marked).unwrap();
+    assert_eq!(fake.text("blkio/one/blkio.throttle.read_bps_device"), "254:0 1048576");
+    assert_eq!(fake.text("hugetlb/one/hugetlb.2MB.limit_in_bytes"), (4 << 20).to_string());
+    assert_eq!(fake.text("net_cls/one/net_cls.classid"), 0x12_0003.to_string());
+    assert_eq!(group.limits_applied().net_classid, Some(0x12_0003));
+    assert_eq!(group.limits_applied().io, ["254:0 rbps=1048576"]);
+
+    let (fake, hierarchies) = Fake::v2("io hugetlb\n");
+    Group::create(&hierarchies, "one", &[], &limits).unwrap();
+    assert_eq!(fake.text("cgroup.subtree_control"), "+io +hugetlb");
+    assert_eq!(fake.text("one/io.max"), "254:0 rbps=1048576");
+    assert_eq!(fake.text("one/hugetlb.2MB.max"), (4 << 20).to_string());
+    let error = Group::create(&hierarchies, "two", &[], &marked).unwrap_err();
     assert_eq!(error.class(), Class::Unsupported);
-    assert!(!hierarchies.root().join("one").exists());
+    assert!(error.to_string().contains("mark of packets"), "{error}");
 }
 
 #[test]

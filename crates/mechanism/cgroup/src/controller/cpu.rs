@@ -4,6 +4,7 @@
 //! | | v1 | v2 |
 //! |---|---|---|
 //! | request | `cpu.shares` = 1024 for each processor | `cpu.weight` = 100 for each processor |
+//! | bare shares | as they are | 100 for each 1024, so that they stand beside requests in the same ratio |
 //! | limit | `cpu.cfs_period_us`, `cpu.cfs_quota_us` | `cpu.max` |
 //!
 //! Weights are relative, so what is outside of the kernel's range (2 to 262144; 1 to 10000) gets its nearest
@@ -31,19 +32,34 @@ const DEFAULTS: [(&str, &str); 5] = [
     ("cpu.max", "max 100000"),
 ];
 
-const REQUEST: &str = "cpu request";
-const LIMIT: &str = "cpu limit";
+pub(super) const REQUEST: &str = "cpu request";
+pub(super) const SHARES: &str = "cpu shares";
+pub(super) const LIMIT: &str = "cpu limit";
 
 pub(super) fn writes(limits: &Limits, version: Version, out: &mut Vec<Write>) {
     let mut push = |limit, file, value: Cow<'static, str>| {
         let is_default = DEFAULTS.contains(&(file, &*value));
-        out.push(Write { controller: Controller::Cpu, limit, file, value, check: Check::Exact, is_default });
+        out.push(Write {
+            controller: Controller::Cpu,
+            limit,
+            file: file.into(),
+            value,
+            check: Check::Exact,
+            is_default,
+            if_present: false,
+        });
     };
-    if let Some(request) = limits.cpu_request {
-        match version {
-            Version::V1 => push(REQUEST, "cpu.shares", shares(request).to_string().into()),
-            Version::V2 => push(REQUEST, "cpu.weight", weight(request).to_string().into()),
+    let weights = match (limits.cpu_shares, limits.cpu_request) {
+        (Some(bare), _) => {
+            Some((SHARES, bare.clamp(2, 262_144), (bare.saturating_mul(100) / 1024).clamp(1, 10_000)))
         }
+        (None, Some(request)) => Some((REQUEST, shares(request), weight(request))),
+        (None, None) => None,
+    };
+    match (weights, version) {
+        (Some((limit, shares, _)), Version::V1) => push(limit, "cpu.shares", shares.to_string().into()),
+        (Some((limit, _, weight)), Version::V2) => push(limit, "cpu.weight", weight.to_string().into()),
+        (None, _) => {}
     }
     if let Some(limit) = limits.cpu_limit {
         match (version, limit) {
@@ -83,6 +99,7 @@ fn quota(limit: MilliCpu) -> u64 {
 
 pub(super) fn measure(files: &Files<'_>, version: Version, usage: &mut Usage) {
     files.with("cpu.stat", |stat| {
+        usage.cpu_periods = field(stat, "nr_periods");
         usage.cpu_throttled_periods = field(stat, "nr_throttled");
         usage.cpu_throttled_nanos = match version {
             Version::V1 => field(stat, "throttled_time"),
@@ -142,10 +159,17 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn name(file: Cow<'static, str>) -> &'static str {
+        match file {
+            Cow::Borrowed(name) => name,
+            Cow::Owned(name) => panic!("{name} is made up"),
+        }
+    }
+
     fn values(limits: &Limits, version: Version) -> Vec<(&'static str, String)> {
         let mut out = Vec::new();
         writes(limits, version, &mut out);
-        out.into_iter().map(|write| (write.file, write.value.into_owned())).collect()
+        out.into_iter().map(|write| (name(write.file), write.value.into_owned())).collect()
     }
 
     #[test]
@@ -188,10 +212,32 @@ mod tests {
         let defaults = |limits: &Limits, version| {
             let mut out = Vec::new();
             writes(limits, version, &mut out);
-            out.iter().filter(|write| write.is_default).map(|write| write.file).collect::<Vec<_>>()
+            out.iter()
+                .filter(|write| write.is_default)
+                .map(|write| name(write.file.clone()))
+                .collect::<Vec<_>>()
         };
         assert_eq!(defaults(&limits, Version::V1), ["cpu.shares", "cpu.cfs_period_us"]);
         assert_eq!(defaults(&limits, Version::V2), ["cpu.weight"]);
+    }
+
+    #[test]
+    fn bare_shares_go_before_the_request_and_tiny_ones_become_the_least_weight() {
+        let limits = |shares| Limits {
+            cpu_shares: Some(shares),
+            cpu_request: Some(MilliCpu(4000)),
+            ..Limits::default()
+        };
+        for (bare, v1, v2) in [
+            (1024, "1024", "100"),
+            (2, "2", "1"),
+            (0, "2", "1"),
+            (512, "512", "50"),
+            (u64::MAX, "262144", "10000"),
+        ] {
+            assert_eq!(values(&limits(bare), Version::V1), [("cpu.shares", v1.to_owned())], "{bare}");
+            assert_eq!(values(&limits(bare), Version::V2), [("cpu.weight", v2.to_owned())], "{bare}");
+        }
     }
 
     proptest! {

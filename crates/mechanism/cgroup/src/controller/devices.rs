@@ -1,16 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Use of device files: everything is denied, then the list is allowed.
 //!
-//! On v1 these are commands to `devices.deny` and `devices.allow`. On v2 there is no such file but a BPF program
-//! that is attached to the group, which this crate does not make: a list that is asked for there is refused.
-//! Source: cgroup-v1/devices in the kernel's documentation.
+//! On v1 these are commands to `devices.deny` and `devices.allow`. On v2 there is no such file but a program that is
+//! attached to the group (`filter.rs`), so there is nothing to write. Source: cgroup-v1/devices in the kernel's
+//! documentation.
+
+use std::borrow::Cow;
 
 use crate::controller::Controller;
 use crate::tree::Files;
 use crate::usage::Applied;
 use crate::{Access, Check, DeviceKind, DeviceRule, Error, Limits, Result, Version, Write};
 
-const LIMIT: &str = "device list";
+pub(super) const LIMIT: &str = "device list";
+const DENY: &str = "devices.deny";
+const ALLOW: &str = "devices.allow";
+/// What is allowed now.
+pub(crate) const LIST: &str = "devices.list";
 
 /// What every container may use: files for any device can be made, and these be opened.
 pub const DEFAULT: [DeviceRule; 14] = [
@@ -36,34 +42,55 @@ const fn char(major: u32, minor: u32) -> DeviceRule {
 
 pub(super) fn writes(limits: &Limits, version: Version, out: &mut Vec<Write>) -> Result<()> {
     let Some(rules) = &limits.devices else { return Ok(()) };
+    if rules.iter().any(|DeviceRule { access, .. }| !(access.read || access.write || access.mknod)) {
+        return Err(Error::Invalid { limit: LIMIT, why: "a rule allows neither read, write nor mknod" });
+    }
     if version == Version::V2 {
-        return Err(Error::Inexpressible {
-            limit: LIMIT,
-            why: "cgroup v2 filters devices with a BPF program, which this build does not load: start without it",
-        });
+        return Ok(());
     }
     let write = |file, value| Write {
         controller: Controller::Devices,
         limit: LIMIT,
-        file,
+        file: Cow::Borrowed(file),
         value,
         check: Check::None,
         is_default: false,
+        if_present: false,
     };
-    out.push(write("devices.deny", "a".into()));
+    out.push(write(DENY, "a".into()));
     for rule in rules {
-        let Access { read, write: writes, mknod } = rule.access;
-        if !(read || writes || mknod) {
-            return Err(Error::Invalid { limit: LIMIT, why: "a rule allows neither read, write nor mknod" });
-        }
-        out.push(write("devices.allow", rule.to_string().into()));
+        out.push(write(ALLOW, rule.to_string().into()));
     }
     Ok(())
 }
 
+/// The writes for a group of v1 that has a list already: what stays allowed is so at every moment. `now` is its
+/// `devices.list`.
+pub(crate) fn sort_for_update(writes: &mut Vec<Write>, now: &str) {
+    let Some(at) = writes.iter().position(|write| write.file == DENY) else { return };
+    // "Everything" has no list that could be taken away from.
+    if now.lines().any(|line| line == "a *:* rwm") {
+        return;
+    }
+    let asked: Vec<_> =
+        writes.iter().filter(|write| write.file == ALLOW).map(|write| write.value.clone()).collect();
+    let denied: Vec<Write> = now
+        .lines()
+        .filter(|line| !asked.iter().any(|asked| asked == line))
+        .map(|line| Write { value: line.to_owned().into(), ..writes[at].clone() })
+        .collect();
+    // Taken away first: the kernel would take a part of a new rule along.
+    let allowed: Vec<Write> = writes.iter().filter(|write| write.file == ALLOW).cloned().collect();
+    writes.retain(|write| write.file != DENY && write.file != ALLOW);
+    writes.extend(denied);
+    writes.extend(allowed);
+}
+
 pub(super) fn read_back(files: &Files<'_>, version: Version, applied: &mut Applied) {
     if version == Version::V1 {
-        applied.devices = files.with("devices.list", |text| text.lines().map(str::to_owned).collect());
+        applied.devices = files.with(LIST, |text| text.lines().map(str::to_owned).collect());
+    } else {
+        applied.devices = crate::filter::describe(files.dir());
     }
 }
 
@@ -77,7 +104,7 @@ mod tests {
         let limits = Limits { devices: Some(DEFAULT.to_vec()), ..Limits::default() };
         let mut out = Vec::new();
         writes(&limits, Version::V1, &mut out).unwrap();
-        let lines: Vec<_> = out.iter().map(|write| (write.file, write.value.as_ref())).collect();
+        let lines: Vec<_> = out.iter().map(|write| (write.file.as_ref(), write.value.as_ref())).collect();
         assert_eq!(lines[0], ("devices.deny", "a"));
         assert_eq!(lines[1], ("devices.allow", "c *:* m"));
         assert_eq!(lines[6], ("devices.allow", "c 136:* rwm"));
@@ -85,10 +112,27 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_refused_on_v2_and_an_empty_rule_everywhere() {
+    fn what_stays_allowed_is_never_taken_away() {
+        let list = |rules: Vec<DeviceRule>| {
+            let mut out = Vec::new();
+            writes(&Limits { devices: Some(rules), ..Limits::default() }, Version::V1, &mut out).unwrap();
+            out
+        };
+        let mut update = list(vec![char(1, 3), char(10, 229)]);
+        sort_for_update(&mut update, "c 1:3 rwm\nc 1:5 rwm\n");
+        let lines: Vec<_> = update.iter().map(|write| (write.file.as_ref(), write.value.as_ref())).collect();
+        assert_eq!(lines, [(DENY, "c 1:5 rwm"), (ALLOW, "c 1:3 rwm"), (ALLOW, "c 10:229 rwm")]);
+        let mut first = list(vec![char(1, 3)]);
+        sort_for_update(&mut first, "a *:* rwm\n");
+        assert_eq!(first[0].value, "a");
+    }
+
+    #[test]
+    fn an_empty_rule_is_refused_and_v2_has_no_file() {
         let limits = Limits { devices: Some(vec![]), ..Limits::default() };
-        let error = writes(&limits, Version::V2, &mut Vec::new()).unwrap_err();
-        assert_eq!(error.class(), Class::Unsupported);
+        let mut out = Vec::new();
+        writes(&limits, Version::V2, &mut out).unwrap();
+        assert!(out.is_empty());
         let nothing = Access { read: false, write: false, mknod: false };
         let limits =
             Limits { devices: Some(vec![DeviceRule { access: nothing, ..char(1, 3) }]), ..Limits::default() };

@@ -6,12 +6,15 @@
 //! | request | `memory.soft_limit_in_bytes` | `memory.low` |
 //! | limit | `memory.limit_in_bytes` | `memory.max` |
 //! | swap | `memory.memsw.limit_in_bytes` = memory and swap together | `memory.swap.max` = swap alone |
+//! | group kill | nothing; the watcher does it | `memory.oom.group` |
 //!
 //! A request is at least 32 MB, as in Mesos: protecting less protects nothing. The hard limit has no such floor
 //! here: whoever asks for 16 MB gets 16 MB, and the kernel takes it. Limits are kept in whole pages.
 //!
 //! On v1 memory must never exceed memory and swap together, so a limit that grows past the old sum is written
 //! after the sum. Sources: cgroup-v1/memory and cgroup-v2 in the kernel's documentation.
+
+use std::borrow::Cow;
 
 use crate::controller::Controller;
 use crate::tree::{Files, field};
@@ -24,12 +27,13 @@ const LEAST_REQUEST: Bytes = Bytes(32 << 20);
 /// from here on limits anything.
 const UNLIMITED: u64 = (1 << 63) - (1 << 20);
 
-const REQUEST: &str = "memory request";
-const LIMIT: &str = "memory limit";
-const SWAP: &str = "swap limit";
+pub(super) const REQUEST: &str = "memory request";
+pub(crate) const LIMIT: &str = "memory limit";
+pub(super) const SWAP: &str = "swap limit";
+pub(super) const OOM_GROUP: &str = "group kill";
 
-const V1_LIMIT: &str = "memory.limit_in_bytes";
-const V1_SUM: &str = "memory.memsw.limit_in_bytes";
+pub(crate) const V1_LIMIT: &str = "memory.limit_in_bytes";
+pub(crate) const V1_SUM: &str = "memory.memsw.limit_in_bytes";
 
 pub(super) fn writes(limits: &Limits, version: Version, out: &mut Vec<Write>) -> Result<()> {
     let mut push = |limit, file, amount: Limit<u64>| {
@@ -41,14 +45,28 @@ pub(super) fn writes(limits: &Limits, version: Version, out: &mut Vec<Write>) ->
         // A new group has no limit, and no protection, which is not asked for.
         let is_default = amount == Limit::Infinite;
         let controller = Controller::Memory;
-        out.push(Write { controller, limit, file, value, check: Check::Pages, is_default });
+        let file = Cow::Borrowed(file);
+        out.push(Write {
+            controller,
+            limit,
+            file,
+            value,
+            check: Check::Pages,
+            is_default,
+            if_present: false,
+        });
     };
     if let Some(request) = limits.memory_request {
         let file = match version {
             Version::V1 => "memory.soft_limit_in_bytes",
             Version::V2 => "memory.low",
         };
-        push(REQUEST, file, Limit::At(request.max(LEAST_REQUEST).0));
+        match (request.0, version) {
+            // Nothing is protected: for v1 that is no soft limit.
+            (0, Version::V1) => push(REQUEST, file, Limit::Infinite),
+            (0, Version::V2) => push(REQUEST, file, Limit::At(0)),
+            _ => push(REQUEST, file, Limit::At(request.max(LEAST_REQUEST).0)),
+        }
     }
     if let Some(limit) = limits.memory_limit {
         let file = match version {
@@ -61,6 +79,17 @@ pub(super) fn writes(limits: &Limits, version: Version, out: &mut Vec<Write>) ->
         (None, _) => {}
         (Some(swap), Version::V2) => push(SWAP, "memory.swap.max", bytes(swap)),
         (Some(swap), Version::V1) => push(SWAP, V1_SUM, sum(limits.memory_limit, swap)?),
+    }
+    if let (Some(group), Version::V2) = (limits.oom_group, version) {
+        out.push(Write {
+            controller: Controller::Memory,
+            limit: OOM_GROUP,
+            file: "memory.oom.group".into(),
+            value: if group { "1".into() } else { "0".into() },
+            check: Check::Exact,
+            is_default: !group,
+            if_present: false,
+        });
     }
     Ok(())
 }
@@ -116,7 +145,46 @@ pub(super) fn measure(files: &Files<'_>, version: Version, usage: &mut Usage) {
         Version::V1 => {
             usage.memory = files.number("memory.usage_in_bytes").map(Bytes);
             usage.memory_peak = files.number("memory.max_usage_in_bytes").map(Bytes);
-            usage.memory_limit_hits = files.number("memory.failcnt");
+            usage.memory_and_swap = files.number("memory.memsw.usage_in_bytes").map(Bytes);
+            usage.memory_kernel = files.number("memory.kmem.usage_in_bytes").map(Bytes);
+            usage.memory_sockets = files.number("memory.kmem.tcp.usage_in_bytes").map(Bytes);
+            // The totals have the groups below in them.
+            files.with("memory.stat", |text| {
+                let bytes = |name| field(text, name).map(Bytes);
+                usage.memory_anonymous = bytes("total_rss");
+                usage.memory_file = bytes("total_cache");
+                usage.memory_shared = bytes("total_shmem");
+                usage.memory_mapped = bytes("total_mapped_file");
+                usage.memory_unevictable = bytes("total_unevictable");
+                usage.swap = bytes("total_swap");
+            });
+        }
+        Version::V2 => {
+            usage.memory = files.number("memory.current").map(Bytes);
+            usage.memory_peak = files.number("memory.peak").map(Bytes);
+            usage.swap = files.number("memory.swap.current").map(Bytes);
+            files.with("memory.stat", |text| {
+                let bytes = |name| field(text, name).map(Bytes);
+                usage.memory_anonymous = bytes("anon");
+                usage.memory_file = bytes("file");
+                usage.memory_shared = bytes("shmem");
+                usage.memory_mapped = bytes("file_mapped");
+                usage.memory_unevictable = bytes("unevictable");
+                usage.memory_kernel = bytes("kernel");
+                usage.memory_sockets = bytes("sock");
+            });
+        }
+    }
+    measure_events(files, version, usage);
+}
+
+/// How often the limit was met.
+pub(crate) fn measure_events(files: &Files<'_>, version: Version, usage: &mut Usage) {
+    match version {
+        Version::V1 => {
+            // With swap limited as tightly as memory, it is their sum that is met.
+            let hits = ["memory.failcnt", "memory.memsw.failcnt"].map(|file| files.number(file));
+            usage.memory_limit_hits = hits.into_iter().flatten().reduce(u64::saturating_add);
             // v1 counts a kill only in the group of the one killed, which may be one that the container made.
             let mut kills = None;
             files.descend(&mut |files| {
@@ -128,11 +196,10 @@ pub(super) fn measure(files: &Files<'_>, version: Version, usage: &mut Usage) {
             usage.oom_kills = kills;
         }
         Version::V2 => {
-            usage.memory = files.number("memory.current").map(Bytes);
-            usage.memory_peak = files.number("memory.peak").map(Bytes);
             // Here groups below are counted in.
             files.with("memory.events", |text| {
                 usage.memory_limit_hits = field(text, "max");
+                usage.ooms = field(text, "oom");
                 usage.oom_kills = field(text, "oom_kill");
             });
         }
@@ -165,6 +232,7 @@ pub(super) fn read_back(files: &Files<'_>, version: Version, applied: &mut Appli
             applied.memory_limit = limit("memory.max");
             applied.swap_limit = limit("memory.swap.max");
             applied.memory_request = files.number("memory.low").filter(|low| *low > 0).map(Bytes);
+            applied.oom_group = files.number("memory.oom.group").map(|group| group == 1);
         }
     }
 }
@@ -184,7 +252,17 @@ mod tests {
     }
 
     fn values(limits: &Limits, version: Version) -> Vec<(&'static str, String)> {
-        written(limits, version).into_iter().map(|write| (write.file, write.value.into_owned())).collect()
+        written(limits, version)
+            .into_iter()
+            .map(|write| (name(write.file), write.value.into_owned()))
+            .collect()
+    }
+
+    fn name(file: Cow<'static, str>) -> &'static str {
+        match file {
+            Cow::Borrowed(name) => name,
+            Cow::Owned(name) => panic!("{name} is made up"),
+        }
     }
 
     fn limited(memory: u64, swap: u64) -> Limits {
@@ -217,6 +295,20 @@ mod tests {
     }
 
     #[test]
+    fn a_request_of_nothing_takes_the_protection_away() {
+        let limits = Limits { memory_request: Some(Bytes(0)), ..Limits::default() };
+        assert_eq!(values(&limits, Version::V1), [("memory.soft_limit_in_bytes", "-1".to_owned())]);
+        assert_eq!(values(&limits, Version::V2), [("memory.low", "0".to_owned())]);
+    }
+
+    #[test]
+    fn the_group_kill_is_a_file_of_v2() {
+        let limits = Limits { oom_group: Some(true), ..Limits::default() };
+        assert!(written(&limits, Version::V1).is_empty());
+        assert_eq!(values(&limits, Version::V2), [("memory.oom.group", "1".to_owned())]);
+    }
+
+    #[test]
     fn infinite_limits_are_written_out() {
         let limits = Limits {
             memory_limit: Some(Limit::Infinite),
@@ -244,7 +336,7 @@ mod tests {
             let mut list = written(&limited(memory, 0), Version::V1);
             sort_for_update(&mut list, now);
             assert_eq!(list.len(), 2);
-            list[0].file
+            name(list[0].file.clone())
         };
         assert_eq!(first(64 * MB, Some(32 * MB)), V1_SUM);
         assert_eq!(first(32 * MB, Some(32 * MB)), V1_LIMIT);
@@ -269,7 +361,7 @@ mod tests {
         }
 
         #[test]
-        fn a_request_is_at_least_32_mb(request: u64) {
+        fn a_request_is_at_least_32_mb(request in 1u64..) {
             for version in [Version::V1, Version::V2] {
                 let limits = Limits { memory_request: Some(Bytes(request)), ..Limits::default() };
                 let value: u64 = written(&limits, version)[0].value.parse().unwrap();

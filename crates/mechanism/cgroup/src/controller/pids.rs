@@ -3,10 +3,13 @@
 //! joins a full group is let in. Source: cgroup-v1/pids in the kernel's documentation.
 
 use crate::controller::Controller;
-use crate::tree::Files;
+use crate::tree::{Files, field};
 use crate::usage::{Applied, Usage};
 use crate::{Check, Limit, Limits, Version, Write};
 
+pub(super) const LIMIT: &str = "pids limit";
+/// How often it stopped a fork, with a notice to whoever watches the file.
+pub(crate) const EVENTS: &str = "pids.events";
 /// The file, which [`crate::Group::kill_all`] sets to zero so that nothing forks any more.
 pub(crate) const MAX: &str = "pids.max";
 
@@ -18,17 +21,19 @@ pub(super) fn writes(limits: &Limits, _same: Version, out: &mut Vec<Write>) {
         };
         out.push(Write {
             controller: Controller::Pids,
-            limit: "pids limit",
-            file: MAX,
+            limit: LIMIT,
+            file: MAX.into(),
             value,
             check: Check::Exact,
             is_default: limit == Limit::Infinite,
+            if_present: false,
         });
     }
 }
 
 pub(super) fn measure(files: &Files<'_>, usage: &mut Usage) {
     usage.pids = files.number("pids.current");
+    usage.pids_limit_hits = files.with(EVENTS, |text| field(text, "max")).flatten();
 }
 
 pub(super) fn read_back(files: &Files<'_>, applied: &mut Applied) {
@@ -51,7 +56,7 @@ mod tests {
             for (limit, value) in [(Limit::At(64), "64"), (Limit::At(0), "0"), (Limit::Infinite, "max")] {
                 out.clear();
                 writes(&Limits { pids_limit: Some(limit), ..Limits::default() }, version, &mut out);
-                assert_eq!((out[0].file, out[0].value.as_ref()), ("pids.max", value));
+                assert_eq!((out[0].file.as_ref(), out[0].value.as_ref()), ("pids.max", value));
             }
         }
     }
