@@ -80,7 +80,7 @@ pub(crate) fn command(workspace: &Workspace, words: &[String]) -> Result<Verdict
 /// `cargo xtask vm sh SCRIPT`: a shell script instead of tests, for looking around; `$BERTH_BIN` is there.
 fn shell(workspace: &Workspace, script: &str) -> Result<Verdict, Error> {
     let room = Room::new()?;
-    let programs = Programs::build(workspace, &[])?;
+    let programs = Programs::build(workspace, &target(), &[])?;
     let list = format!("sh 500 /tmp /bin/sh -c {}\n", quote(script));
     let machine = prepare(&room, &programs, &list)?;
     let mut heard = Heard::default();
@@ -98,7 +98,7 @@ fn boot(workspace: &Workspace, runs: &[(Run, String)]) -> Result<Tally, Error> {
     let begin = Instant::now();
     let mut folders: Vec<&str> = runs.iter().map(|(run, _)| run.folder).collect();
     folders.dedup();
-    let programs = Programs::build(workspace, &folders)?;
+    let programs = Programs::build(workspace, &target(), &folders)?;
     let room = Room::new()?;
     let mut list = String::new();
     for (run, arguments) in runs {

@@ -2,7 +2,7 @@
 //! Building what runs in the VM: `berth`, the test programs, and the programs that these start.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
@@ -47,31 +47,37 @@ struct Profile {
 }
 
 impl Programs {
-    /// Builds `berth` and the test programs of these crates (by folder).
-    pub(super) fn build(workspace: &Workspace, folders: &[&str]) -> Result<Programs, Error> {
+    /// Builds `berth` and the test programs of these crates (by folder). It is the `berth` of the lane `faults`, with
+    /// fault points, in the folder where that lane has it already.
+    pub(super) fn build(workspace: &Workspace, target: &Path, folders: &[&str]) -> Result<Programs, Error> {
         let mut programs = Programs::default();
         let tests = workspace.members.iter().filter(|m| folders.contains(&m.folder.as_str()));
         let names: Vec<&str> = tests.map(|m| m.name.as_str()).collect();
-        let berth = ["berth"];
-        for (verb, packages) in [(&["test", "--no-run"][..], &names[..]), (&["build"][..], &berth[..])] {
-            if packages.is_empty() {
-                continue;
-            }
-            let mut command = cargo();
-            command.args(verb).args(["--message-format=json-render-diagnostics", "--color", "never"]);
-            for package in packages {
-                command.args(["-p", package]);
-            }
-            command.current_dir(&workspace.root).stdin(Stdio::null()).stderr(Stdio::inherit());
-            let done =
-                command.output().map_err(|source| Error::Start { program: "cargo".to_owned(), source })?;
-            if !done.status.success() {
-                let what = format!("building {} for the VM failed", packages.join(", "));
-                return Err(Error::Vm { what });
-            }
-            programs.hear(&workspace.root, &String::from_utf8_lossy(&done.stdout));
+        let mut berth = cargo();
+        berth
+            .args(["build", "-p", "berth", "--features", "faults", "--target-dir"])
+            .arg(target.join("faults"));
+        programs.add(workspace, berth)?;
+        if !names.is_empty() {
+            let mut tests = cargo();
+            tests.args(["test", "--no-run"]);
+            names.iter().for_each(|name| {
+                tests.args(["-p", name]);
+            });
+            programs.add(workspace, tests)?;
         }
         Ok(programs)
+    }
+
+    fn add(&mut self, workspace: &Workspace, mut command: Command) -> Result<(), Error> {
+        command.args(["--message-format=json-render-diagnostics", "--color", "never"]);
+        command.current_dir(&workspace.root).stdin(Stdio::null()).stderr(Stdio::inherit());
+        let done = command.output().map_err(|source| Error::Start { program: "cargo".to_owned(), source })?;
+        if !done.status.success() {
+            return Err(Error::Vm { what: "building the programs for the VM failed".into() });
+        }
+        self.hear(&workspace.root, &String::from_utf8_lossy(&done.stdout));
+        Ok(())
     }
 
     fn hear(&mut self, root: &Path, messages: &str) {

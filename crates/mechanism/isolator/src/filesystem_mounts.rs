@@ -76,7 +76,7 @@ impl Isolator for Mounts {
             to.masks(&MASKED_SYS, "/sys");
         }
         to.phase = Phase::Groups;
-        self.cgroups(&mut to)?;
+        self.cgroups(container, &mut to)?;
         terminal(container, wire::TERMINAL_CONSOLE, plan);
         if container.init {
             plan.flag(wire::FLAG_INIT);
@@ -124,10 +124,14 @@ fn terminal(container: &Container<'_>, how: u32, plan: &mut Plan) {
 }
 
 impl Mounts {
-    fn cgroups(&self, to: &mut Writer<'_>) -> Result<()> {
+    fn cgroups(&self, container: &Container<'_>, to: &mut Writer<'_>) -> Result<()> {
         let (safe, read_only) =
             (MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, MountFlags::RDONLY);
         if self.unified {
+            if !container.rootfs.is_own() {
+                // The host's is there, and the kernel takes no file system twice on one mount point.
+                to.filesystem(c"sys/fs/cgroup", c"tmpfs", safe, c"mode=755,size=64k");
+            }
             to.filesystem(c"sys/fs/cgroup", c"cgroup2", safe | read_only, c"");
             return Ok(());
         }
