@@ -10,6 +10,7 @@ use berth_launcher::{Connection, Event, Places, open_process};
 use berth_model::{ContainerId, WaitStatus};
 use berth_record::{Lock, Sync};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a supervisor may take to end after its container did. It has nothing left to do.
@@ -25,7 +26,7 @@ pub(crate) struct Adopted {
     dir: OwnedFd,
     connection: Connection,
     pid: i32,
-    pidfd: OwnedFd,
+    pidfd: Arc<OwnedFd>,
 }
 
 impl Adopted {
@@ -47,7 +48,7 @@ impl Adopted {
         if !held || native::status(dir.as_fd()).is_some() {
             return Ok(None);
         }
-        Ok(Some(Adopted { places, dir, connection, pid: pid.pid, pidfd }))
+        Ok(Some(Adopted { places, dir, connection, pid: pid.pid, pidfd: Arc::new(pidfd) }))
     }
 
     /// Its first process's pid.
@@ -58,6 +59,11 @@ impl Adopted {
     /// Its first process.
     pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
+    }
+
+    /// The same descriptor, for others too.
+    pub(crate) fn shared_pidfd(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.pidfd)
     }
 
     /// Its places.
@@ -85,10 +91,10 @@ impl Adopted {
         if let Some(ending) = recorded() {
             return ending;
         }
-        let _ = berth_sys::signal::send(&self.pidfd, 9);
+        let _ = berth_sys::signal::send(&*self.pidfd, 9);
         let deadline = Instant::now() + REAPED;
         loop {
-            match berth_sys::pidfd::exit_status(&self.pidfd) {
+            match berth_sys::pidfd::exit_status(&*self.pidfd) {
                 Ok(Some(status)) => {
                     let text = format!("{status}\n");
                     let _ = berth_record::write_atomic(self.dir.as_fd(), STATUS, text.as_bytes(), Sync::No);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The native containerizer behind the containerizers' contract.
 //!
-//! Every container that launches or runs has an owner, a thread that alone changes its state ([`crate::owner`]); the
-//! calls here read what owners publish, or put something into their inboxes, and never block. What blocks (removal,
-//! recovery) has a thread of its own.
+//! Every container that launches or runs has an owner, who alone changes its state ([`crate::owner`]); the calls here read
+//! what owners publish, or put something into their inboxes, and never block. What blocks (removal, recovery) has a thread
+//! of its own as long as it takes.
 //!
 //! Refused, because this version has nothing behind it: nested containers, images, URIs to fetch, and secrets.
 
@@ -48,7 +48,7 @@ impl MesosContainerizer {
     pub fn new(directories: &Directories, settings: &Settings) -> crate::Result<MesosContainerizer> {
         let native = Native::open(directories, Kind::Agent, settings)?;
         let groups = Groups(settings.hierarchies.clone());
-        Ok(MesosContainerizer { shared: Arc::new(Shared::new(native, groups)) })
+        Ok(MesosContainerizer { shared: Arc::new(Shared::new(native, groups)?) })
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

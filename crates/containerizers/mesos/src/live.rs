@@ -13,6 +13,7 @@ use berth_sys::rustix::event::{PollFd, PollFlags, poll};
 use berth_sys::rustix::fs::{Mode, OFlags, openat};
 use berth_sys::rustix::process::{Pid, WaitOptions, waitpid};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How a container ended.
@@ -40,8 +41,9 @@ pub struct Live {
     places: Places,
     supervisor: Supervisor,
     pid: i32,
-    pidfd: OwnedFd,
-    plan: Encoded,
+    pidfd: Arc<OwnedFd>,
+    /// What its failures mean; none once the program was executed, after which nothing of it can fail.
+    plan: Option<Encoded>,
     dir: OwnedFd,
     lock: Lock,
     output: Option<(OwnedFd, OwnedFd)>,
@@ -60,11 +62,17 @@ impl Live {
         let crate::launch::Made { mut plan, pid, pidfd, dir, lock, output } = made;
         // The child has its copies: what stays open here would keep its mounts alive after it.
         plan.close();
+        let (pidfd, plan) = (Arc::new(pidfd), Some(plan));
         Live { id, places, supervisor, pid, pidfd, plan, dir, lock, output, remove, phases: Vec::new() }
     }
 
     pub(crate) fn timings(&mut self, timings: &Timings) {
         self.phases = timings.phases().to_vec();
+    }
+
+    /// The program was executed, and nobody will ask how long that took: what was needed until then goes.
+    pub(crate) fn runs(&mut self) {
+        (self.plan, self.phases, self.output) = (None, Vec::new(), None);
     }
 
     /// How long each phase of its launch took.
@@ -90,6 +98,11 @@ impl Live {
     /// Its first process.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
+    }
+
+    /// The same descriptor, for others too.
+    pub(crate) fn shared_pidfd(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.pidfd)
     }
 
     /// Its supervisor.
@@ -118,14 +131,14 @@ impl Live {
     /// # Errors
     /// It ended.
     pub fn signal(&self, signal: i32) -> Result<()> {
-        berth_sys::signal::send(&self.pidfd, signal).map_err(|e| {
+        berth_sys::signal::send(&*self.pidfd, signal).map_err(|e| {
             berth_launcher::Error::io(format!("Unable to send signal to container: {}", self.id), e).into()
         })
     }
 
     /// Kills it.
     pub fn kill(&self) {
-        let _ = berth_sys::signal::send(&self.pidfd, 9);
+        let _ = berth_sys::signal::send(&*self.pidfd, 9);
     }
 
     /// What an event of the supervisor means: `Ok(None)` to go on waiting.
@@ -134,7 +147,10 @@ impl Live {
     /// The program could not be executed, or a step failed.
     pub fn judge(&self, event: Event) -> std::result::Result<Option<Ending>, Error> {
         match event {
-            Event::Failed { step, errno } => Err(self.plan.failure(step, errno).into()),
+            Event::Failed { step, errno } => Err(match &self.plan {
+                Some(plan) => plan.failure(step, errno).into(),
+                None => berth_launcher::Error::Gone("the program, which was executed before").into(),
+            }),
             Event::Exited { status, .. } => Ok(Some(Ending::Status(WaitStatus(status)))),
             Event::Refused(why) => Err(berth_launcher::Error::Refused(why).into()),
             Event::Gone => Ok(Some(self.orphaned())),
@@ -183,7 +199,7 @@ impl Live {
             if let Ok(Some((_, status))) = ours {
                 return Some(status.as_raw());
             }
-            match berth_sys::pidfd::exit_status(&self.pidfd) {
+            match berth_sys::pidfd::exit_status(&*self.pidfd) {
                 Ok(Some(status)) => return Some(status),
                 Ok(None) if std::time::Instant::now() < limit => {
                     std::thread::sleep(Duration::from_millis(1));

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The owner of one container: a thread that launches it, or takes it over, and stays with it to its end. Nobody else
-//! changes its state.
+//! The owner of one container, which launches it, or takes it over, and stays with it to its end. Nobody else changes its
+//! state.
 //!
 //! ```text
-//! launch ─> started ─> watch ─> end            what the thread does; each may be cut short by a destroy
+//! launch ─> started ─> watch ─> end            what it does; each may be cut short by a destroy
 //!    └─────────┴─> failed ─> (destroy) ─> gone
 //! adopt ────────────> watch ─> end
 //! ```
+//! It is a thread of the pool as long as it has something to do, and a moment longer: many containers end soon. Then the
+//! one [`Watcher`](crate::watcher::Watcher) waits in its place, and when something has come another thread goes on with
+//! what it left ([`Parked`]). Never two at a time.
 
 use crate::adopt::Adopted;
 use crate::collect::chain;
@@ -18,24 +21,23 @@ use crate::record::{self, TERMINATION, Terminated};
 use crate::request::{Request, Watch};
 use crate::session::Session;
 use crate::shared::{Shared, warn};
+use crate::watcher::Waits;
 use berth_contract::{Attached, Error, LaunchResult, Phase, What, block_on_until};
 use berth_launcher::{Event, Places};
 use berth_model::{Class, ContainerTermination, Denied, NativeEvent, NativeState};
 use berth_record::Sync;
 use berth_sys::Errno;
-use berth_sys::rustix::event::{PollFd, PollFlags, poll};
+use berth_sys::rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What the thread begins with.
+/// What an owner begins with.
 pub(crate) enum Job {
     /// A container to be.
     Launch(Box<Request>),
     /// A further process in a container, and where its streams go.
     Session { session: Box<Session>, handed: Handed },
-    /// One that runs; it is to be forgotten when it has ended, if nobody knows it.
-    Adopt { adopted: Box<Adopted>, forget: bool },
 }
 
 /// Where the streams of a session are put until who asked for it takes them. When nobody does, they close.
@@ -52,6 +54,9 @@ impl Handed {
     }
 }
 
+/// How long a thread stays with a container that runs, before it leaves the waiting to the watcher.
+const STAYS: Duration = Duration::from_millis(40);
+
 /// How long the sessions of a container may take to end before it does.
 const SESSIONS: Duration = Duration::from_secs(30);
 
@@ -64,6 +69,26 @@ enum Held {
     Adopted(Box<Adopted>),
 }
 
+/// What an owner waits with.
+enum Stage {
+    /// A container that runs; it is to be forgotten when it has ended, if nobody knows it.
+    Runs { held: Held, forget: bool },
+    /// Its launch failed for this reason, and somebody is to destroy it.
+    Failed { why: String },
+}
+
+/// What has come of waiting.
+enum Waited {
+    /// The container ended.
+    Ended(Ending),
+    /// One whose launch failed was destroyed.
+    Destroyed,
+    /// The containerizer goes; the container stays.
+    Left,
+    /// Nothing, in the time that there was.
+    Nothing,
+}
+
 /// Why the owner stops before the container's end is settled.
 enum Stop {
     /// The containerizer goes; the container stays.
@@ -72,25 +97,59 @@ enum Stop {
     Failed(crate::Error),
 }
 
-/// The thread. Whatever happens in it, who waits is answered; unless the containerizer goes, and nobody waits.
+/// Begins. Whatever happens, who waits is answered; unless the containerizer goes, and nobody waits.
 pub(crate) fn run(shared: &Arc<Shared>, entry: &Arc<Entry>, job: Job) {
-    let guard = Guard { entry };
-    let owner = Owner { shared, entry };
-    match job {
+    guarded(shared, entry, |owner| match job {
         Job::Launch(request) => owner.launch(*request),
         Job::Session { session, handed } => owner.session(*session, handed),
-        Job::Adopt { adopted, forget } => owner.adopt(adopted, forget),
+    });
+}
+
+/// Takes over a container that runs: nothing is to be done with it now.
+///
+/// # Errors
+/// It can not be waited for.
+pub(crate) fn adopt(
+    shared: &Arc<Shared>,
+    entry: &Arc<Entry>,
+    adopted: Box<Adopted>,
+    forget: bool,
+) -> Result<(), Error> {
+    entry.launched.settle(Ok(LaunchResult::Success));
+    let stage = Stage::Runs { held: Held::Adopted(adopted), forget };
+    match park(shared, entry, stage) {
+        Ok(()) => Ok(()),
+        Err(stage) => {
+            let (own, entry) = (Arc::clone(shared), Arc::clone(entry));
+            shared.thread(move || guarded(&own, &entry, |owner| owner.go_on(stage, STAYS)))
+        }
     }
-    drop(guard);
+}
+
+/// Does something as the owner, which goes when this ends, unless the watcher waits in its place.
+fn guarded(shared: &Arc<Shared>, entry: &Arc<Entry>, work: impl FnOnce(&Owner<'_>) -> Goes) {
+    let mut guard = Guard { entry, stays: false };
+    guard.stays = matches!(work(&Owner { shared, entry }), Goes::NotYet);
+}
+
+/// Whether the owner has nothing to do any more.
+enum Goes {
+    Now,
+    /// It is parked.
+    NotYet,
 }
 
 /// Answers what a panic would leave open.
 struct Guard<'a> {
     entry: &'a Entry,
+    stays: bool,
 }
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
+        if self.stays {
+            return;
+        }
         self.entry.inbox.close();
         if std::thread::panicking() {
             let text = "the container's owner panicked; restart the agent to take the container over again";
@@ -101,69 +160,91 @@ impl Drop for Guard<'_> {
     }
 }
 
+/// An owner that waits, and is no thread meanwhile.
+struct Parked {
+    shared: Arc<Shared>,
+    entry: Arc<Entry>,
+    bell: Option<Arc<OwnedFd>>,
+    stage: Stage,
+}
+
+impl Waits for Parked {
+    fn sources(&self) -> Vec<(BorrowedFd<'_>, epoll::EventFlags)> {
+        let bell = self.bell.as_deref().map(AsFd::as_fd);
+        let (first, second) = match &self.stage {
+            Stage::Runs { held, .. } => {
+                let (first, second) = held.sources();
+                (Some(first), second)
+            }
+            Stage::Failed { .. } => (None, None),
+        };
+        let all = first.into_iter().chain(second).chain(bell);
+        all.map(|fd| (fd, epoll::EventFlags::IN)).collect()
+    }
+
+    fn resume(self: Box<Self>) {
+        let Parked { shared, entry, stage, bell } = *self;
+        drop(bell);
+        guarded(&shared, &entry, |owner| owner.go_on(stage, Duration::ZERO));
+    }
+}
+
+/// Leaves the waiting to the watcher; gives it back when that can not.
+fn park(shared: &Arc<Shared>, entry: &Arc<Entry>, stage: Stage) -> Result<(), Stage> {
+    let bell = entry.inbox.bell();
+    let parked = Parked { shared: Arc::clone(shared), entry: Arc::clone(entry), bell, stage };
+    shared.watcher.park(Box::new(parked)).map_err(|parked| parked.stage)
+}
+
 struct Owner<'a> {
     shared: &'a Arc<Shared>,
     entry: &'a Arc<Entry>,
 }
 
 impl Owner<'_> {
-    fn launch(&self, mut request: Request) {
+    fn launch(&self, mut request: Request) -> Goes {
         // The first step of a new record is always allowed.
         let _ = self.entry.step(&self.shared.events, NativeEvent::Accepted);
         if let Err(e) = containerizer::supported(&request.config) {
             return self.failed(e);
         }
         request.watch = Some(self.watch_launch());
-        let live = match self.shared.native.launch(request, &mut |_| {}) {
+        let mut live = match self.shared.native.launch(request, &mut |_| {}) {
             Ok(live) => live,
             Err(e) => return self.failed(e),
         };
-        let process = match live.pidfd().try_clone_to_owned() {
-            Ok(pidfd) => Process { pid: live.pid(), pidfd: Arc::new(pidfd) },
-            Err(e) => {
-                let cause = berth_launcher::Error::io("copy a descriptor of the container", e).into();
-                return self.failed(self.abandoned(live, cause));
-            }
-        };
-        self.entry.runs(process);
+        self.entry.runs(Process { pid: live.pid(), pidfd: live.shared_pidfd() });
         match self.started(&live) {
             Ok(()) => {
+                live.runs();
                 self.entry.launched.settle(Ok(LaunchResult::Success));
-                self.stay(Held::Launched(Box::new(live)));
+                self.stay(Held::Launched(Box::new(live)))
             }
-            Err(Stop::Leave) => {}
+            Err(Stop::Leave) => Goes::Now,
             Err(Stop::Failed(cause)) => {
                 self.entry.lost();
-                self.failed(self.abandoned(live, cause));
+                self.failed(self.abandoned(live, cause))
             }
         }
     }
 
-    fn session(&self, mut session: Session, handed: Handed) {
+    fn session(&self, mut session: Session, handed: Handed) -> Goes {
         let _ = self.entry.step(&self.shared.events, NativeEvent::Accepted);
         session.watch = Some(self.watch_launch());
         let parent = session.parent.id.clone();
-        let launched = self.shared.native.session(session).and_then(|(live, streams)| {
-            match live.pidfd().try_clone_to_owned() {
-                Ok(pidfd) => Ok((Process { pid: live.pid(), pidfd: Arc::new(pidfd) }, live, streams)),
-                Err(e) => {
-                    let cause = berth_launcher::Error::io("copy a descriptor of the session", e).into();
-                    Err(self.abandoned(live, cause))
-                }
-            }
-        });
-        let failed = match launched {
+        let failed = match self.shared.native.session(session) {
             Err(cause) => cause,
-            Ok((process, live, streams)) => {
-                self.entry.runs(process);
+            Ok((mut live, streams)) => {
+                self.entry.runs(Process { pid: live.pid(), pidfd: live.shared_pidfd() });
                 match self.started(&live) {
                     Ok(()) => {
+                        live.runs();
                         handed.put(streams);
                         drop(handed);
                         self.entry.launched.settle(Ok(LaunchResult::Success));
                         return self.stay(Held::Launched(Box::new(live)));
                     }
-                    Err(Stop::Leave) => return,
+                    Err(Stop::Leave) => return Goes::Now,
                     Err(Stop::Failed(cause)) => {
                         self.entry.lost();
                         self.abandoned(live, cause)
@@ -182,6 +263,7 @@ impl Owner<'_> {
         self.entry.failed(&self.shared.events, &error);
         self.gone(&error.to_string());
         self.entry.launched.settle(Err(error));
+        Goes::Now
     }
 
     /// Publishes the phases of a launch as they end, and ends the launch when somebody destroys it.
@@ -200,7 +282,7 @@ impl Owner<'_> {
         let events = &self.shared.events;
         let denied = |e: Denied| Stop::Failed(crate::Error::Destroyed(e.to_string()));
         loop {
-            let [told, _] = self.wait(live.supervisor().socket(), None);
+            let told = self.wait(live.supervisor().socket(), None, None).is_some_and(|[told, _]| told);
             let wishes = self.heed(live.places());
             if wishes.destroy {
                 live.kill();
@@ -244,14 +326,12 @@ impl Owner<'_> {
     }
 
     /// The launch failed: the record says so until somebody destroys it.
-    fn failed(&self, cause: crate::Error) {
+    fn failed(&self, cause: crate::Error) -> Goes {
         let error = self.error_of(&cause);
         let why = error.to_string();
         self.entry.failed(&self.shared.events, &error);
         self.entry.launched.settle(Err(error));
-        if self.wait_for_destroy() {
-            self.gone(&why);
-        }
+        self.go_on(Stage::Failed { why }, STAYS)
     }
 
     fn error_of(&self, cause: &crate::Error) -> Error {
@@ -261,19 +341,21 @@ impl Owner<'_> {
         }
     }
 
-    /// `false` when the containerizer goes first.
-    fn wait_for_destroy(&self) -> bool {
+    /// Waits until a launch that failed is destroyed.
+    fn wait_for_destroy(&self, until: Option<Instant>) -> Waited {
         loop {
             let (wishes, updates) = self.entry.inbox.take();
             settle_late(updates);
             if wishes.destroy {
-                return true;
+                return Waited::Destroyed;
             }
             if wishes.leave {
-                return false;
+                return Waited::Left;
             }
-            let Some(bell) = self.entry.inbox.bell() else { return false };
-            wait(&mut [PollFd::new(&*bell, PollFlags::IN)]);
+            let Some(bell) = self.entry.inbox.bell() else { return Waited::Left };
+            if !wait(&mut [PollFd::new(&*bell, PollFlags::IN)], until) {
+                return Waited::Nothing;
+            }
         }
     }
 
@@ -291,53 +373,86 @@ impl Owner<'_> {
         self.entry.ended.settle(Ok(Some(termination)));
     }
 
-    fn adopt(&self, adopted: Box<Adopted>, forget: bool) {
-        self.entry.launched.settle(Ok(LaunchResult::Success));
-        self.stay(Held::Adopted(adopted));
-        if forget {
-            self::forget(self.shared, self.entry);
-        }
-    }
-
     /// Stays with a running container to its end.
-    fn stay(&self, mut held: Held) {
-        if let Some(ending) = self.watch(&mut held) {
-            self.end(held, &ending);
+    fn stay(&self, held: Held) -> Goes {
+        self.go_on(Stage::Runs { held, forget: false }, STAYS)
+    }
+
+    /// Waits, for so long on this thread, and does what is to be done then.
+    fn go_on(&self, mut stage: Stage, stays: Duration) -> Goes {
+        let mut until = Some(Instant::now() + stays);
+        loop {
+            let waited = match &mut stage {
+                Stage::Runs { held, .. } => self.watch(held, until),
+                Stage::Failed { .. } => self.wait_for_destroy(until),
+            };
+            if matches!(waited, Waited::Nothing) {
+                match park(self.shared, self.entry, stage) {
+                    Ok(()) => return Goes::NotYet,
+                    // There is this thread at least.
+                    Err(back) => (stage, until) = (back, None),
+                }
+                continue;
+            }
+            match stage {
+                Stage::Runs { held, forget } => {
+                    if let Waited::Ended(ending) = waited {
+                        self.end(held, &ending);
+                    }
+                    if forget {
+                        self::forget(self.shared, self.entry);
+                    }
+                }
+                Stage::Failed { why } => {
+                    if matches!(waited, Waited::Destroyed) {
+                        self.gone(&why);
+                    }
+                }
+            }
+            return Goes::Now;
         }
     }
 
-    /// Waits for the end, and does meanwhile what is asked; `None` when the containerizer goes.
-    fn watch(&self, held: &mut Held) -> Option<Ending> {
+    /// Waits for the end, and does meanwhile what is asked.
+    fn watch(&self, held: &mut Held, until: Option<Instant>) -> Waited {
         loop {
             let (first, second) = held.sources();
-            let ready = self.wait(first, second);
+            let Some(ready) = self.wait(first, second, until) else { return Waited::Nothing };
             let wishes = self.heed(held.places());
             if ready[0] {
                 // Its supervisor has ended: it was killed, and does not die while it is stopped.
                 pause::let_end(self.shared, self.entry, &held.places().cgroup);
             }
             if let Some(ending) = held.hear(ready) {
-                return Some(ending);
+                return Waited::Ended(ending);
             }
             if wishes.destroy {
                 // Nothing leaves DESTROYING, and a second time changes nothing.
                 let _ = self.entry.step(&self.shared.events, NativeEvent::Destroy);
                 self.kill(held.pidfd(), held.places());
             } else if wishes.leave {
-                return None;
+                return Waited::Left;
             }
         }
     }
 
-    /// Waits for one of two descriptors or for the inbox; which of the two is readable.
-    fn wait(&self, first: BorrowedFd<'_>, second: Option<BorrowedFd<'_>>) -> [bool; 2] {
+    /// Waits for one of two descriptors or for the inbox; which of the two is readable. `None` when nothing was until then.
+    fn wait(
+        &self,
+        first: BorrowedFd<'_>,
+        second: Option<BorrowedFd<'_>>,
+        until: Option<Instant>,
+    ) -> Option<[bool; 2]> {
         let bell = self.entry.inbox.bell();
-        let mut polled = vec![PollFd::from_borrowed_fd(first, PollFlags::IN)];
+        let mut polled = Vec::with_capacity(3);
+        polled.push(PollFd::from_borrowed_fd(first, PollFlags::IN));
         polled.extend(second.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         polled.extend(bell.as_deref().map(|bell: &OwnedFd| PollFd::new(bell, PollFlags::IN)));
-        wait(&mut polled);
+        if !wait(&mut polled, until) {
+            return None;
+        }
         let ready = |at: usize| polled.get(at).is_some_and(|p| !p.revents().is_empty());
-        [ready(0), second.is_some() && ready(1)]
+        Some([ready(0), second.is_some() && ready(1)])
     }
 
     /// The process ended: all that the container holds is released, and everybody told.
@@ -500,10 +615,18 @@ fn settle_late(updates: impl IntoIterator<Item = Update>) {
     }
 }
 
-/// Waits until one of them is readable.
-fn wait(polled: &mut [PollFd<'_>]) {
-    // Interrupted or short of memory: looking again is all there is to do, and the caller does.
-    while let Err(Errno::INTR) = poll(polled, None) {}
+/// Waits until one of them is readable; `false` when the time was over before.
+fn wait(polled: &mut [PollFd<'_>], until: Option<Instant>) -> bool {
+    loop {
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let time = left.and_then(|left| Timespec::try_from(left).ok());
+        match poll(polled, time.as_ref()) {
+            Err(Errno::INTR) => {}
+            Ok(0) => return false,
+            // Short of memory: looking again is all there is to do, and the caller does.
+            Ok(_) | Err(_) => return true,
+        }
+    }
 }
 
 /// What was written down of an end, when there was more to say than a status.

@@ -12,12 +12,12 @@ use crate::adopt::Adopted;
 use crate::collect::chain;
 use crate::entry::{Entry, Process, is_executors};
 use crate::native;
-use crate::owner::{self, Job};
+use crate::owner;
 use crate::record::{LOCK, Listed, Standing};
 use crate::shared::{Shared, warn};
 use crate::{Ending, measure, pause};
 use berth_contract::{AgentState, Error};
-use berth_model::{Class, ContainerId, ContainerTermination, NativeState};
+use berth_model::{ContainerId, ContainerTermination, NativeState};
 use berth_record::Lock;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -122,11 +122,8 @@ fn adopt(shared: &Arc<Shared>, listed: &Listed, orphan: bool) -> Result<bool, Er
     let Some(adopted) = adopted else { return Ok(false) };
     let sandbox = record.config.directory.clone();
     let entry = Arc::new(Entry::new(record.id.clone(), sandbox, NativeState::Running)?);
-    let pidfd = adopted.pidfd().try_clone_to_owned();
-    let pidfd =
-        pidfd.map_err(|e| Error::because(Class::of_io(&e), "copy a descriptor of the container", e))?;
     // Published before anybody may ask; from here on its owner alone does that.
-    entry.runs(Process { pid: adopted.pid(), pidfd: Arc::new(pidfd) });
+    entry.runs(Process { pid: adopted.pid(), pidfd: adopted.shared_pidfd() });
     if !record.id.is_nested() && shared.groups.is_frozen(&record.cgroup) {
         entry.paused(&shared.events, true);
         if pause::is_killed(adopted.pid()) {
@@ -138,7 +135,7 @@ fn adopt(shared: &Arc<Shared>, listed: &Listed, orphan: bool) -> Result<bool, Er
     if orphan {
         entry.inbox.destroy();
     }
-    shared.own(&entry, Job::Adopt { adopted: Box::new(adopted), forget: orphan })?;
+    shared.take_over(&entry, Box::new(adopted), orphan)?;
     Ok(true)
 }
 

@@ -1,21 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the faces of the native containerizer and the owners of its containers share: the core, the records, the
-//! events, and the count of threads that are to end before it does.
+//! events, and the threads, which end before it does.
 
+use crate::adopt::Adopted;
 use crate::collect::chain;
 use crate::entry::Entry;
 use crate::follow::Followers;
 use crate::measure::Groups;
 use crate::native::Native;
 use crate::owner::{self, Job};
+use crate::pool::Pool;
 use crate::record::LOCK;
+use crate::watcher::Watcher;
 use berth_contract::{Error, EventLog, What};
-use berth_model::{Class, ContainerId};
+use berth_model::ContainerId;
 use berth_record::Lock;
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long the lock of an ended container may be held.
@@ -27,23 +30,30 @@ pub(crate) struct Shared {
     pub(crate) events: EventLog,
     /// Who is attached to output that is in files.
     pub(crate) followers: Arc<Followers>,
+    /// Waits for owners that have nothing to do.
+    pub(crate) watcher: Arc<Watcher>,
     entries: Mutex<BTreeMap<ContainerId, Arc<Entry>>>,
-    threads: Arc<Threads>,
+    pool: Arc<Pool>,
     /// No owner may stay.
     closing: AtomicBool,
 }
 
 impl Shared {
-    pub(crate) fn new(native: Native, groups: Groups) -> Shared {
-        Shared {
+    /// # Errors
+    /// No threads or descriptors left.
+    pub(crate) fn new(native: Native, groups: Groups) -> crate::Result<Shared> {
+        let pool = Arc::default();
+        let failed = |e| berth_launcher::Error::io("start the thread that waits for containers", e);
+        Ok(Shared {
             native,
             groups,
             events: EventLog::default(),
             followers: Arc::default(),
+            watcher: Watcher::start(&pool).map_err(failed)?,
             entries: Mutex::default(),
-            threads: Arc::default(),
+            pool,
             closing: AtomicBool::new(false),
-        }
+        })
     }
 
     /// The container's record.
@@ -108,9 +118,26 @@ impl Shared {
     /// # Errors
     /// No threads left.
     pub(crate) fn own(self: &Arc<Self>, entry: &Arc<Entry>, job: Job) -> Result<(), Error> {
-        self.events.publish(&entry.id, What::Created(entry.now().phase()));
         let (shared, owned) = (Arc::clone(self), Arc::clone(entry));
-        let started = self.thread(move || owner::run(&shared, &owned, job));
+        self.begin(entry, || self.thread(move || owner::run(&shared, &owned, job)))
+    }
+
+    /// The same for one that an earlier agent launched.
+    ///
+    /// # Errors
+    /// No threads left.
+    pub(crate) fn take_over(
+        self: &Arc<Self>,
+        entry: &Arc<Entry>,
+        adopted: Box<Adopted>,
+        forget: bool,
+    ) -> Result<(), Error> {
+        self.begin(entry, || owner::adopt(self, entry, adopted, forget))
+    }
+
+    fn begin(&self, entry: &Arc<Entry>, start: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+        self.events.publish(&entry.id, What::Created(entry.now().phase()));
+        let started = start();
         if started.is_err() {
             self.forget(&entry.id);
             self.events.publish(&entry.id, What::Removed);
@@ -126,16 +153,7 @@ impl Shared {
     /// # Errors
     /// No threads left.
     pub(crate) fn thread(&self, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
-        let leave = Threads::enter(&self.threads);
-        let body = move || {
-            // Dropped last, when everything that `work` held is gone.
-            let _leave = leave;
-            work();
-        };
-        match std::thread::Builder::new().name("container".to_owned()).spawn(body) {
-            Ok(_) => Ok(()),
-            Err(e) => Err(Error::because(Class::Exhausted, "start a thread for the container", e)),
-        }
+        self.pool.run(Box::new(work))
     }
 
     /// Lets all owners go, and waits until they are gone. Their containers stay as they are.
@@ -145,45 +163,12 @@ impl Shared {
             entry.inbox.leave();
         }
         self.followers.close();
-        self.threads.wait();
+        self.watcher.stop();
+        self.pool.close();
     }
 
     fn entries(&self) -> MutexGuard<'_, BTreeMap<ContainerId, Arc<Entry>>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// How many threads there are.
-#[derive(Debug, Default)]
-struct Threads {
-    count: Mutex<usize>,
-    fewer: Condvar,
-}
-
-impl Threads {
-    fn enter(threads: &Arc<Threads>) -> Leave {
-        *threads.lock() += 1;
-        Leave(Arc::clone(threads))
-    }
-
-    fn wait(&self) {
-        let mut count = self.lock();
-        while *count > 0 {
-            count = self.fewer.wait(count).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, usize> {
-        self.count.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-struct Leave(Arc<Threads>);
-
-impl Drop for Leave {
-    fn drop(&mut self) {
-        *self.0.lock() -= 1;
-        self.0.fewer.notify_all();
     }
 }
 
