@@ -113,6 +113,12 @@ pub fn unshare(namespaces: Namespaces) -> Result<()> {
     unsafe { raw::call(k::__NR_unshare, [namespaces.0 as usize, 0, 0, 0, 0, 0]).map(drop) }
 }
 
+/// Gives the calling thread a umask, working directory and root of its own: changing them stays in it.
+pub fn unshare_file_attributes() -> Result<()> {
+    // SAFETY: no pointers. Nothing that Rust values rely on is shared less by it.
+    unsafe { raw::call(k::__NR_unshare, [k::CLONE_FS as usize, 0, 0, 0, 0, 0]).map(drop) }
+}
+
 /// Moves the caller into namespaces of the process behind a pidfd (setns(2), kernel 5.8 for a pidfd): its own at once, a
 /// pid namespace for its children only. With a mount namespace, root and working directory are that namespace's root.
 pub fn enter(pidfd: BorrowedFd<'_>, namespaces: Namespaces) -> Result<()> {

@@ -8,6 +8,7 @@
 //! * [`unpack`] turns a tar (plain, gzip, zstd or xz) into a tree inside a private directory, with limits on
 //!   bytes, ratio, entries, depth and names, and leaves nothing behind when it fails.
 //! * [`unpack_layer`] does the same with a layer of an image, for overlayfs: reading and writing in two threads.
+//! * [`overlay::mount`] puts layers on top of one another, by descriptors, however many.
 //! * [`remove_tree`] removes a tree by descriptors, however deep, and never leaves its mount.
 //! * [`Source`] is the door between a store of images and where they come from, with [`Cancel`] to end a pull.
 //! * [`resolve_user`] looks a user up in the tree's own `passwd` and `group`.
@@ -29,6 +30,7 @@ mod layer;
 mod limits;
 pub mod manifest;
 mod name;
+pub mod overlay;
 mod pax;
 mod remove;
 mod root;

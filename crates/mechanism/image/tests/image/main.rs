@@ -11,6 +11,7 @@ mod good;
 mod hostile;
 mod layers;
 mod limits;
+mod overlay;
 mod remove;
 mod root;
 mod streams;
