@@ -45,9 +45,18 @@ impl Groups {
         settings.collect()
     }
 
-    /// The processes in them.
+    /// The processes in them and in groups below them: on cgroup v2 that is where those of a session are.
     pub fn processes(&self) -> Vec<u32> {
-        let files = self.0.iter().map(|group| fs::read_to_string(group.join("cgroup.procs")));
+        let mut groups = self.0.clone();
+        let mut next = 0;
+        while let Some(group) = groups.get(next) {
+            let below = fs::read_dir(group).into_iter().flatten().flatten();
+            let below = below.filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir()));
+            let below: Vec<PathBuf> = below.map(|e| e.path()).collect();
+            groups.extend(below);
+            next += 1;
+        }
+        let files = groups.iter().map(|group| fs::read_to_string(group.join("cgroup.procs")));
         let mut all: Vec<u32> = files
             .flatten()
             .flat_map(|text| text.lines().filter_map(|l| l.parse().ok()).collect::<Vec<_>>())

@@ -22,6 +22,7 @@ const fn run(folder: &'static str, target: &'static str, seconds: u64) -> Run {
 /// In this order.
 pub(super) const RUNS: &[Run] = &[
     run("crates/mechanism/cgroup", "host", 60),
+    run("crates/mechanism/cgroup", "limits", 60),
     run("tests/kernel", "kernel", 240),
     run("crates/containerizers/mesos", "containers", 120),
     run("crates/containerizers/mesos", "conformance", 120),
@@ -30,5 +31,5 @@ pub(super) const RUNS: &[Run] = &[
     run("crates/containerizers/mesos", "sessions", 60),
     run("tests/faults", "fault_points", 60),
     run("tests/faults", "running", 60),
-    run("tests/agent", "agent", 120),
+    Run { without: &["sweep::", "cycles_of_attach"], ..run("tests/agent", "agent", 200) },
 ];
