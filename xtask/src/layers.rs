@@ -39,6 +39,8 @@ pub(crate) const WITHIN_ROW: &[(&str, &str)] = &[
     ("crates/mechanism/isolator", "crates/mechanism/net"),
     ("crates/mechanism/isolator", "crates/mechanism/seccomp"),
     ("crates/mechanism/isolator", "crates/mechanism/supervisor"),
+    // A registry is a source of images.
+    ("crates/mechanism/registry", "crates/mechanism/image"),
     ("crates/containerizer/conformance", "crates/containerizer/contract"),
     // The factory knows the types of flags, and what they mean for containerizers.
     ("crates/agent/config", "crates/agent/factory"),
