@@ -12,7 +12,7 @@ use berth_factory::oneshot::{Native, Standing};
 use berth_model::ContainerId;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 const SIGKILL: i32 = 9;
 /// How often a container of a `berth run` is looked at while its end is awaited.
@@ -36,35 +36,57 @@ fn kill_here(native: &Native, name: &str, number: i32) -> Result<(), Failure> {
     }
 }
 
-/// Ends containers.
+/// Ends containers. All are told at the beginning, so that several take as long as one.
 pub(crate) fn stop(global: &Global, args: &Stop) -> Result<u8, Failure> {
     let number = signal(&args.signal)?;
     let patience = u64::try_from(args.time).ok().map(Duration::from_secs);
-    each(global, &args.names, async |places, name| {
-        let agent = places.agent.clone();
-        let there =
-            async |c: &mut Connection, id: &ContainerId| stop_there(&agent, c, id, number, patience).await;
-        places.at(name, async |native, id| stop_here(native, id, number, patience).await, there).await?;
-        Ok(name.to_owned())
-    })
+    let places = Places::open(global).map_err(|e| e.code(1))?;
+    let done = block_on(async {
+        let mut told = Vec::new();
+        for name in &args.names {
+            let there = async |c: &mut Connection, id: &ContainerId| match c.kill(id, number).await {
+                // It has ended, or there is none: who waits is told.
+                Err(error) if error.is_unknown() => c.wait(id).await.map(drop),
+                result => result,
+            };
+            let here = async |native: &Native, id: &str| {
+                native.kill(id, number).map(drop).map_err(|e| Failure::of(&e))
+            };
+            told.push(places.at(name, here, there).await);
+        }
+        let until = patience.map(|patience| Instant::now() + patience);
+        let mut code = 0;
+        for (name, told) in args.names.iter().zip(told) {
+            let there =
+                async |c: &mut Connection, id: &ContainerId| end_there(&places.agent, c, id, until).await;
+            let ended = match told {
+                Ok(()) => places.at(name, async |native, id| end_here(native, id, until).await, there).await,
+                Err(failure) => Err(failure),
+            };
+            match ended {
+                Ok(()) => show(&format!("{name}\n")),
+                Err(failure) => {
+                    code = 1;
+                    let _ = failure.report();
+                }
+            }
+        }
+        code
+    });
+    done.map_err(|e| Failure::client(&e).code(1))
 }
 
-async fn stop_there(
+/// Waits for the end, and brings it about when it is time.
+async fn end_there(
     agent: &Agent,
     connection: &mut Connection,
     id: &ContainerId,
-    number: i32,
-    patience: Option<Duration>,
+    until: Option<Instant>,
 ) -> Result<(), Error> {
     let mut waiting = agent.connect().await?;
-    match connection.kill(id, number).await {
-        // It has ended, or there is none: who waits is told.
-        Err(error) if error.is_unknown() => return waiting.wait(id).await.map(drop),
-        result => result?,
-    }
     let mut end = std::pin::pin!(waiting.wait(id));
-    if let Some(patience) = patience {
-        if let Ok(ended) = timeout(patience, &mut end).await {
+    if let Some(until) = until {
+        if let Ok(ended) = timeout_at(until, &mut end).await {
             return ended.map(drop);
         }
         match connection.kill(id, SIGKILL).await {
@@ -75,16 +97,7 @@ async fn stop_there(
     end.await.map(drop)
 }
 
-async fn stop_here(
-    native: &Native,
-    name: &str,
-    number: i32,
-    patience: Option<Duration>,
-) -> Result<(), Failure> {
-    if !native.kill(name, number).map_err(|e| Failure::of(&e))? {
-        return Ok(());
-    }
-    let until = patience.map(|patience| Instant::now() + patience);
+async fn end_here(native: &Native, name: &str, until: Option<Instant>) -> Result<(), Failure> {
     loop {
         if !is_running(native, name)? {
             return Ok(());

@@ -234,13 +234,21 @@ fn volume(text: &str) -> Result<Volume, Failure> {
         [_, _, other] => return Err(wrong(&format!("{other:?} is neither ro nor rw"))),
         _ => return Err(wrong("it needs a host path and a container path")),
     };
-    if !from.starts_with('/') {
-        return Err(wrong("the host path must be absolute"));
-    }
+    let from =
+        host_path(from).ok_or_else(|| wrong("the host path must be absolute, or begin with ./ or ../"))?;
     if !to.starts_with('/') {
         return Err(wrong("the container path must be absolute"));
     }
-    Ok(Volume { container_path: to.to_owned(), host_path: Some(from.to_owned()), mode, ..Volume::default() })
+    Ok(Volume { container_path: to.to_owned(), host_path: Some(from), mode, ..Volume::default() })
+}
+
+/// A path of this host: absolute, or plainly relative to here, as docker has it; a bare name would be a volume's.
+fn host_path(text: &str) -> Option<String> {
+    let relative = matches!(text, "." | "..") || text.starts_with("./") || text.starts_with("../");
+    match relative {
+        true => std::path::absolute(text).ok()?.canonicalize().ok()?.into_os_string().into_string().ok(),
+        false => text.starts_with('/').then(|| text.to_owned()),
+    }
 }
 
 /// docker's longer form of `--volume`.
@@ -268,10 +276,12 @@ fn mount(text: &str) -> Result<Volume, Failure> {
         None => return Err(wrong("it needs a type")),
     }
     let (Some(from), Some(to)) = (from, to) else { return Err(wrong("it needs a source and a target")) };
-    if !from.starts_with('/') || !to.starts_with('/') {
-        return Err(wrong("source and target must be absolute paths"));
+    let from =
+        host_path(from).ok_or_else(|| wrong("the source must be absolute, or begin with ./ or ../"))?;
+    if !to.starts_with('/') {
+        return Err(wrong("the target must be absolute"));
     }
-    Ok(Volume { container_path: to.to_owned(), host_path: Some(from.to_owned()), mode, ..Volume::default() })
+    Ok(Volume { container_path: to.to_owned(), host_path: Some(from), mode, ..Volume::default() })
 }
 
 fn capabilities(add: &[String], drop: &[String]) -> Result<CapabilityInfo, Failure> {

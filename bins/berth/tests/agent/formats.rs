@@ -136,6 +136,24 @@ fn several_are_waited_for_and_removed_and_each_is_told() {
 }
 
 #[test]
+fn several_are_stopped_in_the_time_of_one() {
+    let ground = ground!("several_are_stopped_in_the_time_of_one");
+    for name in ["a", "b", "c"] {
+        let script = "trap '' TERM; echo up; while :; do sleep 0.05; done";
+        ground.berth(["run", "-d", "--name", name, "--", "sh", "-c", script]).good();
+        ground.until("it is up", || ground.berth(["logs", name]).stdout == "up\n");
+    }
+    let begun = std::time::Instant::now();
+    let stopped = ground.berth(["stop", "-t", "2", "a", "nothing", "b", "c"]);
+    let took = begun.elapsed().as_secs_f64();
+    assert_eq!((stopped.code, stopped.stdout.as_str()), (Some(1), "a\nb\nc\n"));
+    assert!(stopped.stderr.contains("no container is named nothing"), "{stopped:?}");
+    assert!((2.0..5.0).contains(&took), "{took} s");
+    assert_eq!(ground.berth(["wait", "a", "b", "c"]).good(), "137\n137\n137\n");
+    assert_eq!(ground.berth(["stop", "a"]).good(), "a\n", "what has ended is stopped");
+}
+
+#[test]
 fn variables_of_files_come_before_those_of_the_command_line() {
     let ground = ground!("variables_of_files_come_before_those_of_the_command_line");
     let path = ground.path("variables");
@@ -180,11 +198,16 @@ fn a_mount_in_words_is_a_volume() {
     };
     let read = run(&bind, &format!("cat {to}/file; touch {to}/new"));
     assert_eq!((read.stdout.as_str(), read.code), ("inside\n", Some(1)), "{read:?}");
+    let volume = format!("./shared:{to}:ro");
+    let mut command = ground.command(["run", "--socket", &ground.socket(), "--rm", "-v", &volume, "--"]);
+    let directory = from.parent().unwrap();
+    let ran = command.arg("cat").arg(format!("{to}/file")).current_dir(directory).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&ran.stdout), "inside\n", "{ran:?}");
     for (mount, why) in [
         ("type=tmpfs,target=/x", "only bind"),
         ("source=/a,target=/b", "needs a type"),
         ("type=bind,source=/a", "source and a target"),
-        ("type=bind,source=a,target=/b", "absolute"),
+        ("type=bind,source=a,target=/b", "must be absolute, or begin with ./"),
         ("type=bind,source=/a,target=/b,bind-propagation=shared", "bind-propagation"),
     ] {
         run(mount, "true").refused(125, &["--mount", why]);
