@@ -94,7 +94,7 @@ pub(crate) fn measure(
     })
 }
 
-/// Lists all with their use of resources: by one call of the API, and by `berth ps`.
+/// Lists all: with their use of resources by one call of the API, and by `berth ps` without and with it.
 fn list(
     daemon: &Daemon,
     storage: &str,
@@ -102,12 +102,12 @@ fn list(
     times: usize,
     stop: &Stop,
 ) -> Result<Table, Error> {
-    let ps = || {
+    let ps = |more: &[&str]| {
         let mut command = daemon.berth();
-        command.arg("ps");
+        command.arg("ps").args(more);
         command
     };
-    contestant::prove(ps(), "tried once before the rounds")?;
+    contestant::prove(ps(&["--usage"]), "tried once before the rounds")?;
     let mut line = Line::new();
     let api = move || {
         let connection = line.get(daemon)?;
@@ -120,9 +120,10 @@ fn list(
         let found = all.iter().filter(|one| one.resource_statistics.is_some()).count();
         if found == containers { Ok(duration) } else { Err(Error::Listed { found, wanted: containers }) }
     };
-    let contestants: Vec<Contestant<'_>> = vec![Box::new(api), whole_process(ps())];
+    let contestants: Vec<Contestant<'_>> =
+        vec![Box::new(api), whole_process(ps(&[])), whole_process(ps(&["--usage"]))];
     let timed = take_turns(contestants, times.min(50), Pace::ONE_BY_ONE, stop)?;
-    let names = ["GET_CONTAINERS", "berth ps"];
+    let names = ["GET_CONTAINERS", "berth ps", "berth ps --usage"];
     Ok(Table::new(storage.to_owned(), Pace::ONE_BY_ONE.name, &names, &timed))
 }
 
