@@ -2,7 +2,7 @@
 //! Putting limits in force: written in order, read back, compared. What was written of an update that fails is put back to
 //! what it was.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
@@ -78,6 +78,7 @@ impl Group {
         if limits.io_weight.is_some() {
             self.weights_are_heeded()?;
         }
+        self.wish_group_kill(limits)?;
         let mut before = Vec::with_capacity(writes.len());
         let applied = self.write(writes, &mut before).and_then(|()| self.effective(limits)).and_then(|()| {
             match (&limits.devices, self.dir_of(Controller::Devices)) {
@@ -91,6 +92,29 @@ impl Group {
             None => cause,
             Some((left, errno)) => Error::Half { cause: Box::new(cause), left, source: errno.into() },
         })
+    }
+
+    /// v1 has no file for it, so the wish is kept with the group as an attribute of its directory: it is there for
+    /// whoever watches the group next, and goes with it.
+    fn wish_group_kill(&self, limits: &Limits) -> Result<()> {
+        let Some(wish) = limits.oom_group else { return Ok(()) };
+        let Some((dir, Version::V1)) = self.dir_of(Controller::Memory) else { return Ok(()) };
+        let (path, flags) = (format!("/proc/self/fd/{}", dir.as_raw_fd()), rustix::fs::XattrFlags::empty());
+        let kept = match wish {
+            true => rustix::fs::setxattr(path, memory::GROUP_KILL, b"1", flags),
+            false => rustix::fs::removexattr(path, memory::GROUP_KILL),
+        };
+        match kept {
+            Ok(()) => Ok(()),
+            Err(Errno::NODATA) if !wish => Ok(()),
+            // A stand-in on a file system without them.
+            Err(_) if self.hierarchies().is_stand_in() => Ok(()),
+            Err(errno) => Err(Error::Io {
+                what: "keep the wish for a group kill at",
+                path: self.path_of(Controller::Memory, ""),
+                source: errno.into(),
+            }),
+        }
     }
 
     fn filter(&self, rules: &[crate::DeviceRule]) -> Result<()> {

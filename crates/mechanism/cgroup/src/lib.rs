@@ -46,7 +46,7 @@ pub use limits::{
 };
 pub use list::{IdList, ListError};
 pub use usage::{Applied, DiskUsage, Usage};
-pub use watch::{Met, News, Pressure, Watcher};
+pub use watch::{Bell, Met, Pressure, Rings, silence};
 pub use ways::{Way, Ways};
 
 /// The result of an operation on cgroups.

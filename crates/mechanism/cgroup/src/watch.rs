@@ -1,321 +1,166 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Being told, without looking again and again, that a group met a limit: one descriptor for all groups that are watched.
+//! Being told, without looking again and again, that a group met a limit.
 //!
 //! | | v1 | v2 |
 //! |---|---|---|
-//! | out of memory | an eventfd on `memory.oom_control` | inotify on `memory.events` |
-//! | memory is short | eventfds on `memory.pressure_level` | the same file: `max` grows |
-//! | no more processes | inotify on `pids.events`, up to Linux 6.10 | inotify on `pids.events` |
+//! | out of memory | an eventfd on `memory.oom_control` | poll(2) of `memory.events` |
+//! | memory is short | eventfds on `memory.pressure_level`, which count | `max` in the same file |
+//! | no more processes | poll(2) of `pids.events`, up to Linux 6.10 | poll(2) of `pids.events` |
 //!
 //! Later kernels do not tell on v1 that a fork was refused (seen on 6.18): there it is only counted, for whoever asks.
-//! All groups share one inotify, because a user may have few of them (128 by default). Nothing tells of throttling: that
-//! is counted in `cpu.stat`, for whoever asks. v1 tells before the kernel kills, so the count of kills may still be the
-//! old one. A group that is removed may tell of itself once more; its token is unknown then. Sources: cgroup-v1/memory,
-//! cgroup-v1/pids and cgroup-v2 in the kernel's documentation, inotify(7).
+//! Nothing tells of throttling: that is counted in `cpu.stat`. v1 tells before the kernel kills, so the count of kills may
+//! still be the old one; and it tells once more when the group is removed. Sources: cgroup-v1/memory, cgroup-v1/pids and
+//! cgroup-v2 in the kernel's documentation; for poll, `kernfs_generic_poll` in fs/kernfs/file.c.
 
-use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::event::epoll::{self, EventData, EventFlags};
-use rustix::event::{EventfdFlags, Timespec, eventfd};
-use rustix::fs::inotify;
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::controller::pids;
-use crate::tree::Files;
-use crate::{Controller, Error, Group, Result, Version};
+use crate::controller::{memory, pids};
+use crate::tree::{Files, field};
+use crate::{Controller, Error, Group, Result, Usage, Version};
 
-/// v1's levels of memory pressure, in the order of [`Pressure`].
+/// v1's levels of memory pressure.
 const LEVELS: [&str; 3] = ["low", "medium", "critical"];
 const OOM: &str = "memory.oom_control";
 const EVENTS: &str = "memory.events";
 const CONTROL: &str = "cgroup.event_control";
 const PRESSURE: &str = "memory.pressure_level";
-/// The inotify's place among the tokens.
-const NOTIFY: u64 = u64::MAX;
-
-/// How often v1 said that memory is short: low, medium, critical.
-pub type Pressure = [u64; 3];
 
 /// What a group met since it was made, as far as its files say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Met {
     /// How many processes the kernel killed for lack of memory.
     pub oom_kills: u64,
-    /// How often its memory limit was in the way.
-    pub memory: u64,
     /// How often a process could not be made.
     pub pids: u64,
 }
 
-/// One group's news.
+/// What a [`Bell`] rings for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct News {
-    /// Whose: as given to [`Watcher::watch`].
-    pub token: u64,
-    /// Whether the kernel said that there is no memory for it (v1).
-    pub out_of_memory: bool,
+pub enum Rings {
+    /// There was no memory (v1).
+    OutOfMemory,
+    /// One of v2's counts of memory grew.
+    Memory,
+    /// A process could not be made.
+    Pids,
 }
 
-/// Tells of all groups that it watches.
+/// Something to wait for.
 #[derive(Debug)]
-pub struct Watcher {
-    epoll: OwnedFd,
-    notify: OwnedFd,
-    watched: Mutex<Watched>,
+pub struct Bell {
+    /// What for.
+    pub rings: Rings,
+    /// Ready when it rings.
+    pub fd: OwnedFd,
+    /// Ready by POLLPRI, instead of by POLLIN.
+    pub urgent: bool,
 }
 
-#[derive(Debug, Default)]
-struct Watched {
-    groups: BTreeMap<u64, Sources>,
-    by_watch: BTreeMap<i32, u64>,
-    by_number: BTreeMap<u64, (u64, usize)>,
-    next: u64,
-}
-
-/// What one group has here.
-#[derive(Debug, Default)]
-struct Sources {
-    watches: Vec<i32>,
-    /// Out of memory, then the levels of pressure.
-    eventfds: Vec<(u64, OwnedFd)>,
-    pressure: Option<Pressure>,
-}
-
-impl Watcher {
-    /// One that watches nothing yet.
-    ///
-    /// # Errors
-    /// [`Error::Io`]: no descriptors left.
-    pub fn new() -> Result<Watcher> {
-        let failed = |errno: Errno| failed("make a place to watch for", "limits", errno);
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?;
-        let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
-        let notify = inotify::init(flags).map_err(failed)?;
-        epoll::add(&epoll, &notify, EventData::new_u64(NOTIFY), EventFlags::IN).map_err(failed)?;
-        Ok(Watcher { epoll, notify, watched: Mutex::default() })
-    }
-
-    /// Watches a group, under a token of the caller's. A group that is watched already is watched anew.
-    ///
-    /// # Errors
-    /// [`Error::Io`]; nothing is watched then.
-    pub fn watch(&self, group: &Group, token: u64) -> Result<()> {
-        self.forget(token);
-        let mut watched = self.lock();
-        watched.groups.insert(token, Sources::default());
-        let made = self.add(group, token, &mut watched);
-        drop(watched);
-        made.inspect_err(|_| self.forget(token)).map_err(|(file, errno)| failed("watch", file, errno))
-    }
-
-    fn add(
-        &self,
-        group: &Group,
-        token: u64,
-        watched: &mut Watched,
-    ) -> std::result::Result<(), (&'static str, Errno)> {
-        match group.dir_of(Controller::Memory) {
-            Some((dir, Version::V1)) => self.event(dir, OOM, "", token, 0, watched)?,
-            Some((dir, Version::V2)) => self.inotify(dir, EVENTS, token, watched)?,
-            None => {}
-        }
-        match group.dir_of(Controller::Pids) {
-            Some((dir, _)) => self.inotify(dir, pids::EVENTS, token, watched),
-            None => Ok(()),
-        }
-    }
-
-    /// Counts from now on how often memory is short, where the kernel tells (v1).
-    ///
-    /// # Errors
-    /// [`Error::Io`]; [`Error::NotFound`] when the group is not watched.
-    pub fn count_pressure(&self, group: &Group, token: u64) -> Result<()> {
-        let Some((dir, Version::V1)) = group.dir_of(Controller::Memory) else { return Ok(()) };
-        let mut watched = self.lock();
-        match watched.groups.get_mut(&token) {
-            None => {
-                let root = group.hierarchies().root().to_owned();
-                return Err(Error::NotFound { path: group.path().to_owned(), root });
-            }
-            Some(sources) if sources.pressure.is_some() => return Ok(()),
-            Some(sources) => sources.pressure = Some([0; 3]),
-        }
-        for (at, level) in LEVELS.iter().enumerate() {
-            self.event(dir, PRESSURE, level, token, at + 1, &mut watched)
-                .map_err(|(file, errno)| failed("watch", file, errno))?;
-        }
-        Ok(())
-    }
-
-    /// How often it was, since that began.
-    pub fn pressure(&self, token: u64) -> Option<Pressure> {
-        self.lock().groups.get(&token)?.pressure
-    }
-
-    /// Watches a group no more.
-    pub fn forget(&self, token: u64) {
-        let mut watched = self.lock();
-        let Some(sources) = watched.groups.remove(&token) else { return };
-        for watch in sources.watches {
-            watched.by_watch.remove(&watch);
-            // The group, and the watch with it, may be gone.
-            let _ = inotify::remove_watch(&self.notify, watch);
-        }
-        for (number, fd) in sources.eventfds {
-            watched.by_number.remove(&number);
-            // The kernel holds the file for v1 until the group goes, so closing it is not enough.
-            let _ = epoll::delete(&self.epoll, &fd);
-        }
-    }
-
-    /// Waits for news, at most until `timeout`; each group once. Empty at the end of it.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn hear(&self, timeout: Option<&Timespec>) -> Result<Vec<News>> {
-        let mut ready = Vec::with_capacity(64);
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut ready), timeout) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(failed("wait for news of", "limits", errno)),
-        }
-        let mut news: BTreeMap<u64, bool> = BTreeMap::new();
-        let mut watched = self.lock();
-        for event in ready {
-            if event.data.u64() == NOTIFY {
-                for watch in self.read_notify() {
-                    if let Some(token) = watched.by_watch.get(&watch) {
-                        news.entry(*token).or_default();
-                    }
-                }
-                continue;
-            }
-            let Some((token, kind)) = watched.by_number.get(&event.data.u64()).copied() else { continue };
-            let Some(sources) = watched.groups.get_mut(&token) else { continue };
-            let count = sources
-                .eventfds
-                .iter()
-                .find(|(number, _)| *number == event.data.u64())
-                .map_or(0, |(_, fd)| drain(fd.as_fd()));
-            match (kind, &mut sources.pressure) {
-                (0, _) => *news.entry(token).or_default() = true,
-                (level, Some(pressure)) => pressure[level - 1] += count,
-                (_, None) => {}
-            }
-        }
-        Ok(news.into_iter().map(|(token, out_of_memory)| News { token, out_of_memory }).collect())
-    }
-
-    fn read_notify(&self) -> Vec<i32> {
-        let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
-        let mut reader = inotify::Reader::new(&self.notify, &mut buffer);
-        let mut watches = Vec::new();
-        while let Ok(event) = reader.next() {
-            watches.push(event.wd());
-            if reader.is_buffer_empty() && watches.len() > 256 {
-                // The rest is there the next time.
-                break;
-            }
-        }
-        watches
-    }
-
-    fn inotify(
-        &self,
-        dir: BorrowedFd<'_>,
-        file: &'static str,
-        token: u64,
-        watched: &mut Watched,
-    ) -> std::result::Result<(), (&'static str, Errno)> {
-        let path = format!("/proc/self/fd/{}/{file}", dir.as_raw_fd());
-        match inotify::add_watch(&self.notify, path.as_str(), inotify::WatchFlags::MODIFY) {
-            Ok(watch) => {
-                watched.by_watch.insert(watch, token);
-                if let Some(sources) = watched.groups.get_mut(&token) {
-                    sources.watches.push(watch);
-                }
-                Ok(())
-            }
-            // A kernel without it does not tell.
-            Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err((file, errno)),
-        }
-    }
-
-    fn event(
-        &self,
-        dir: BorrowedFd<'_>,
-        file: &'static str,
-        argument: &str,
-        token: u64,
-        kind: usize,
-        watched: &mut Watched,
-    ) -> std::result::Result<(), (&'static str, Errno)> {
-        let register = || -> rustix::io::Result<OwnedFd> {
-            let open =
-                |name: &str, access| rustix::fs::openat(dir, name, access | OFlags::CLOEXEC, Mode::empty());
-            let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-            let target = open(file, OFlags::RDONLY)?;
-            let control = open(CONTROL, OFlags::WRONLY)?;
-            let text = format!("{} {} {argument}", fd.as_raw_fd(), target.as_raw_fd());
-            rustix::io::write(&control, text.trim_end().as_bytes())?;
-            Ok(fd)
-        };
-        let fd = register().map_err(|errno| (file, errno))?;
-        let number = watched.next;
-        watched.next += 1;
-        epoll::add(&self.epoll, &fd, EventData::new_u64(number), EventFlags::IN)
-            .map_err(|errno| (file, errno))?;
-        watched.by_number.insert(number, (token, kind));
-        if let Some(sources) = watched.groups.get_mut(&token) {
-            sources.eventfds.push((number, fd));
-        }
-        Ok(())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Watched> {
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl AsFd for Watcher {
-    /// Readable when there is news, for who waits for other things as well.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.epoll.as_fd()
+/// Makes it wait for the next time. Nothing else is in what it says: see [`Group::met`].
+pub fn silence(bell: impl AsFd) {
+    // An eventfd gives its count, a file has to be read from its beginning; either fails on the other's way.
+    let mut buffer = [0; 4096];
+    if rustix::io::pread(&bell, &mut buffer, 0).is_err() {
+        let _ = rustix::io::read(&bell, &mut buffer);
     }
 }
 
 impl Group {
+    /// What rings when the group meets a limit.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn bells(&self) -> Result<Vec<Bell>> {
+        let mut bells = Vec::with_capacity(2);
+        match self.dir_of(Controller::Memory) {
+            Some((dir, Version::V1)) => {
+                let fd = event(dir, OOM, "").map_err(|errno| self.deaf(OOM, errno))?;
+                bells.push(Bell { rings: Rings::OutOfMemory, fd, urgent: false });
+            }
+            Some((dir, Version::V2)) => bells.extend(self.polled(dir, EVENTS, Rings::Memory)?),
+            None => {}
+        }
+        if let Some((dir, _)) = self.dir_of(Controller::Pids) {
+            bells.extend(self.polled(dir, pids::EVENTS, Rings::Pids)?);
+        }
+        Ok(bells)
+    }
+
+    fn polled(&self, dir: BorrowedFd<'_>, file: &str, rings: Rings) -> Result<Option<Bell>> {
+        match rustix::fs::openat(dir, file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(fd) => {
+                // It rings until it has been read once.
+                silence(&fd);
+                Ok(Some(Bell { rings, fd, urgent: true }))
+            }
+            // A kernel without it does not tell.
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(self.deaf(file, errno)),
+        }
+    }
+
+    /// What counts how often memory is short, from now on; none where the kernel does not tell (v2 counts by itself).
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn pressure(&self) -> Result<Option<Pressure>> {
+        let Some((dir, Version::V1)) = self.dir_of(Controller::Memory) else { return Ok(None) };
+        let level = |level| event(dir, PRESSURE, level).map_err(|errno| self.deaf(PRESSURE, errno));
+        let [low, medium, critical] = LEVELS;
+        Ok(Some(Pressure { bells: [level(low)?, level(medium)?, level(critical)?], counts: [0; 3] }))
+    }
+
     /// What it met so far.
     pub fn met(&self) -> Met {
         let mut met = Met::default();
         if let Some((dir, version)) = self.dir_of(Controller::Memory) {
-            let mut usage = crate::Usage::default();
-            crate::controller::memory::measure_events(&Files::new(dir), version, &mut usage);
+            let mut usage = Usage::default();
+            memory::measure_events(&Files::new(dir), version, &mut usage);
             met.oom_kills = usage.oom_kills.unwrap_or(0);
-            met.memory = usage.memory_limit_hits.unwrap_or(0);
         }
         if let Some((dir, _)) = self.dir_of(Controller::Pids) {
-            met.pids = Files::new(dir)
-                .with(pids::EVENTS, |text| crate::tree::field(text, "max"))
-                .flatten()
-                .unwrap_or(0);
+            let refused = Files::new(dir).with(pids::EVENTS, |text| field(text, "max"));
+            met.pids = refused.flatten().unwrap_or(0);
         }
         met
     }
-}
 
-/// How often it was signalled.
-fn drain(fd: BorrowedFd<'_>) -> u64 {
-    let mut count = [0; 8];
-    match rustix::io::read(fd, &mut count) {
-        Ok(8) => u64::from_ne_bytes(count),
-        _ => 0,
+    fn deaf(&self, file: &str, errno: Errno) -> Error {
+        Error::Io { what: "listen to", path: format!("{}/{file}", self.path()).into(), source: errno.into() }
     }
 }
 
-fn failed(what: &'static str, file: &str, errno: Errno) -> Error {
-    Error::Io { what, path: file.into(), source: errno.into() }
+/// Counts how often v1 says that memory is short. Nobody waits for it: the kernel counts meanwhile.
+#[derive(Debug)]
+pub struct Pressure {
+    bells: [OwnedFd; 3],
+    counts: [u64; 3],
+}
+
+impl Pressure {
+    /// How often so far: low, medium, critical.
+    pub fn read(&mut self) -> [u64; 3] {
+        for (bell, count) in self.bells.iter().zip(&mut self.counts) {
+            let mut more = [0; 8];
+            if rustix::io::read(bell, &mut more) == Ok(8) {
+                *count += u64::from_ne_bytes(more);
+            }
+        }
+        self.counts
+    }
+}
+
+/// v1: has the kernel count into an eventfd.
+fn event(dir: BorrowedFd<'_>, file: &str, argument: &str) -> rustix::io::Result<OwnedFd> {
+    let open = |name: &str, access| rustix::fs::openat(dir, name, access | OFlags::CLOEXEC, Mode::empty());
+    let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    let target = open(file, OFlags::RDONLY)?;
+    let control = open(CONTROL, OFlags::WRONLY)?;
+    let text = format!("{} {} {argument}", fd.as_raw_fd(), target.as_raw_fd());
+    rustix::io::write(&control, text.trim_end().as_bytes())?;
+    Ok(fd)
 }

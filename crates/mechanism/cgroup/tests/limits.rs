@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use berth_cgroup::controller::devices;
 use berth_cgroup::{
-    Access, Bytes, Controller, Device, DeviceKind, DeviceRule, Error, Group, Hierarchies, IoLimit, Limit,
-    Limits, MilliCpu, Mode, Version, Watcher, Way, Ways,
+    Access, Bell, Bytes, Controller, Device, DeviceKind, DeviceRule, Error, Group, Hierarchies, IoLimit,
+    Limit, Limits, MilliCpu, Mode, Rings, Version, Way, Ways,
 };
 use berth_model::Class;
 use berth_sys::probe::{Sleeper, UserNamespace};
 use berth_sys::process::Namespaces;
-use rustix::event::Timespec;
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 mod common;
 
@@ -53,10 +53,6 @@ impl Host {
 
 fn memory(bytes: u64) -> Limits {
     Limits { memory_limit: Some(Limit::At(Bytes(bytes))), ..Limits::default() }
-}
-
-fn second() -> Timespec {
-    Timespec { tv_sec: 1, tv_nsec: 0 }
 }
 
 const ZERO: DeviceRule = DeviceRule {
@@ -118,58 +114,79 @@ fn a_device_list_changes_without_a_moment_in_which_what_stays_is_denied() {
     group.remove(soon()).unwrap();
 }
 
+/// Waits for one of the bells, and says what it rings for.
+fn rung(bells: &[Bell]) -> Option<Rings> {
+    let flags = |bell: &Bell| if bell.urgent { PollFlags::PRI } else { PollFlags::IN };
+    let mut polled: Vec<_> = bells.iter().map(|bell| PollFd::new(&bell.fd, flags(bell))).collect();
+    let second = Timespec { tv_sec: 1, tv_nsec: 0 };
+    rustix::event::poll(&mut polled, Some(&second)).unwrap();
+    let at = polled.iter().position(|polled| !polled.revents().is_empty())?;
+    berth_cgroup::silence(&bells[at].fd);
+    Some(bells[at].rings)
+}
+
 #[test]
 fn what_is_killed_for_lack_of_memory_is_told_of() {
     let Some(host) = Host::new() else { return };
-    let watcher = Watcher::new().unwrap();
     let limits = Limits { swap_limit: Some(Limit::At(Bytes(0))), ..memory(16 * MB) };
     let (group, other) = (host.create("a", &limits), host.create("b", &limits));
-    watcher.watch(&group, 7).unwrap();
-    watcher.watch(&other, 8).unwrap();
-    watcher.count_pressure(&group, 7).unwrap();
-    assert_eq!(watcher.hear(Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap(), []);
+    let (bells, quiet) = (group.bells().unwrap(), other.bells().unwrap());
+    let mut pressure = group.pressure().unwrap();
+    assert_eq!(rung(&bells), None);
     // A child of the one that goes on.
     let mut shell = join(&group, "tail -n 1 /dev/zero; exec sleep 1000");
     let limit = soon();
-    while group.met().oom_kills == 0 {
-        let news = watcher.hear(Some(&second())).unwrap();
-        assert!(news.iter().all(|news| news.token == 7), "{news:?}");
-        assert!(std::time::Instant::now() < limit, "never told: {:?}", group.met());
+    let mut rings = 0;
+    while group.met().oom_kills == 0 || rings == 0 {
+        match rung(&bells) {
+            Some(Rings::OutOfMemory | Rings::Memory) => rings += 1,
+            other => assert_eq!(other, None),
+        }
+        assert!(std::time::Instant::now() < limit, "rung {rings} times: {:?}", group.met());
     }
-    assert_eq!(other.met().oom_kills, 0);
-    if host.hierarchies.version_of(Controller::Memory) == Some(Version::V1) {
-        let _ = watcher.hear(Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
-        let pressure = watcher.pressure(7).unwrap();
-        assert!(pressure.iter().any(|count| *count > 0), "{pressure:?}");
-        assert_eq!(watcher.pressure(8), None);
+    assert_eq!((other.met().oom_kills, rung(&quiet)), (0, None));
+    assert_eq!(shell.try_wait().unwrap(), None, "only one of them was killed");
+    if let Some(pressure) = &mut pressure {
+        let counted = pressure.read();
+        assert!(counted.iter().any(|count| *count > 0), "{counted:?}");
+        assert!(pressure.read() >= counted, "they only grow");
     }
-    watcher.forget(7);
     group.kill_all(soon()).unwrap();
     shell.wait().unwrap();
     group.remove(soon()).unwrap();
-    let news = watcher.hear(Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap();
-    assert!(news.is_empty(), "what is forgotten tells nothing: {news:?}");
 }
 
 #[test]
 fn a_fork_that_is_refused_is_told_of() {
     let Some(host) = Host::new() else { return };
-    let watcher = Watcher::new().unwrap();
     let group = host.create("a", &Limits { pids_limit: Some(Limit::At(2)), ..Limits::default() });
-    watcher.watch(&group, 3).unwrap();
+    let bells = group.bells().unwrap();
     let mut shell = join(&group, "(sleep 0.1; (:)) 2>&-; exit 0");
     shell.wait().unwrap();
     assert!(group.met().pids > 0);
     assert_eq!(group.usage().pids_limit_hits, Some(group.met().pids));
-    let news = watcher.hear(Some(&second())).unwrap();
-    match news.first() {
-        Some(told) => assert_eq!((told.token, told.out_of_memory), (3, false)),
+    match rung(&bells) {
         None if host.hierarchies.version_of(Controller::Pids) == Some(Version::V1) => {
             println!("skipped: this kernel does not tell of pids.events on v1");
         }
-        None => panic!("never told: {:?}", group.met()),
+        told => assert_eq!(told, Some(Rings::Pids)),
     }
     group.remove(soon()).unwrap();
+}
+
+#[test]
+fn the_wish_for_a_group_kill_stays_with_the_group() {
+    let Some(host) = Host::new() else { return };
+    let wish = |group| Limits { oom_group: Some(group), ..memory(64 * MB) };
+    let group = host.create("a", &wish(true));
+    let again = Group::open(&host.hierarchies, group.path()).unwrap();
+    assert_eq!(again.limits_applied().oom_group, Some(true));
+    again.update(&wish(false)).unwrap();
+    assert_eq!(group.limits_applied().oom_group, Some(false));
+    let without = host.create("b", &memory(64 * MB));
+    assert_eq!(without.limits_applied().oom_group, Some(false));
+    group.remove(soon()).unwrap();
+    without.remove(soon()).unwrap();
 }
 
 #[test]
@@ -322,7 +339,8 @@ fn a_process_is_born_in_a_group_of_v2_or_not_where_that_is_switched_off() {
     let child = Sleeper::start(Namespaces::default(), UserNamespace::Shared, Some(place.as_fd())).unwrap();
     wait_for_members(&group, 1);
     assert_eq!(group.processes().unwrap(), [child.pid() as u32]);
-    child.end().unwrap();
+    // What its pidfd tells afterwards, if anything, is another question.
+    drop(child);
     group.remove(soon()).unwrap();
     host.hierarchies.prune(&host.top).unwrap();
     let hierarchies = host.hierarchies.clone().with_ways(Ways::default().without(Way::CloneInto));

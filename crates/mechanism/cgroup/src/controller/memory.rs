@@ -6,7 +6,7 @@
 //! | request | `memory.soft_limit_in_bytes` | `memory.low` |
 //! | limit | `memory.limit_in_bytes` | `memory.max` |
 //! | swap | `memory.memsw.limit_in_bytes` = memory and swap together | `memory.swap.max` = swap alone |
-//! | group kill | nothing; the watcher does it | `memory.oom.group` |
+//! | group kill | an attribute of ours; whoever watches does it | `memory.oom.group` |
 //!
 //! A request is at least 32 MB, as in Mesos: protecting less protects nothing. The hard limit has no such floor
 //! here: whoever asks for 16 MB gets 16 MB, and the kernel takes it. Limits are kept in whole pages.
@@ -15,12 +15,15 @@
 //! after the sum. Sources: cgroup-v1/memory and cgroup-v2 in the kernel's documentation.
 
 use std::borrow::Cow;
+use std::os::fd::AsRawFd;
 
 use crate::controller::Controller;
 use crate::tree::{Files, field};
 use crate::usage::{Applied, Usage};
 use crate::{Bytes, Check, Error, Limit, Limits, Result, Version, Write};
 
+/// On v1, the attribute of the group's directory that says: all are to end when one is killed.
+pub(crate) const GROUP_KILL: &str = "trusted.berth.oom_group";
 /// The least that a request protects.
 const LEAST_REQUEST: Bytes = Bytes(32 << 20);
 /// What v1 shows for "no limit" is the largest number of whole pages, which depends on the page's size; nothing
@@ -222,6 +225,10 @@ pub(super) fn read_back(files: &Files<'_>, version: Version, applied: &mut Appli
                 }
                 (_, sum) => sum.map(|_| Limit::Infinite),
             };
+            let path = format!("/proc/self/fd/{}", files.dir().as_raw_fd());
+            let mut wish = [0; 8];
+            let wished = rustix::fs::getxattr(path, GROUP_KILL, &mut wish[..]).is_ok();
+            applied.oom_group = applied.memory_limit.map(|_| wished);
             // The kernel's default is "no limit", which protects nothing.
             applied.memory_request = match limit("memory.soft_limit_in_bytes") {
                 Some(Limit::At(bytes)) => Some(bytes),
