@@ -26,6 +26,9 @@ pub(crate) const WITHIN_ROW: &[(&str, &str)] = &[
     ("crates/base/proto", "crates/base/model"),
     ("crates/base/record", "crates/base/model"),
     ("crates/base/record", "crates/base/sys"),
+    // What is fetched is unpacked by the rules for hostile archives, in a process with a filter.
+    ("crates/mechanism/fetcher", "crates/mechanism/image"),
+    ("crates/mechanism/fetcher", "crates/mechanism/seccomp"),
     // The launcher is what the mechanisms of a start come together in.
     ("crates/mechanism/launcher", "crates/mechanism/cgroup"),
     // A launch knows its user, whom the image's passwd names.
