@@ -31,6 +31,8 @@ want iproute2 ip
 want util-linux nsenter
 want procps ps
 want git git
+want docker-registry docker-registry
+want skopeo skopeo
 want gcc cc
 
 if [ -z "$missing" ]; then

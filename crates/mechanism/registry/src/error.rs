@@ -237,7 +237,10 @@ impl RegistryError {
             | RegistryError::Connect { .. }
             | RegistryError::Stalled { .. }
             | RegistryError::Broken { .. } => true,
-            RegistryError::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504),
+            // 401 is a status only for what could not be sent twice at once (`Session::ask`).
+            RegistryError::Status { status, .. } => {
+                matches!(status, 401 | 408 | 425 | 429 | 500 | 502 | 503 | 504)
+            }
             RegistryError::Shared(error) => error.is_transient(),
             _ => false,
         }

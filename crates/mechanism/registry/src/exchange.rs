@@ -111,7 +111,8 @@ impl Exchange {
     fn kept(&self, key: &Key, route: &Route) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let list = idle.get_mut(key)?;
-        list.retain(|kept| kept.since.elapsed() < IDLE);
+        // What came in between is no answer to what will be asked.
+        list.retain_mut(|kept| kept.since.elapsed() < IDLE && kept.channel.socket().is_quiet());
         let place = list.iter().rposition(|kept| kept.peer.is_none_or(|peer| route.reach.allows(peer)))?;
         Some(list.swap_remove(place))
     }

@@ -74,6 +74,17 @@ impl Socket {
         move || drop(stream.shutdown(Shutdown::Both))
     }
 
+    /// Whether nothing waits to be read: no byte that nobody asked for, and no end.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let peek = || {
+            self.stream.set_nonblocking(true)?;
+            let peeked = self.stream.peek(&mut [0]);
+            self.stream.set_nonblocking(false)?;
+            peeked
+        };
+        matches!(peek(), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// From now on, all must be done within that time.
     pub(crate) fn within(&mut self, time: Duration) {
         self.limit = Limit::Until { deadline: Instant::now() + time, of: time, got: 0 };
