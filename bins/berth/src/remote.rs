@@ -33,6 +33,7 @@ pub(crate) fn run(global: &Global, args: &Run) -> Result<u8, Failure> {
         ..Launch::default()
     };
     launch.command.user = config.user;
+    launch.command.working_directory = args.workdir.clone();
     if args.tty {
         default_term(&mut launch.command);
     }
@@ -76,7 +77,6 @@ async fn remove(agent: &Agent, id: &ContainerId) -> Result<(), Error> {
 fn refuse(args: &Run, no_new_privileges: bool) -> Result<(), Failure> {
     let refused = [
         (args.rootfs.is_some(), "--rootfs", "its containers have the host's root file system"),
-        (args.workdir.is_some(), "--workdir", "its containers start in their sandbox"),
         (args.init, "--init", "run an init as the command"),
         (!no_new_privileges, "no-new-privileges=false", "that is its own option, --isolation"),
         (args.rm && args.detach, "--rm with --detach", "it keeps what has ended until `berth rm`"),
@@ -138,6 +138,7 @@ pub(crate) fn exec(global: &Global, args: &Exec) -> Result<u8, Failure> {
         value: args.command.first().cloned(),
         arguments: args.command.clone(),
         user: args.user.clone(),
+        working_directory: args.workdir.clone(),
         ..CommandInfo::default()
     };
     command.environment.variables = options::variables(&args.env_file, &args.env).map_err(|e| e.code(1))?;

@@ -110,6 +110,9 @@ pub(crate) struct Exec {
     /// Set the variables of a file: a line NAME=VALUE each, or NAME to take it from here
     #[arg(long, value_name = "FILE")]
     pub(crate) env_file: Vec<std::path::PathBuf>,
+    /// Working directory inside (default: the container's)
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
     /// Run as this user of the container
     #[arg(short, long, value_name = "USER")]
     pub(crate) user: Option<String>,

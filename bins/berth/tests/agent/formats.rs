@@ -154,6 +154,28 @@ fn several_are_stopped_in_the_time_of_one() {
 }
 
 #[test]
+fn commands_start_where_they_are_told() {
+    let ground = ground!("commands_start_where_they_are_told");
+    let socket = ground.socket();
+    let run =
+        |directory: &str| ground.berth(["run", "--socket", &socket, "--rm", "-w", directory, "--", "pwd"]);
+    assert_eq!(run("/usr/bin").good(), "/usr/bin\n");
+    run("usr").refused(125, &["\"usr\"", "absolute"]);
+    // As with docker, it is made when it is not there.
+    let new = ground.path("made/here");
+    assert_eq!(run(new.to_str().unwrap()).good(), format!("{}\n", new.display()));
+    let script = "echo up; exec sleep 1000";
+    ground.berth(["run", "-d", "--name", "a", "-w", "/usr", "--", "sh", "-c", script]).good();
+    ground.until("it is up", || ground.berth(["logs", "a"]).stdout == "up\n");
+    assert_eq!(ground.berth(["exec", "a", "pwd"]).good(), "/usr\n", "where the container started");
+    assert_eq!(ground.berth(["exec", "-w", "/tmp", "a", "pwd"]).good(), "/tmp\n");
+    let shown = json(ground.berth(["inspect", "a"]).good());
+    assert_eq!(shown[0]["command"]["working_directory"], "/usr");
+    let relative = ground.berth(["exec", "-w", "tmp", "a", "pwd"]);
+    assert!(relative.code == Some(1) && relative.stderr.contains("absolute"), "{relative:?}");
+}
+
+#[test]
 fn variables_of_files_come_before_those_of_the_command_line() {
     let ground = ground!("variables_of_files_come_before_those_of_the_command_line");
     let path = ground.path("variables");

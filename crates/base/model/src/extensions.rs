@@ -71,6 +71,9 @@ registry! {
         EXTERNAL_INFO_IMAGE = 1 "image",
         EXTERNAL_INFO_OPTIONS = 2 "options",
     }
+    "CommandInfo" Field {
+        COMMAND_INFO_WORKING_DIRECTORY = 1000 "working_directory",
+    }
     "Image.Type" Value {
         IMAGE_TYPE_OCI = 100 "OCI",
     }

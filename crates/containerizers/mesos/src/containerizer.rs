@@ -271,6 +271,7 @@ fn request(
     };
     Request {
         root,
+        working_directory: config.command_info.working_directory.clone(),
         environment: environment.into_iter().collect(),
         // The launch has succeeded when all that was asked for is in force, so when the program was executed.
         notify: true,

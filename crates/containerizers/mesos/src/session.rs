@@ -146,7 +146,7 @@ impl Native {
         }
         let sandbox = if root.is_own() { self.sandbox_directory.clone() } else { places.sandbox.clone() };
         let sandbox = sandbox.display().to_string();
-        plan.working_directory(session.parent.working_directory.as_ref().unwrap_or(&sandbox))?;
+        plan.working_directory(session.working_directory().unwrap_or(&sandbox))?;
         plan.step("exec", Phase::Directory, wire::Step::Streams {}, "give the program its streams");
         let environment = session.environment(&user, sandbox);
         let (file, argv) = launch::arguments(&config_of(&session.request))?;
@@ -174,6 +174,11 @@ impl Session {
     /// The command's, or the container's.
     fn user(&self) -> Option<&str> {
         self.request.command.user.as_deref().or(self.parent.config.user.as_deref())
+    }
+
+    /// The command's, or the container's; none: the sandbox.
+    fn working_directory(&self) -> Option<&String> {
+        self.request.command.working_directory.as_ref().or(self.parent.working_directory.as_ref())
     }
 
     /// The container's configuration with the session's terminal.
@@ -223,7 +228,7 @@ impl Session {
             config,
             root: self.parent.root.clone(),
             cgroup: places.cgroup.clone(),
-            working_directory: self.parent.working_directory.clone(),
+            working_directory: self.working_directory().cloned(),
             environment: self.request.environment.clone().into_iter().collect(),
             tty: self.request.terminal.is_some(),
             init: false,

@@ -19,6 +19,8 @@ message! {
         shell: bool = true,
         /// Without `shell`: all arguments, the zeroth (the name) included.
         arguments: Vec<String>,
+        /// Where it starts, an absolute path inside; none: the sandbox, or where the parent of a nested one started.
+        working_directory: Option<String>,
     }
 }
 
