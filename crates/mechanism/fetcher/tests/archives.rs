@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Archives, good and hostile, directly and from the cache.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod support;
 
 use std::fs;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! http, from servers that behave and from servers that do not.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod support;
 
 use std::io::Write;
