@@ -21,6 +21,7 @@ pub(crate) fn open(global: &Global, without: Vec<String>, seccomp_paths: bool) -
         seccomp_cache: Some(global.runtime_dir.join("seccomp")),
         seccomp_paths,
         without,
+        groups: Default::default(),
     };
     let directories =
         Directories { runtime: global.runtime_dir.clone(), work: global.work_dir.clone(), cgroup: None };

@@ -15,15 +15,8 @@ use crate::isolation::Launcher;
 /// Flags of the native containerizer with nothing behind them yet. Each changes what containers get, so that none may
 /// be taken in silence.
 const NOT_HONOURED: &[&str] = &[
-    "allowed_devices",
     "bounding_capabilities",
-    "cgroups_cpu_enable_pids_and_tids_count",
-    "cgroups_destroy_timeout",
-    "cgroups_enable_cfs",
     "cgroups_hierarchy",
-    "cgroups_limit_swap",
-    "cgroups_net_cls_primary_handle",
-    "cgroups_net_cls_secondary_handles",
     "container_disk_watch_interval",
     "default_container_dns",
     "default_container_shm_size",
@@ -41,7 +34,6 @@ const NOT_HONOURED: &[&str] = &[
     "network_cni_plugins_dir",
     "network_cni_root_dir_persist",
     "nvidia_gpu_devices",
-    "revocable_cpu_low_priority",
     "sandbox_directory",
     "seccomp_profile_name",
 ];
@@ -67,7 +59,7 @@ enum Unmade {
 pub fn makers() -> Makers<'static> {
     Makers {
         mesos: Some(Box::new(mesos)),
-        has_isolator: Box::new(berth_mesos::has_isolator),
+        has_isolator: Box::new(crate::groups::has_isolator),
         ..Makers::default()
     }
 }
@@ -93,6 +85,7 @@ fn check_native(flags: &Flags, native: &Native) -> Result<Vec<String>, Cause> {
         return Err(Unmade::Posix.into());
     }
     cgroups_root(flags)?;
+    crate::groups::check(flags)?;
     Ok(berth_mesos::isolators_left_out(&native.isolation.names)?)
 }
 
@@ -103,11 +96,12 @@ fn mesos(flags: &Flags, native: &Native) -> Made {
     }
     let hierarchies = Hierarchies::probe(Path::new(Hierarchies::ROOT))?;
     let settings = Settings {
-        hierarchies: Some(hierarchies),
+        hierarchies: Some(hierarchies.clone()),
         seccomp_config_dir: flags.loaded.get("seccomp_config_dir").map(PathBuf::from),
         seccomp_cache: Some(flags.runtime_dir.join("seccomp")),
         seccomp_paths: false,
         without,
+        groups: crate::groups::settings(flags, native, &hierarchies)?,
     };
     let directories = Directories {
         runtime: flags.runtime_dir.clone(),

@@ -9,6 +9,7 @@ mod built;
 mod create;
 mod flags;
 mod gpus;
+mod groups;
 mod host;
 mod isolation;
 mod known;

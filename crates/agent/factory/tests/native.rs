@@ -28,8 +28,8 @@ fn refusal(more: &[&str]) -> String {
 
 #[test]
 fn a_flag_without_anything_behind_it_is_refused_by_name() {
-    let text = refusal(&["--cgroups_limit_swap"]);
-    assert!(text.starts_with("Could not create MesosContainerizer: --cgroups_limit_swap is not"), "{text}");
+    let text = refusal(&["--cgroups_hierarchy=/cg"]);
+    assert!(text.starts_with("Could not create MesosContainerizer: --cgroups_hierarchy is not"), "{text}");
 }
 
 #[test]

@@ -88,6 +88,12 @@ registry! {
         LINUX_INFO_USER_NAMESPACE = 1000 "user_namespace",
         LINUX_INFO_READ_ONLY_ROOTFS = 1001 "read_only_rootfs",
         LINUX_INFO_CDI_DEVICES = 1002 "cdi_devices",
+        LINUX_INFO_DEVICES = 1003 "devices",
+    }
+    "LinuxInfo.Device" Own {
+        DEVICE_PATH = 1 "path",
+        DEVICE_CONTAINER_PATH = 2 "container_path",
+        DEVICE_ACCESS = 3 "access",
     }
     "LinuxInfo.UserNamespace" Own {
         USER_NAMESPACE_MODE = 1 "mode",

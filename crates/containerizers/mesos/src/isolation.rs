@@ -6,7 +6,7 @@
 const BROUGHT_BY: &[(&str, &[&str])] = &[
     ("filesystem/linux", &["filesystem/linux"]),
     ("posix/rlimits", &["posix/rlimits"]),
-    ("cgroups", &["cgroups/cpu", "cgroups/mem", "cgroups/pids", "cgroups/devices"]),
+    ("cgroups", CGROUPS),
     ("linux/capabilities", &["linux/capabilities"]),
     ("linux/nnp", &["linux/nnp"]),
     ("namespaces/ipc", &["namespaces/ipc"]),
@@ -16,6 +16,21 @@ const BROUGHT_BY: &[(&str, &[&str])] = &[
     ("volume/sandbox_path", &["volume/sandbox_path"]),
     ("volume/host_path", &["volume/host_path"]),
     ("linux/seccomp", &["linux/seccomp"]),
+];
+
+/// All of them are one isolator.
+const CGROUPS: &[&str] = &[
+    "cgroups/all",
+    "cgroups/blkio",
+    "cgroups/cpu",
+    "cgroups/cpuset",
+    "cgroups/devices",
+    "cgroups/hugetlb",
+    "cgroups/mem",
+    "cgroups/net_cls",
+    "cgroups/net_prio",
+    "cgroups/perf_event",
+    "cgroups/pids",
 ];
 
 /// Names whose work is refused where it is asked for: images, volumes of images, and secrets.
@@ -35,7 +50,8 @@ pub fn has_isolator(name: &str) -> bool {
 /// One is not named that this version can not do without.
 pub fn isolators_left_out(named: &[String]) -> crate::Result<Vec<String>> {
     let has = |name: &&str| named.iter().any(|held| held == name);
-    if let Some(missing) = NEEDED.iter().find(|name| !has(name)) {
+    let among_all = |name: &str| name.starts_with("cgroups/") && has(&"cgroups/all");
+    if let Some(missing) = NEEDED.iter().find(|name| !has(name) && !among_all(name)) {
         return Err(crate::Error::Invalid(format!(
             "containers without the isolator '{missing}' can not be made by this version: add it to --isolation"
         )));
@@ -65,6 +81,7 @@ mod tests {
         for kept in ["filesystem/mounts", "cgroups", "network/cni"] {
             assert!(!without.contains(&kept.to_owned()), "{without:?}");
         }
+        assert!(left_out(&["filesystem/linux", "cgroups/all"]).is_ok());
         let error = left_out(&["filesystem/posix", "cgroups/cpu", "cgroups/mem"]).unwrap_err();
         assert!(error.to_string().contains("'filesystem/linux'"), "{error}");
         assert!(!has_isolator("posix/cpu") && has_isolator("docker/runtime"));

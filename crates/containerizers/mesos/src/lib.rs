@@ -42,8 +42,8 @@ pub use native::{Directories, Kind, Native};
 pub use record::{Listed, Record, Standing};
 pub use request::{Output, Request, RootSource, Timings, Watch};
 
-pub use berth_isolator::{DEFAULT_CAPABILITIES, Settings};
-pub use berth_launcher::{Event, early};
+pub use berth_isolator::{DEFAULT_CAPABILITIES, GroupSettings, Handles, Settings, device_rule};
+pub use berth_launcher::{Error as IsolatorError, Event, early};
 
 /// The result of an operation on native containers.
 pub type Result<T> = std::result::Result<T, Error>;

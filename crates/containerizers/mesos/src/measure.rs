@@ -3,7 +3,7 @@
 //! memory.
 
 use crate::live::Ending;
-use berth_cgroup::{Applied, Group, Hierarchies, Limit, Limits};
+use berth_cgroup::{Applied, Bytes, Group, Hierarchies, HugePages, IdList, IoLimit, Limit, Limits, Version};
 use berth_contract::Error;
 use berth_model::{
     Class, ContainerConfig, ContainerTermination, Reason, Resource, ResourceStatistics, Resources, Scalar,
@@ -36,12 +36,24 @@ impl Groups {
         statistics.threads = count(usage.pids);
         statistics.cpus_user_time_secs = seconds(usage.cpu_user_nanos);
         statistics.cpus_system_time_secs = seconds(usage.cpu_system_nanos);
+        statistics.cpus_nr_periods = count(usage.cpu_periods);
         statistics.cpus_nr_throttled = count(usage.cpu_throttled_periods);
         statistics.cpus_throttled_time_secs = seconds(usage.cpu_throttled_nanos);
         statistics.cpus_limit = at(applied.cpu_limit).map(|limit| limit.0 as f64 / 1000.0);
         statistics.mem_total_bytes = usage.memory.map(|b| b.0);
         statistics.mem_limit_bytes = at(applied.memory_limit).map(|b| b.0);
         statistics.mem_soft_limit_bytes = applied.memory_request.map(|b| b.0);
+        let bytes = |b: Option<berth_cgroup::Bytes>| b.map(|b| b.0);
+        (statistics.mem_file_bytes, statistics.mem_cache_bytes) =
+            (bytes(usage.memory_file), bytes(usage.memory_file));
+        (statistics.mem_anon_bytes, statistics.mem_rss_bytes) =
+            (bytes(usage.memory_anonymous), bytes(usage.memory_anonymous));
+        statistics.mem_mapped_file_bytes = bytes(usage.memory_mapped);
+        statistics.mem_unevictable_bytes = bytes(usage.memory_unevictable);
+        statistics.mem_swap_bytes = bytes(usage.swap);
+        statistics.mem_total_memsw_bytes = bytes(usage.memory_and_swap);
+        statistics.mem_kmem_usage_bytes = bytes(usage.memory_kernel);
+        statistics.mem_kmem_tcp_usage_bytes = bytes(usage.memory_sockets);
         statistics
     }
 
@@ -110,20 +122,31 @@ impl Groups {
         if usage.oom_kills.unwrap_or(0) == 0 {
             return ended;
         }
-        let requested = match group.limits_applied().memory_limit {
-            Some(Limit::At(limit)) => berth_model::Bytes(limit.0).to_string(),
-            _ => "no limit".to_owned(),
+        let limit = match group.limits_applied().memory_limit {
+            Some(Limit::At(limit)) => Some(limit.0),
+            _ => None,
         };
         let peak = usage.memory_peak.map_or(0, |b| b.0);
+        let requested = limit.map_or("no limit".to_owned(), |limit| berth_model::Bytes(limit).to_string());
+        let maximum = berth_model::Bytes(peak);
+        // In Mesos's words for each version; v2 of its time did not know the maximum.
+        let message = match group.memory_statistics() {
+            Some((Version::V2, text)) => {
+                format!("Memory limit exceeded: Requested: {requested} Maximum Used: {maximum}\n\nMEMORY STATISTICS post-OOM: \n{text}")
+            }
+            Some((Version::V1, text)) => {
+                format!("Memory limit exceeded: Requested: {requested} Maximum Used: {maximum}\n\nMEMORY STATISTICS: \n{text}")
+            }
+            None => format!("Memory limit exceeded: Requested: {requested} Maximum Used: {maximum}"),
+        };
+        // The kernels of some v2 hosts keep no maximum.
+        let peak = if peak == 0 { limit.unwrap_or(0) } else { peak };
         let limited = Resource::scalar("mem", Scalar::from_whole(peak / MIB));
         let mut limited_resources = Resources::new();
         // Only a zero is refused, and then there is nothing to name.
         let _ = limited_resources.try_add(limited);
         ContainerTermination {
-            message: Some(format!(
-                "Memory limit exceeded: Requested: {requested} Maximum Used: {}",
-                berth_model::Bytes(peak)
-            )),
+            message: Some(message),
             state: Some(TaskState::Failed),
             reason: Some(Reason::ContainerLimitationMemory),
             limited_resources,
@@ -148,8 +171,44 @@ fn complete(limits: &Limits, now: &Applied) -> Limits {
     if all.memory_limit.is_none() && matches!(now.memory_limit, Some(Limit::At(_))) {
         all.memory_limit = Some(Limit::Infinite);
     }
+    if all.memory_request.is_none() && now.memory_request.is_some() {
+        all.memory_request = Some(Bytes(0));
+    }
+    if all.swap_limit.is_none() && matches!(now.swap_limit, Some(Limit::At(_))) {
+        all.swap_limit = Some(Limit::Infinite);
+    }
+    if all.oom_group.is_none() && now.oom_group == Some(true) {
+        all.oom_group = Some(false);
+    }
     if all.pids_limit.is_none() && matches!(now.pids_limit, Some(Limit::At(_))) {
         all.pids_limit = Some(Limit::Infinite);
+    }
+    // Those of the group above.
+    if all.cpuset_cpus.is_none() && now.cpuset_cpus.is_some() {
+        all.cpuset_cpus = Some(IdList::default());
+    }
+    if all.cpuset_mems.is_none() && now.cpuset_mems.is_some() {
+        all.cpuset_mems = Some(IdList::default());
+    }
+    for device in now.disks() {
+        let at = all.io.iter().position(|limit| limit.device == device).unwrap_or_else(|| {
+            all.io.push(IoLimit::of(device));
+            all.io.len() - 1
+        });
+        let limit = &mut all.io[at];
+        for part in [
+            &mut limit.read_bytes,
+            &mut limit.write_bytes,
+            &mut limit.read_operations,
+            &mut limit.write_operations,
+        ] {
+            part.get_or_insert(Limit::Infinite);
+        }
+    }
+    for pages in &now.huge_pages {
+        if !all.huge_pages.iter().any(|asked| asked.page == pages.page) {
+            all.huge_pages.push(HugePages { limit: Limit::Infinite, ..*pages });
+        }
     }
     all
 }
@@ -182,7 +241,7 @@ pub(crate) fn make_base(groups: &Groups, path: &str) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use berth_cgroup::{Bytes, MilliCpu};
+    use berth_cgroup::MilliCpu;
 
     #[test]
     fn what_an_update_does_not_name_is_lifted_and_only_that() {
@@ -197,6 +256,21 @@ mod tests {
         assert_eq!(all.cpu_limit, Some(Limit::Infinite));
         assert_eq!(all.memory_limit, Some(Limit::At(Bytes(2 * MIB))));
         assert_eq!(all.pids_limit, None, "it is not limited, and may not even be there");
+
+        let disk = berth_cgroup::Device { major: 8, minor: 0 };
+        let now = Applied {
+            io: vec!["8:0 rbps=5".to_owned(), "8:16 wbps=5".to_owned()],
+            cpuset_cpus: Some("0".parse().unwrap()),
+            oom_group: Some(true),
+            memory_request: Some(Bytes(MIB)),
+            ..Applied::default()
+        };
+        let io = vec![IoLimit { write_bytes: Some(Limit::At(7)), ..IoLimit::of(disk) }];
+        let all = complete(&Limits { io, ..Limits::default() }, &now);
+        assert_eq!((all.io.len(), all.io[0].read_bytes), (2, Some(Limit::Infinite)));
+        assert_eq!(all.io[0].write_bytes, Some(Limit::At(7)));
+        assert_eq!(all.cpuset_cpus, Some(IdList::default()));
+        assert_eq!((all.oom_group, all.memory_request), (Some(false), Some(Bytes(0))));
     }
 
     #[test]

@@ -38,6 +38,7 @@ fn the_agent() {
         seccomp_cache: None,
         seccomp_paths: false,
         without: Vec::new(),
+        groups: Default::default(),
     };
     let containerizer = MesosContainerizer::new(&directories, &settings).expect("a containerizer");
     block_on(containerizer.recover(None)).expect("recovery");

@@ -32,6 +32,7 @@ impl Group {
     /// [`Error::NoController`] when the group is not in the hierarchy that a limit needs; [`Error::InUse`];
     /// [`Error::Half`] when a limit could not be put back; otherwise as [`Group::create`].
     pub fn update(&self, limits: &Limits) -> Result<()> {
+        let limits = &self.with_lists(limits.clone());
         self.hierarchies().places_for(&[], limits)?;
         let mut writes = planned(self.hierarchies(), limits)?;
         if let Some((dir, Version::V1)) = self.dir_of(Controller::Memory) {
@@ -46,6 +47,20 @@ impl Group {
         // Nothing of it is needed any more: the limit is there now, or is not to be.
         drop(room);
         applied
+    }
+
+    /// v1 takes no empty list for "those of the group above"; so that is written out.
+    fn with_lists(&self, mut limits: Limits) -> Limits {
+        let Some((dir, Version::V1)) = self.dir_of(Controller::Cpuset) else { return limits };
+        let lists = [(&mut limits.cpuset_cpus, cpuset::CPUS), (&mut limits.cpuset_mems, cpuset::MEMS)];
+        for (list, file) in lists {
+            if list.as_ref().is_some_and(crate::IdList::is_empty) {
+                // In a hierarchy of the kernel's, `..` is the group above.
+                let above = Files::new(dir).with(&format!("../{file}"), |text| text.parse().ok());
+                *list = above.flatten();
+            }
+        }
+        limits
     }
 
     /// Sees that what is in use fits into a lower memory limit, before that is written.

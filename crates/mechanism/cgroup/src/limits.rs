@@ -44,6 +44,8 @@ pub enum Limit<T> {
 pub struct Limits {
     /// The share of the processors under contention.
     pub cpu_request: Option<MilliCpu>,
+    /// Whether that share is one of revocable processors, which give way to all others (Mesos: a hundredth of the weight).
+    pub cpu_low_priority: bool,
     /// The same as a bare weight, 1024 for one processor; it goes before the request.
     pub cpu_shares: Option<u64>,
     /// The most processor time, idle or not.

@@ -4,7 +4,7 @@
 use std::os::fd::AsFd;
 
 use crate::tree::Files;
-use crate::{Bytes, Controller, Device, Group, HugePages, IdList, Limit, MilliCpu};
+use crate::{Bytes, Controller, Device, Group, HugePages, IdList, Limit, MilliCpu, Version};
 
 /// What a group uses now or has used so far, groups below it included. Absent is what this kernel does not
 /// count, or counts in a controller that the group is not in.
@@ -114,6 +114,18 @@ pub struct Applied {
 }
 
 impl Applied {
+    /// The disks that are limited.
+    pub fn disks(&self) -> Vec<Device> {
+        let device = |line: &String| -> Option<Device> {
+            let (major, minor) = line.split(' ').next()?.split_once(':')?;
+            Some(Device { major: major.parse().ok()?, minor: minor.parse().ok()? })
+        };
+        let mut disks: Vec<Device> = self.io.iter().filter_map(device).collect();
+        disks.sort_unstable();
+        disks.dedup();
+        disks
+    }
+
     /// All of it as names and values, under the names that v2 has for the same.
     pub fn lines(&self) -> Vec<(String, String)> {
         fn at<T, U: ToString>(limit: Option<Limit<T>>, value: impl Fn(T) -> U) -> Option<String> {
@@ -166,7 +178,21 @@ impl Group {
         applied
     }
 
-    fn for_each_controller(&self, mut look: impl FnMut(Controller, &Files<'_>, crate::Version)) {
+    /// What its memory is, for people: all that v1 says, or what counts of v2.
+    pub fn memory_statistics(&self) -> Option<(Version, String)> {
+        let (dir, version) = self.dir_of(Controller::Memory)?;
+        let files = Files::new(dir);
+        let text = match version {
+            Version::V1 => files.with("memory.stat", str::to_owned)?,
+            Version::V2 => files.with("memory.stat", |text| {
+                let line = |name| format!("{name}: {}\n", crate::tree::field(text, name).unwrap_or_default());
+                ["anon", "file", "kernel"].map(line).concat()
+            })?,
+        };
+        Some((version, text))
+    }
+
+    fn for_each_controller(&self, mut look: impl FnMut(Controller, &Files<'_>, Version)) {
         for controller in Controller::ALL {
             if let Some((dir, version)) = self.dir_of(controller) {
                 look(controller, &Files::new(dir.as_fd()), version);

@@ -5,7 +5,9 @@
 //!
 //! Acts on the host: clones the sandbox's mount, detached.
 
+use crate::limits::devices_of;
 use crate::{Settings, text};
+use berth_cgroup::DeviceKind;
 use berth_launcher::wire::{self, Step};
 use berth_launcher::{Container, Error, Isolator, Phase, Plan, Result};
 use berth_model::IpcMode;
@@ -194,6 +196,7 @@ impl Writer<'_> {
             self.step(step, format!("make /dev/{}", name.to_string_lossy()));
         }
         self.step(Step::Node { name: c"tty", mode: 0o666, major: 5, minor: 0 }, "make /dev/tty");
+        self.devices(container)?;
         for (name, to) in [
             (c"fd", c"/proc/self/fd"),
             (c"stdin", c"/proc/self/fd/0"),
@@ -235,6 +238,29 @@ impl Writer<'_> {
         // Masks need /dev/null, so they come after it.
         self.step(Step::Enter { target: c"proc", magic: PROC }, "enter /proc");
         self.masks(&MASKED_PROC, "/proc");
+        Ok(())
+    }
+
+    /// Files for the devices that were asked for, and the directories above them.
+    fn devices(&mut self, container: &Container<'_>) -> Result<()> {
+        let mut made: Vec<String> = Vec::new();
+        for device in devices_of(container.config)? {
+            for (end, _) in device.name.match_indices('/') {
+                let above = &device.name[..end];
+                if !made.iter().any(|made| made == above) {
+                    let name = text(above)?;
+                    self.step(Step::Directory { name: &name, mode: 0o755 }, format!("make /dev/{above}"));
+                    made.push(above.to_owned());
+                }
+            }
+            let kind = match device.rule.kind {
+                DeviceKind::Char => wire::NODE_CHARACTER,
+                DeviceKind::Block => wire::NODE_BLOCK,
+            };
+            let (major, minor) = (device.rule.major.unwrap_or(0), device.rule.minor.unwrap_or(0));
+            let step = Step::Node { name: &text(&device.name)?, mode: device.mode | kind, major, minor };
+            self.step(step, format!("make /dev/{}", device.name));
+        }
         Ok(())
     }
 

@@ -9,10 +9,12 @@ mod capabilities;
 mod cgroups;
 mod filesystem_linux;
 mod filesystem_mounts;
+mod limits;
 mod linux_nnp;
 mod linux_seccomp;
 mod namespaces_ipc;
 mod namespaces_pid;
+mod net_cls;
 mod network;
 mod posix_rlimits;
 mod settings;
@@ -20,8 +22,9 @@ mod table;
 mod volumes;
 
 pub use capabilities::DEFAULT as DEFAULT_CAPABILITIES;
-pub use cgroups::limits_of;
-pub use settings::Settings;
+pub use limits::{limits_of, rule as device_rule};
+pub use net_cls::Handles;
+pub use settings::{GroupSettings, Settings};
 pub use table::{BUILT_IN, Make, build};
 
 use berth_launcher::{Error, Result};

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the operator decides for all containers.
 
-use berth_cgroup::Hierarchies;
+use crate::Handles;
+use berth_cgroup::{Bytes, Controller, DeviceRule, Hierarchies, Limit, Limits};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The operator's settings, as isolators need them.
 #[derive(Debug, Clone)]
@@ -17,4 +19,54 @@ pub struct Settings {
     pub seccomp_paths: bool,
     /// Isolators that are left out.
     pub without: Vec<String>,
+    /// What concerns control groups.
+    pub groups: GroupSettings,
+}
+
+/// What the operator decides for control groups.
+#[derive(Debug, Clone)]
+pub struct GroupSettings {
+    /// Controllers whose groups every container is in, also where nothing is limited by them (`cgroups/all`,
+    /// `cgroups/perf_event`).
+    pub member_of: Vec<Controller>,
+    /// Whether the request of processors is also the most (`--cgroups_enable_cfs`).
+    pub request_is_limit: bool,
+    /// Whether who has a memory limit gets no swap (`--cgroups_limit_swap`).
+    pub limit_swap: bool,
+    /// Whether revocable processors give way to others (`--revocable_cpu_low_priority`).
+    pub revocable_gives_way: bool,
+    /// How long processes may take to leave a group after SIGKILL (`--cgroups_destroy_timeout`).
+    pub destroy_timeout: Duration,
+    /// Devices that every container may use beside the usual ones (`--allowed_devices`).
+    pub allowed_devices: Vec<DeviceRule>,
+    /// Marks of packets, if containers get some.
+    pub net_cls: Option<Handles>,
+}
+
+impl Default for GroupSettings {
+    fn default() -> GroupSettings {
+        GroupSettings {
+            member_of: Vec::new(),
+            request_is_limit: false,
+            limit_swap: false,
+            revocable_gives_way: true,
+            destroy_timeout: Duration::from_secs(60),
+            allowed_devices: Vec::new(),
+            net_cls: None,
+        }
+    }
+}
+
+impl GroupSettings {
+    /// What the operator's flags make of the limits that a container asks for.
+    pub fn complete(&self, limits: &mut Limits) {
+        limits.cpu_low_priority &= self.revocable_gives_way;
+        if self.request_is_limit && limits.cpu_limit.is_none() {
+            limits.cpu_limit = limits.cpu_request.map(Limit::At);
+        }
+        if self.limit_swap && limits.swap_limit.is_none() && matches!(limits.memory_limit, Some(Limit::At(_)))
+        {
+            limits.swap_limit = Some(Limit::At(Bytes(0)));
+        }
+    }
 }

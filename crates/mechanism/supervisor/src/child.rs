@@ -298,8 +298,12 @@ impl Child<'_> {
             Step::Directory { name, mode } => made(fs::mkdirat(CWD, name, Mode::from_bits_truncate(mode))),
             Step::Node { name, mode, major, minor } => {
                 let device = fs::makedev(major, minor);
-                let mode = Mode::from_bits_truncate(mode);
-                fs::mknodat(CWD, name, FileType::CharacterDevice, mode, device)?;
+                let kind = match mode & wire::NODE_BLOCK == wire::NODE_BLOCK {
+                    true => FileType::BlockDevice,
+                    false => FileType::CharacterDevice,
+                };
+                let mode = Mode::from_bits_truncate(mode & 0o7777);
+                fs::mknodat(CWD, name, kind, mode, device)?;
                 self.own_dev |= (major, minor) == (1, 3);
                 Ok(())
             }

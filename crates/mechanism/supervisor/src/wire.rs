@@ -38,6 +38,10 @@ pub const FLAG_SINK: u32 = 32;
 /// … and from where the terminal's input comes.
 pub const FLAG_SOURCE: u32 = 64;
 
+/// In the mode of `Step::Node`, as in stat(2): a character device; so is one without either.
+pub const NODE_CHARACTER: u32 = 0o020_000;
+/// In the mode of `Step::Node`: a block device.
+pub const NODE_BLOCK: u32 = 0o060_000;
 /// In `Step::Terminal`: bind it at /dev/console.
 pub const TERMINAL_CONSOLE: u32 = 1;
 /// In `Step::Terminal`: no link may be on the way to the multiplexer; the container has been at it.

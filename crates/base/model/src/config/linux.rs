@@ -29,6 +29,20 @@ message! {
         read_only_rootfs: Option<bool>,
         /// Devices of the Container Device Interface, `vendor/class=name`; our extension.
         cdi_devices: Vec<String>,
+        /// Devices of the host that it may use; our extension.
+        devices: Vec<Device>,
+    }
+}
+
+message! {
+    /// A device of the host that a container may use; our extension.
+    pub struct Device {
+        /// Its path on the host.
+        path: String,
+        /// Where the container sees it, below `/dev`; unset: as on the host.
+        container_path: Option<String>,
+        /// What may be done with it: of `r`, `w` and `m` (make further files for it); unset: all of them.
+        access: Option<String>,
     }
 }
 

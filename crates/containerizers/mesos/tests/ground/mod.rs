@@ -42,6 +42,7 @@ pub(crate) fn containerizer(site: &Site, without: &[&str]) -> MesosContainerizer
         seccomp_cache: None,
         seccomp_paths: false,
         without: without.iter().map(|name| (*name).to_owned()).collect(),
+        groups: Default::default(),
     };
     MesosContainerizer::new(&directories, &settings).expect("a containerizer")
 }

@@ -4,6 +4,7 @@
 //! | | v1 | v2 |
 //! |---|---|---|
 //! | request | `cpu.shares` = 1024 for each processor | `cpu.weight` = 100 for each processor |
+//! | revocable request | 10 for each processor | 1 for each processor |
 //! | bare shares | as they are | 100 for each 1024, so that they stand beside requests in the same ratio |
 //! | limit | `cpu.cfs_period_us`, `cpu.cfs_quota_us` | `cpu.max` |
 //!
@@ -52,6 +53,10 @@ pub(super) fn writes(limits: &Limits, version: Version, out: &mut Vec<Write>) {
     let weights = match (limits.cpu_shares, limits.cpu_request) {
         (Some(bare), _) => {
             Some((SHARES, bare.clamp(2, 262_144), (bare.saturating_mul(100) / 1024).clamp(1, 10_000)))
+        }
+        (None, Some(request)) if limits.cpu_low_priority => {
+            // 10 and 1 for each processor.
+            Some((REQUEST, (request.0 / 100).clamp(2, 262_144), (request.0 / 1000).clamp(1, 10_000)))
         }
         (None, Some(request)) => Some((REQUEST, shares(request), weight(request))),
         (None, None) => None,
@@ -238,6 +243,14 @@ mod tests {
             assert_eq!(values(&limits(bare), Version::V1), [("cpu.shares", v1.to_owned())], "{bare}");
             assert_eq!(values(&limits(bare), Version::V2), [("cpu.weight", v2.to_owned())], "{bare}");
         }
+    }
+
+    #[test]
+    fn revocable_processors_weigh_a_hundredth() {
+        let limits =
+            Limits { cpu_request: Some(MilliCpu(4000)), cpu_low_priority: true, ..Limits::default() };
+        assert_eq!(values(&limits, Version::V1), [("cpu.shares", "40".to_owned())]);
+        assert_eq!(values(&limits, Version::V2), [("cpu.weight", "4".to_owned())]);
     }
 
     proptest! {
