@@ -274,13 +274,15 @@ pub(crate) async fn remove_container(agent: &Arc<Inner>, container: &Arc<Contain
     if container.launched.get().is_none() {
         return Err(Refusal::failed(berth_contract::Error::NotTerminated.to_string()));
     }
-    // Its exit record goes now: how it ended has to be in ours before, or a kill in between would lose what was told.
     hear(agent);
-    agent.clerk.finish().await;
-    agent.containerizer.remove(&container.id).await.map_err(|error| failure(&error))?;
+    // Its sandbox goes first: where that is gone, a record means that the container was being removed.
+    let (own, files) = (Arc::clone(agent), Arc::clone(container));
+    let removed_all = blocking(move || {
+        own.containerizer.remove_here(&files.id)?;
+        Ok(files.remove_files(|| own.places.remove(&files.id)))
+    });
+    let left = removed_all.await?.map_err(|error: berth_contract::Error| failure(&error))?;
     hear(agent);
-    let (places, files) = (Arc::clone(&agent.places), Arc::clone(container));
-    let left = blocking(move || files.remove_files(|| places.remove(&files.id))).await?;
     if !left.is_empty() {
         return Err(Refusal::failed(format!("Failed to remove the sandbox directory: {}", left.join("; "))));
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use berth_model::ContainerId;
 use berth_record::Sync;
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, statat};
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, statat, unlinkat};
 use rustix::io::Errno;
 
 use crate::error::{StartError, chain};
@@ -114,16 +114,23 @@ impl Places {
 
     /// Takes sandbox and record away, in this order; what stays, and why.
     pub(crate) fn remove(&self, id: &ContainerId) -> Vec<String> {
-        let mut left = Vec::new();
-        for dir in [&self.sandboxes, &self.records] {
+        let remove = |dir: &OwnedFd| {
             let removal = berth_image::remove_tree(dir.as_fd(), id.value().as_ref());
-            left.extend(removal.failures.iter().map(|failure| chain(failure)));
-            if !left.is_empty() {
-                // The record stays as long as anything else does.
-                return left;
-            }
+            removal.failures.iter().map(|failure| chain(failure)).collect::<Vec<_>>()
+        };
+        let left = remove(&self.sandboxes);
+        if !left.is_empty() {
+            // The record stays as long as anything else does.
+            return left;
         }
-        left
+        // The record last of what is usually there: without it the others would be remains of a lost one.
+        for file in [TERMINATION, FORKED, CONFIG] {
+            let _ = unlinkat(&self.records, format!("{}/{file}", id.value()), AtFlags::empty());
+        }
+        match unlinkat(&self.records, id.value(), AtFlags::REMOVEDIR) {
+            Ok(()) => Vec::new(),
+            Err(_) => remove(&self.records),
+        }
     }
 
     /// The names of all containers with a record or a sandbox, each once.
@@ -145,7 +152,8 @@ impl Places {
         Found {
             record: berth_record::read(dir.as_fd(), CONFIG, CAP),
             termination: berth_record::read(dir.as_fd(), TERMINATION, CAP).ok(),
-            forked: statat(&dir, FORKED, AtFlags::SYMLINK_NOFOLLOW).is_ok(),
+            // An empty one was about to be written.
+            forked: statat(&dir, FORKED, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| stat.st_size > 0),
             sandbox,
         }
     }

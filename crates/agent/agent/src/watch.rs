@@ -5,11 +5,12 @@
 //! Whoever needs the view to be as new as an answer that they have just got calls [`hear`] first.
 
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use berth_contract::{Event, Next, Phase, What};
 use berth_model::ContainerTermination;
 use berth_proto::own::{self, event};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::agent::Inner;
@@ -20,6 +21,14 @@ use crate::record::{Termination, millis};
 use crate::table::{Container, Ended, Gate, lock};
 use crate::{events, recover};
 
+/// What happens within such a time is taken in at once: a launch tells of seven things in a few milliseconds, and each alone
+/// would wake a thread. Whoever needs to know earlier hears for themselves.
+const MOMENT: Duration = Duration::from_millis(5);
+
+/// How long the end of a container waits to be written down. Until the machine is restarted the containerizer knows it; and
+/// many are removed at once.
+const WRITTEN: Duration = Duration::from_millis(100);
+
 /// Starts to follow.
 pub(crate) fn start(agent: &Arc<Inner>) {
     let mut bell = agent.containerizer.events(0);
@@ -29,6 +38,7 @@ pub(crate) fn start(agent: &Arc<Inner>) {
             bell.next().await;
             while bell.try_next().is_some() {}
             hear(&following);
+            tokio::time::sleep(MOMENT).await;
         }
     });
     hear(agent);
@@ -74,12 +84,18 @@ fn take(agent: &Arc<Inner>, event: Event) {
         What::Created(phase) => {
             container.enter(phase);
             agent.events.publish(events::state(&id, None, &container.now()));
-            tracing::info!(container = %id, state = %phase, "created");
+            tracing::debug!(container = %id, state = %phase, "created");
         }
         What::Moved { from, to } => {
             container.enter(to);
             agent.events.publish(events::state(&id, Some(from), &container.now()));
-            tracing::info!(container = %id, %from, state = %to, "moved");
+            // The steps of a launch, and of an end that is told below, take moments.
+            match (from, to) {
+                (_, Phase::Running | Phase::Paused) => {
+                    tracing::info!(container = %id, %from, state = %to, "moved");
+                }
+                _ => tracing::debug!(container = %id, %from, state = %to, "moved"),
+            }
         }
         What::LaunchFailed(why) => {
             let state =
@@ -135,6 +151,8 @@ type End = (Arc<Container>, Ended);
 #[derive(Debug, Default)]
 pub(crate) struct Clerk {
     waiting: Arc<Mutex<Vec<End>>>,
+    /// Somebody waits for what is to be written.
+    hurry: Arc<Notify>,
     writing: Mutex<Option<JoinHandle<()>>>,
     /// Held by who waits for the writer, so that whoever comes next waits as well.
     awaited: tokio::sync::Mutex<()>,
@@ -150,13 +168,15 @@ impl Clerk {
         if !first {
             return;
         }
-        let (places, waiting) = (Arc::clone(places), Arc::clone(&self.waiting));
+        let (places, waiting, hurry) =
+            (Arc::clone(places), Arc::clone(&self.waiting), Arc::clone(&self.hurry));
         let before = lock(&self.writing).take();
         let writing = tokio::spawn(async move {
             // Writers follow one another, so that a stop has to wait for the last one only.
             if let Some(before) = before {
                 let _ = before.await;
             }
+            let _ = tokio::time::timeout(WRITTEN, hurry.notified()).await;
             let work =
                 move || std::mem::take(&mut *lock(&waiting)).iter().for_each(|one| write(&places, one));
             let _ = tokio::task::spawn_blocking(work).await;
@@ -169,6 +189,7 @@ impl Clerk {
         let _awaited = self.awaited.lock().await;
         let writing = lock(&self.writing).take();
         if let Some(writing) = writing {
+            self.hurry.notify_one();
             let _ = writing.await;
         }
     }

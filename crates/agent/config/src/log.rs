@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use berth_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
+use berth_sys::rustix::fs::{FileType, fstat};
 
 use tracing::field::{Field, Visit};
 use tracing::metadata::LevelFilter;
@@ -138,13 +139,16 @@ impl AlreadyLogging {
 /// # Errors
 /// The process has a subscriber already.
 pub fn start(logging: Logging) -> Result<LogControl, AlreadyLogging> {
-    let (sink, control) = Sink::new(logging, Patient { stuck: false });
+    let is_file = fstat(io::stderr()).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_file());
+    let (sink, control) = Sink::new(logging, Patient { is_file, stuck: false });
     tracing::subscriber::set_global_default(sink).map_err(|_| AlreadyLogging)?;
     Ok(control)
 }
 
 /// Standard error, which may be a pipe that nobody reads. Whoever logs does not wait for that: lines are lost then.
 struct Patient {
+    /// It is a file, which has nobody who reads it and is always ready.
+    is_file: bool,
     /// The last line was not taken.
     stuck: bool,
 }
@@ -157,6 +161,9 @@ const PATIENCE: Duration = Duration::from_millis(200);
 impl Write for Patient {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let stderr = io::stderr();
+        if self.is_file {
+            return stderr.lock().write(bytes);
+        }
         let patience = if self.stuck { Duration::ZERO } else { PATIENCE };
         let timeout = Timespec::try_from(patience).ok();
         let ready = poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], timeout.as_ref())?;

@@ -10,7 +10,7 @@ use berth_model::{
     ResourceStatistics, Resources,
 };
 
-use crate::{Answer, Attach, Exec, Nesting, Pause, Subscription};
+use crate::{Answer, Attach, Error, Exec, Nesting, Pause, Subscription, block_on};
 
 /// Variables for a container's processes, by name. A later writer of a name replaces an earlier one.
 pub type Variables = BTreeMap<String, String>;
@@ -142,12 +142,22 @@ pub trait Containerizer: Send + Sync {
     /// failed, until they are destroyed. Ended ones are not listed, though they have a record.
     fn containers(&self) -> Answer<'_, Vec<ContainerId>>;
 
-    /// Forgets a container that has ended: record, runtime directory and sandbox.
+    /// Forgets a container that has ended: its sandbox first, then runtime directory and record; so whoever is killed in
+    /// between still knows how it ended.
     ///
     /// A living one fails with [`Error::NestedNotTerminated`](crate::Error::NestedNotTerminated) or
     /// [`Error::NotTerminated`](crate::Error::NotTerminated). An id that is gone already is a success; a
     /// nested id whose root is unknown fails with [`Error::UnknownRoot`](crate::Error::UnknownRoot).
     fn remove(&self, id: &ContainerId) -> Answer<'_, ()>;
+
+    /// The same for who may block: done when it returns. One that would only wait for a thread of its own does it on the
+    /// caller's.
+    ///
+    /// # Errors
+    /// As those of `remove`.
+    fn remove_here(&self, id: &ContainerId) -> Result<(), Error> {
+        block_on(self.remove(id))
+    }
 
     /// Deletes the images that no container uses and that are not in `excluded`. A containerizer without a
     /// store of its own has nothing to do.

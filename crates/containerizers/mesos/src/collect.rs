@@ -5,7 +5,7 @@
 //! and the runtime directory last, its record first of its files. Nobody but the holder of the container's lock releases it.
 
 use crate::native::{self, Native};
-use crate::record::{self, CONFIG, LOCK, PID, Record, STATUS, UNKNOWN, Unknown};
+use crate::record::{self, CONFIG, LOCK, PID, Record, STATUS, TERMINATION, UNKNOWN, Unknown};
 use crate::{Error, Result, fault};
 use berth_launcher::Places;
 use berth_model::ContainerId;
@@ -29,6 +29,15 @@ pub(crate) enum Keep {
     Nothing,
     /// Record, exit record, sandbox, output.
     Ended,
+}
+
+/// What may be left of an ended container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// What is kept of each ([`Keep::Ended`]).
+    Kept,
+    /// Somebody may have been killed in the middle of its end.
+    Anything,
 }
 
 /// What was collected.
@@ -59,21 +68,7 @@ impl Native {
             }
         }
         let _ = fault::point("cleanup");
-        sweep(&self.work, name, keep, ended);
-        let mut remove = |at: &OwnedFd, name: &str| {
-            let removal = berth_image::remove_tree(at.as_fd(), name.as_ref());
-            left.extend(removal.failures.iter().map(|f| chain(f)));
-        };
-        match keep {
-            Keep::Nothing => remove(&self.work, name),
-            Keep::Ended => {
-                if let Ok(work) = native::directory(self.work.as_fd(), name) {
-                    for layer in ["upper", "scratch", crate::rootfs::UNPACKED] {
-                        remove(&work, layer);
-                    }
-                }
-            }
-        }
+        self.release_work(name, keep, ended, &mut left);
         let _ = fault::point("remove");
         if keep == Keep::Nothing && left.is_empty() {
             left.extend(self.forget(name));
@@ -81,16 +76,59 @@ impl Native {
         left
     }
 
+    /// Removes what is kept of a container whose end left nothing else.
+    fn remove_kept(&self, name: &str) -> Vec<String> {
+        let mut left = Vec::new();
+        let _ = fault::point("cleanup");
+        for output in ["stdout", "stderr"] {
+            let _ = unlinkat(&self.work, format!("{name}/{output}"), AtFlags::empty());
+        }
+        if unlinkat(&self.work, name, AtFlags::REMOVEDIR).is_err() {
+            self.release_work(name, Keep::Nothing, || {}, &mut left);
+        }
+        let _ = fault::point("remove");
+        if left.is_empty() {
+            left.extend(self.forget(name));
+        }
+        left
+    }
+
+    /// Removes what is to go of the container's directory on disk.
+    fn release_work(&self, name: &str, keep: Keep, ended: impl FnOnce(), left: &mut Vec<String>) {
+        let mut remove = |at: &OwnedFd, name: &str| {
+            let removal = berth_image::remove_tree(at.as_fd(), name.as_ref());
+            left.extend(removal.failures.iter().map(|f| chain(f)));
+        };
+        let Ok(work) = native::directory(self.work.as_fd(), name) else {
+            ended();
+            if keep == Keep::Nothing {
+                remove(&self.work, name);
+            }
+            return;
+        };
+        let layers = sweep(&work, keep, ended);
+        match keep {
+            Keep::Nothing if unlinkat(&self.work, name, AtFlags::REMOVEDIR).is_ok() => {}
+            Keep::Nothing => remove(&self.work, name),
+            Keep::Ended => layers.into_iter().flatten().for_each(|layer| remove(&work, layer)),
+        }
+    }
+
     /// Removes the runtime directory, when all else is gone. The record first: a directory without one is listed
     /// nowhere and removed by the next command, while a record without its status would tell what is not so.
     fn forget(&self, name: &str) -> Vec<String> {
-        let Ok(dir) = native::directory(self.runtime.as_fd(), name) else { return Vec::new() };
-        for file in [CONFIG, ".status", "ctl", PID, STATUS, UNKNOWN, LOCK] {
-            let _ = unlinkat(&dir, file, AtFlags::empty());
+        let rmdir = || unlinkat(&self.runtime, name, AtFlags::REMOVEDIR);
+        // What an ended container usually has; then what one may have; then all else (a temporary file of a killed writer).
+        for files in [[CONFIG, PID, STATUS, LOCK], [".status", "ctl", UNKNOWN, TERMINATION]] {
+            for file in files {
+                let _ = unlinkat(&self.runtime, format!("{name}/{file}"), AtFlags::empty());
+            }
+            if matches!(rmdir(), Ok(()) | Err(Errno::NOENT)) {
+                return Vec::new();
+            }
         }
-        match unlinkat(&self.runtime, name, AtFlags::REMOVEDIR) {
-            Ok(()) | Err(berth_sys::Errno::NOENT) => Vec::new(),
-            // Something else is in it (a temporary file of a killed writer).
+        match rmdir() {
+            Ok(()) | Err(Errno::NOENT) => Vec::new(),
             Err(_) => {
                 let removal = berth_image::remove_tree(self.runtime.as_fd(), name.as_ref());
                 removal.failures.iter().map(|f| chain(f)).collect()
@@ -193,6 +231,11 @@ impl Native {
     /// # Errors
     /// None of that name; it runs and is not to be forced; something can not be removed.
     pub fn remove(&self, name: &str, force: bool) -> Result<Vec<String>> {
+        self.remove_what(name, force, Left::Anything)
+    }
+
+    /// The same, where it is known what its end has left.
+    pub(crate) fn remove_what(&self, name: &str, force: bool, what: Left) -> Result<Vec<String>> {
         let id: ContainerId = name.parse().map_err(|e| Error::Invalid(format!("{e}")))?;
         let mut dir = self.existing(name)?.ok_or_else(|| Error::NotFound(name.to_owned()))?;
         let mut soon = Instant::now();
@@ -200,7 +243,10 @@ impl Native {
         loop {
             match Lock::acquire(dir.as_fd(), LOCK, soon) {
                 Ok(lock) => {
-                    let left = self.release(&self.places(&id), Keep::Nothing);
+                    let left = match what {
+                        Left::Kept => self.remove_kept(name),
+                        Left::Anything => self.release(&self.places(&id), Keep::Nothing),
+                    };
                     drop(lock);
                     return Ok(left);
                 }
@@ -259,30 +305,31 @@ impl Native {
 }
 
 /// Removes what a container usually leaves by the fewest calls: the empty layer, with the marks that overlay makes in it.
-/// What it does not get is left to the thorough way. The directory is 0700 and ours; no container reaches these names.
-fn sweep(work: &OwnedFd, name: &str, keep: Keep, ended: impl FnOnce()) {
-    let Ok(dir) = native::directory(work.as_fd(), name) else { return ended() };
-    let rmdir = |name: &str| unlinkat(&dir, name, AtFlags::REMOVEDIR);
-    let _ = rmdir("upper");
+/// What it does not get is left to the thorough way: which layers those are. The directory is 0700 and ours; no container
+/// reaches these names.
+fn sweep(dir: &OwnedFd, keep: Keep, ended: impl FnOnce()) -> [Option<&'static str>; 3] {
+    let rmdir = |name: &str| unlinkat(dir, name, AtFlags::REMOVEDIR);
+    let rest = |name, removed| (!matches!(removed, Ok(()) | Err(Errno::NOENT))).then_some(name);
+    let upper = rest("upper", rmdir("upper"));
+    let unpacked = rest(crate::rootfs::UNPACKED, rmdir(crate::rootfs::UNPACKED));
     if keep == Keep::Nothing {
         let _ = rmdir("sandbox");
         for output in ["stdout", "stderr"] {
-            let _ = unlinkat(&dir, output, AtFlags::empty());
+            let _ = unlinkat(dir, output, AtFlags::empty());
         }
     }
     ended();
-    if matches!(rmdir("scratch"), Err(Errno::NOTEMPTY)) {
+    let mut scratch = rmdir("scratch");
+    if scratch == Err(Errno::NOTEMPTY) {
         if rmdir("scratch/work").is_err() {
-            let _ = unlinkat(&dir, "scratch/work/incompat/volatile/dirty", AtFlags::empty());
+            let _ = unlinkat(dir, "scratch/work/incompat/volatile/dirty", AtFlags::empty());
             for part in ["scratch/work/incompat/volatile", "scratch/work/incompat", "scratch/work"] {
                 let _ = rmdir(part);
             }
         }
-        let _ = rmdir("scratch");
+        scratch = rmdir("scratch");
     }
-    if keep == Keep::Nothing {
-        let _ = unlinkat(work, name, AtFlags::REMOVEDIR);
-    }
+    [upper, unpacked, rest("scratch", scratch)]
 }
 
 /// An error with its causes, in one line.

@@ -16,7 +16,7 @@ use crate::shared::{Shared, warn};
 use crate::{collect, pause, recover};
 use berth_contract::{
     AgentState, Answer, Attach, Containerizer, Error, Exec, LaunchResult, Limits, Pause, Settled,
-    Subscription, UNKNOWN_DESTROYED, Variables, What, ready,
+    Subscription, UNKNOWN_DESTROYED, Variables, What, block_on, ready,
 };
 use berth_isolator::Settings;
 use berth_model::{
@@ -222,18 +222,19 @@ impl Containerizer for MesosContainerizer {
             Err(e) => return ready(Err(e)),
         };
         if ours {
-            let settle = removed.clone();
-            let answer = self.away(move |shared| {
-                let result = forget(shared, &entry);
-                if result.is_err() {
-                    entry.disclaim_removal();
-                }
-                settle.settle(result.clone());
-                result
-            });
-            return answer;
+            return self.away(move |shared| remove(shared, &entry, &removed));
         }
         Box::pin(removed.wait())
+    }
+
+    fn remove_here(&self, id: &ContainerId) -> Result<(), Error> {
+        if let Some(entry) = self.shared.get(id) {
+            let (removed, ours) = entry.claim_removal()?;
+            if ours {
+                return remove(&self.shared, &entry, &removed);
+            }
+        }
+        block_on(self.remove(id))
     }
 
     fn prune_images(&self, _excluded: Vec<Image>) -> Answer<'_, ()> {
@@ -312,12 +313,23 @@ pub(crate) fn supported(config: &ContainerConfig) -> crate::Result<()> {
     Ok(())
 }
 
-/// Takes away what an ended container has left: record, runtime directory, sandbox.
+/// Removes an ended container; how that ends is told to all who asked for it.
+fn remove(shared: &Arc<Shared>, entry: &Entry, removed: &Settled<Result<(), Error>>) -> Result<(), Error> {
+    let result = forget(shared, entry);
+    if result.is_err() {
+        entry.disclaim_removal();
+    }
+    removed.settle(result.clone());
+    result
+}
+
+/// Takes away what an ended container has left: sandbox, runtime directory, record. In this order: what its supervisor
+/// wrote of its end goes last.
 fn forget(shared: &Arc<Shared>, entry: &Entry) -> Result<(), Error> {
     for session in shared.inside(&entry.id) {
         // Its container has ended, and so has it.
         if let Ok((removed, true)) = session.claim_removal() {
-            let result = shared.remove(&session.id);
+            let result = shared.remove(&session);
             if result.is_ok() {
                 shared.forget(&session.id);
                 shared.events.publish(&session.id, What::Removed);
@@ -328,8 +340,8 @@ fn forget(shared: &Arc<Shared>, entry: &Entry) -> Result<(), Error> {
             result?;
         }
     }
-    shared.remove(&entry.id)?;
     remove_sandbox(&entry.sandbox).map_err(Error::RemoveSandbox)?;
+    shared.remove(entry)?;
     shared.forget(&entry.id);
     shared.events.publish(&entry.id, What::Removed);
     Ok(())

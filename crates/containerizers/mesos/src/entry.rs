@@ -44,6 +44,8 @@ pub(crate) struct Now {
     pub(crate) state: NativeState,
     /// Nothing is left of it but its record.
     pub(crate) terminated: bool,
+    /// Its end was seen, and left what is kept and nothing else.
+    pub(crate) cleaned: bool,
     /// Since when.
     pub(crate) ended_at: Option<Instant>,
     /// All its processes are stopped.
@@ -99,6 +101,7 @@ impl Entry {
         let now = Now {
             state,
             terminated: false,
+            cleaned: false,
             paused: false,
             ended_at: None,
             failed: false,
@@ -202,6 +205,11 @@ impl Entry {
         };
         events.publish(&self.id, What::Moved { from: from.into(), to: Phase::Terminated });
         events.publish(&self.id, What::Ended(termination.clone()));
+    }
+
+    /// All that is to go at an end is gone.
+    pub(crate) fn cleaned(&self) {
+        self.lock().cleaned = true;
     }
 
     /// The process has ended, and its pid belongs to nobody.

@@ -26,6 +26,7 @@ use berth_sys::Errno;
 use berth_sys::rustix::fs::{
     AtFlags, CWD, Gid, Mode, OFlags, Uid, fchown, linkat, mkdirat, openat, unlinkat,
 };
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -51,8 +52,6 @@ impl Native {
             Some(root) => Some(self.check(&request, root, &places)?),
             None => None,
         };
-        let null = openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-            .map_err(Error::directory("open", "/dev/null"))?;
         timings.mark("check");
         // The supervisor makes its child's namespaces, the longest part of a launch, while we do the rest. Neither
         // needs a record: both end by themselves when we do.
@@ -64,7 +63,7 @@ impl Native {
             supervisor.prepare(checked.plan.wanted())?;
         }
         timings.mark("spawn");
-        let made = self.make(&mut request, &places, checked, &mut supervisor, &null, &mut timings, progress);
+        let made = self.make(&mut request, &places, checked, &mut supervisor, &mut timings, progress);
         match (made, supervisor) {
             (Ok(made), Some(supervisor)) => {
                 let mut live = Live::new(request.id.clone(), places, supervisor, made, request.remove);
@@ -99,14 +98,12 @@ impl Native {
         Ok(Checked { root, user, plan })
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the steps of one function, told apart for reading")]
     fn make(
         &self,
         request: &mut Request,
         places: &Places,
         checked: Option<Checked>,
         supervisor: &mut Option<Supervisor>,
-        null: &OwnedFd,
         timings: &mut Timings,
         progress: &mut dyn FnMut(Progress),
     ) -> std::result::Result<Made, Failed> {
@@ -141,7 +138,16 @@ impl Native {
             timings.mark("isolate");
             fault::point("send")?;
             let given = request.stdin.take();
-            let stdin = files.input.as_ref().map(|(theirs, _)| theirs).or(given.as_ref()).unwrap_or(null);
+            let null;
+            let stdin = match files.input.as_ref().map(|(theirs, _)| theirs).or(given.as_ref()) {
+                Some(stdin) => stdin,
+                None => {
+                    // Its own: what it does to the description is to be felt by nobody else.
+                    null = openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+                        .map_err(Error::directory("open", "/dev/null"))?;
+                    &null
+                }
+            };
             let (status, stdout) = (files.status.as_fd(), files.stdout.as_fd());
             let attend = [dir.as_fd(), lock.as_fd(), status, stdout, files.work.as_fd()];
             let input = files.input.iter().map(|(_, ours)| ours.as_fd());
@@ -172,7 +178,8 @@ impl Native {
         record: impl FnOnce() -> Result<Record>,
     ) -> Result<(OwnedFd, Lock)> {
         let name = &id.to_string();
-        let door = self.door()?;
+        // An agent has its directories to itself, and launches nothing while it collects.
+        let door = if self.kind == Kind::OneShot { Some(self.door()?) } else { None };
         match mkdirat(&self.runtime, name, Mode::from_bits_truncate(0o700)) {
             Err(Errno::EXIST) => return Err(Error::Exists(id.clone())),
             other => other.map_err(Error::directory("make", &places.runtime))?,
@@ -497,16 +504,31 @@ pub(crate) fn exit_record(places: &Places, dir: &OwnedFd) -> Result<OwnedFd> {
     make().map_err(Error::directory("make an exit record in", &places.runtime))
 }
 
-/// Writes the pid where the agent wants it, all or nothing.
+/// Writes the pid where the agent wants it. Who is killed meanwhile may leave an empty file, which says that there is none.
 fn checkpoint(path: &Path, pid: i32) -> Result<()> {
     let failed = |source| Error::Directory { what: "checkpoint the pid in", path: path.to_owned(), source };
     let invalid = || failed(std::io::Error::from(std::io::ErrorKind::InvalidInput));
     let (above, name) = path.parent().zip(path.file_name().and_then(|n| n.to_str())).ok_or_else(invalid)?;
-    std::fs::create_dir_all(above).map_err(failed)?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let dir = openat(CWD, above, flags, Mode::empty()).map_err(|e| failed(e.into()))?;
-    berth_record::write_atomic(dir.as_fd(), name, pid.to_string().as_bytes(), Sync::No)
-        .map_err(|source| Error::Record { what: "checkpoint the container's pid", source })
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let create = || openat(CWD, path, flags, Mode::RUSR | Mode::WUSR);
+    let file = match create() {
+        Err(Errno::NOENT) => {
+            std::fs::create_dir_all(above).map_err(failed)?;
+            create()
+        }
+        other => other,
+    };
+    match file {
+        // Few bytes at once: they are there, or the file is empty.
+        Ok(file) => std::fs::File::from(file).write_all(pid.to_string().as_bytes()).map_err(failed),
+        Err(Errno::EXIST) => {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let dir = openat(CWD, above, flags, Mode::empty()).map_err(|e| failed(e.into()))?;
+            berth_record::write_atomic(dir.as_fd(), name, pid.to_string().as_bytes(), Sync::No)
+                .map_err(|source| Error::Record { what: "checkpoint the container's pid", source })
+        }
+        Err(e) => Err(failed(e.into())),
+    }
 }
 
 fn is_tty(config: &ContainerConfig) -> bool {

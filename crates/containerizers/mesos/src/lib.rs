@@ -32,6 +32,7 @@ mod rootfs;
 mod session;
 mod shared;
 mod watcher;
+mod watching;
 
 pub use collect::Collected;
 pub use containerizer::MesosContainerizer;

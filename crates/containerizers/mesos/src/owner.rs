@@ -22,6 +22,7 @@ use crate::request::{Request, Watch};
 use crate::session::Session;
 use crate::shared::{Shared, warn};
 use crate::watcher::Waits;
+use crate::watching::Watching;
 use berth_contract::{Attached, Error, LaunchResult, Phase, What, block_on_until};
 use berth_launcher::{Event, Places};
 use berth_model::{Class, ContainerTermination, Denied, NativeEvent, NativeState};
@@ -72,9 +73,22 @@ enum Held {
 /// What an owner waits with.
 enum Stage {
     /// A container that runs; it is to be forgotten when it has ended, if nobody knows it.
-    Runs { held: Held, forget: bool },
+    Runs { held: Held, watching: Watching, forget: bool },
     /// Its launch failed for this reason, and somebody is to destroy it.
     Failed { why: String },
+}
+
+impl Stage {
+    /// Has the isolators watch a container that stays; most that end soon cost nothing for it. A session is watched with its
+    /// container.
+    fn watch(&mut self, shared: &Shared, entry: &Entry) {
+        if let Stage::Runs { held, watching, .. } = self
+            && !watching.is_open()
+            && !entry.id.is_nested()
+        {
+            *watching = Watching::open(&shared.native, &entry.id, held.places());
+        }
+    }
 }
 
 /// What has come of waiting.
@@ -116,7 +130,8 @@ pub(crate) fn adopt(
     forget: bool,
 ) -> Result<(), Error> {
     entry.launched.settle(Ok(LaunchResult::Success));
-    let stage = Stage::Runs { held: Held::Adopted(adopted), forget };
+    let mut stage = Stage::Runs { held: Held::Adopted(adopted), watching: Watching::default(), forget };
+    stage.watch(shared, entry);
     match park(shared, entry, stage) {
         Ok(()) => Ok(()),
         Err(stage) => {
@@ -170,16 +185,13 @@ struct Parked {
 
 impl Waits for Parked {
     fn sources(&self) -> Vec<(BorrowedFd<'_>, epoll::EventFlags)> {
-        let bell = self.bell.as_deref().map(AsFd::as_fd);
-        let (first, second) = match &self.stage {
-            Stage::Runs { held, .. } => {
-                let (first, second) = held.sources();
-                (Some(first), second)
-            }
-            Stage::Failed { .. } => (None, None),
-        };
-        let all = first.into_iter().chain(second).chain(bell);
-        all.map(|fd| (fd, epoll::EventFlags::IN)).collect()
+        let plain = |fd| (fd, epoll::EventFlags::IN);
+        let mut all: Vec<_> = self.bell.as_deref().map(|bell| plain(bell.as_fd())).into_iter().collect();
+        if let Stage::Runs { held, watching, .. } = &self.stage {
+            let (first, second) = held.sources();
+            all.extend([first].into_iter().chain(second).map(plain).chain(watching.sources()));
+        }
+        all
     }
 
     fn resume(self: Box<Self>) {
@@ -282,7 +294,8 @@ impl Owner<'_> {
         let events = &self.shared.events;
         let denied = |e: Denied| Stop::Failed(crate::Error::Destroyed(e.to_string()));
         loop {
-            let told = self.wait(live.supervisor().socket(), None, None).is_some_and(|[told, _]| told);
+            let waited = self.wait(live.supervisor().socket(), None, None, None);
+            let told = waited.is_some_and(|([told, _], _)| told);
             let wishes = self.heed(live.places());
             if wishes.destroy {
                 live.kill();
@@ -375,7 +388,7 @@ impl Owner<'_> {
 
     /// Stays with a running container to its end.
     fn stay(&self, held: Held) -> Goes {
-        self.go_on(Stage::Runs { held, forget: false }, STAYS)
+        self.go_on(Stage::Runs { held, watching: Watching::default(), forget: false }, STAYS)
     }
 
     /// Waits, for so long on this thread, and does what is to be done then.
@@ -383,10 +396,11 @@ impl Owner<'_> {
         let mut until = Some(Instant::now() + stays);
         loop {
             let waited = match &mut stage {
-                Stage::Runs { held, .. } => self.watch(held, until),
+                Stage::Runs { held, watching, .. } => self.watch(held, watching, until),
                 Stage::Failed { .. } => self.wait_for_destroy(until),
             };
             if matches!(waited, Waited::Nothing) {
+                stage.watch(self.shared, self.entry);
                 match park(self.shared, self.entry, stage) {
                     Ok(()) => return Goes::NotYet,
                     // There is this thread at least.
@@ -395,7 +409,7 @@ impl Owner<'_> {
                 continue;
             }
             match stage {
-                Stage::Runs { held, forget } => {
+                Stage::Runs { held, forget, .. } => {
                     if let Waited::Ended(ending) = waited {
                         self.end(held, &ending);
                     }
@@ -414,11 +428,17 @@ impl Owner<'_> {
     }
 
     /// Waits for the end, and does meanwhile what is asked.
-    fn watch(&self, held: &mut Held, until: Option<Instant>) -> Waited {
+    fn watch(&self, held: &mut Held, watching: &mut Watching, until: Option<Instant>) -> Waited {
         loop {
             let (first, second) = held.sources();
-            let Some(ready) = self.wait(first, second, until) else { return Waited::Nothing };
+            let Some((ready, heard)) = self.wait(first, second, Some(watching), until) else {
+                return Waited::Nothing;
+            };
             let wishes = self.heed(held.places());
+            let isolators = &self.shared.native.isolators;
+            if !heard.is_empty() && watching.hear(isolators, &self.entry.id, held.places(), &heard) {
+                self.entry.inbox.destroy();
+            }
             if ready[0] {
                 // Its supervisor has ended: it was killed, and does not die while it is stopped.
                 pause::let_end(self.shared, self.entry, &held.places().cgroup);
@@ -436,23 +456,31 @@ impl Owner<'_> {
         }
     }
 
-    /// Waits for one of two descriptors or for the inbox; which of the two is readable. `None` when nothing was until then.
+    /// Waits for one of two descriptors, for what isolators watch, or for the inbox; which of the two is readable, and which
+    /// of the watched, none when none of them is. `None` when nothing was until then.
     fn wait(
         &self,
         first: BorrowedFd<'_>,
         second: Option<BorrowedFd<'_>>,
+        watching: Option<&Watching>,
         until: Option<Instant>,
-    ) -> Option<[bool; 2]> {
+    ) -> Option<([bool; 2], Vec<bool>)> {
         let bell = self.entry.inbox.bell();
         let mut polled = Vec::with_capacity(3);
         polled.push(PollFd::from_borrowed_fd(first, PollFlags::IN));
         polled.extend(second.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         polled.extend(bell.as_deref().map(|bell: &OwnedFd| PollFd::new(bell, PollFlags::IN)));
+        let further = polled.len();
+        polled.extend(watching.into_iter().flat_map(Watching::polled));
         if !wait(&mut polled, until) {
             return None;
         }
-        let ready = |at: usize| polled.get(at).is_some_and(|p| !p.revents().is_empty());
-        Some([ready(0), second.is_some() && ready(1)])
+        let ready = |polled: &PollFd<'_>| !polled.revents().is_empty();
+        let heard = match polled[further..].iter().any(ready) {
+            true => polled[further..].iter().map(ready).collect(),
+            false => Vec::new(),
+        };
+        Some(([ready(&polled[0]), second.is_some() && ready(&polled[1])], heard))
     }
 
     /// The process ended: all that the container holds is released, and everybody told.
@@ -474,6 +502,7 @@ impl Owner<'_> {
             self.entry.ended.settle(Err(Error::CleanUp(outcome.left.join("; "))));
             return;
         }
+        self.entry.cleaned();
         self.entry.terminated(&self.shared.events, &termination);
         self.entry.ended.settle(Ok(Some(termination)));
         self.forget_oldest();
@@ -585,7 +614,7 @@ impl Held {
 fn forget(shared: &Shared, entry: &Entry) {
     // Not ended (the containerizer goes), or somebody removes it already.
     let Ok((removed, true)) = entry.claim_removal() else { return };
-    let result = shared.remove(&entry.id);
+    let result = shared.remove(entry);
     match &result {
         Ok(()) => {
             shared.forget(&entry.id);

@@ -60,7 +60,9 @@ impl Pool {
         inner.tickets += 1;
         let ticket = inner.tickets;
         inner.queue.push_back((ticket, work));
-        if inner.queue.len() <= inner.idle {
+        let somebody = inner.queue.len() <= inner.idle;
+        drop(inner);
+        if somebody {
             self.more.notify_one();
         }
         ticket

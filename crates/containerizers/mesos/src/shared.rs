@@ -3,7 +3,7 @@
 //! events, and the threads, which end before it does.
 
 use crate::adopt::Adopted;
-use crate::collect::chain;
+use crate::collect::{Left, chain};
 use crate::entry::Entry;
 use crate::follow::Followers;
 use crate::measure::Groups;
@@ -86,11 +86,13 @@ impl Shared {
     ///
     /// # Errors
     /// Something is left.
-    pub(crate) fn remove(&self, id: &ContainerId) -> Result<(), Error> {
+    pub(crate) fn remove(&self, entry: &Entry) -> Result<(), Error> {
+        let id = &entry.id;
+        let what = if entry.now().cleaned { Left::Kept } else { Left::Anything };
         let failed = Error::RemoveRuntimeDirectory;
         let deadline = Instant::now() + LOCKED;
         loop {
-            match self.native.remove(&id.to_string(), false) {
+            match self.native.remove_what(&id.to_string(), false, what) {
                 Ok(left) if left.is_empty() => return Ok(()),
                 Ok(left) => return Err(failed(left.join("; "))),
                 // Gone already, with a reboot for one.

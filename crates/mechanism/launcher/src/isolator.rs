@@ -51,6 +51,22 @@ pub trait Isolator: Send + Sync {
         Ok(())
     }
 
+    /// Opens what tells of a container while it runs: events of its control group, for one. The container's owner waits for
+    /// all of them, also when it was launched by an earlier agent.
+    ///
+    /// # Errors
+    /// It could not; the container goes on without.
+    fn watch(&self, id: &ContainerId, places: &Places) -> Result<Vec<Watched>> {
+        let _ = (id, places);
+        Ok(Vec::new())
+    }
+
+    /// One of them is ready. It is asked again as long as that is so: what is there has to be read here.
+    fn heard(&self, id: &ContainerId, places: &Places, watched: &Watched) -> Heard {
+        let _ = (id, places, watched);
+        Heard::Over
+    }
+
     /// Releases all that `isolate` made.
     ///
     /// # Errors
@@ -59,6 +75,28 @@ pub trait Isolator: Send + Sync {
         let _ = (id, places);
         Ok(())
     }
+}
+
+/// What an isolator has watched for a running container.
+#[derive(Debug)]
+pub struct Watched {
+    /// Ready when there is something to hear.
+    pub fd: OwnedFd,
+    /// Ready when it has an exceptional condition (POLLPRI), instead of something to read.
+    pub urgent: bool,
+    /// What it is, for its isolator.
+    pub token: u32,
+}
+
+/// What has come of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// More may come.
+    More,
+    /// Nothing will come any more.
+    Over,
+    /// The container is to end.
+    Kill,
 }
 
 /// Where a container has its things on the host.

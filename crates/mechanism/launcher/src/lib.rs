@@ -22,7 +22,7 @@ mod supervisor;
 pub use ask::{Ask, ask};
 pub use connection::{Connection, open_process};
 pub use error::Error;
-pub use isolator::{Container, Isolator, Places, Rootfs};
+pub use isolator::{Container, Heard, Isolator, Places, Rootfs, Watched};
 pub use plan::{Encoded, Part, Phase, Plan};
 pub use supervisor::{Event, Supervisor};
 

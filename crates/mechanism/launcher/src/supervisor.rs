@@ -3,15 +3,17 @@
 
 use crate::early;
 use crate::{Encoded, Error, INIT, Part, Result};
-use berth_supervisor::protocol::{self, DATA, Kind, Message};
+use berth_supervisor::protocol::{self, DATA, INLINE, Kind, Message};
 use berth_supervisor::sealed;
 use berth_supervisor::wire::STREAMS;
 use berth_sys::process::Namespaces;
 use berth_sys::rustix::fs::{CWD, Mode, OFlags, openat};
+use berth_sys::rustix::io::fcntl_dupfd_cloexec;
 use berth_sys::rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use berth_sys::spawn::{self, Spawn, Spawned};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A supervisor that this process started. Dropping it before [`Supervisor::go`] ends the container; after it the
@@ -133,10 +135,7 @@ impl Supervisor {
                 .map_err(failed("make a socket"))
         };
         let ((socket, theirs), (plan, childs)) = (pair()?, pair()?);
-        let null = || {
-            openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-                .map_err(failed("open /dev/null"))
-        };
+        let null = || null().map_err(failed("open /dev/null"));
         let spawn = Spawn {
             program,
             argv: [c"berth-init".to_owned(), title.to_owned()],
@@ -236,6 +235,10 @@ impl Supervisor {
             Process::Executed(process) => process,
         };
         process.executed().map_err(|e| Error::io("execute berth-init", e))?;
+        if bytes.len() <= INLINE {
+            let message = Message::new(Kind::Part, bytes.len() as u32, fds.len() as u32);
+            return protocol::send(&self.plan, message, bytes, &fds).map_err(hand_over);
+        }
         let file =
             sealed(c"berth-plan", bytes).map_err(|e| Error::io("make a memory file for the plan", e))?;
         let mut fds: Vec<BorrowedFd<'_>> = fds;
@@ -296,6 +299,19 @@ impl Supervisor {
     fn tell(&self, message: Message, data: &[u8]) -> Result<()> {
         protocol::send(&self.socket, message, data, &[]).map_err(|_| Error::Gone("a request"))
     }
+}
+
+/// The null device for a supervisor, opened once for all: none of them passes it on to its container.
+fn null() -> berth_sys::Result<OwnedFd> {
+    static NULL: OnceLock<OwnedFd> = OnceLock::new();
+    let null = match NULL.get() {
+        Some(null) => null,
+        None => {
+            let opened = openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+            NULL.get_or_init(|| opened)
+        }
+    };
+    fcntl_dupfd_cloexec(null, 0)
 }
 
 fn hand_over(e: berth_sys::Errno) -> Error {

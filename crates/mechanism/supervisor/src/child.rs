@@ -11,7 +11,7 @@ mod apart;
 
 pub(crate) use apart::resume;
 
-use crate::protocol::{self, Kind, Message};
+use crate::protocol::{self, INLINE, Kind, Message};
 use crate::terminal;
 use crate::wire::{self, MAX_DESCRIPTORS, Plan, Step};
 use berth_sys::memory::Mapping;
@@ -36,7 +36,7 @@ pub(crate) fn main(owner: BorrowedFd<'_>, supervisor: BorrowedFd<'_>) -> ! {
     if let Err(e) = prepare() {
         refuse(supervisor, 3, e.raw_os_error() as u32)
     }
-    take_plan(owner, supervisor, Before::default())
+    take_plan(owner, supervisor, Before::default(), &mut [0u8; INLINE])
 }
 
 /// The same for a child that was made before its owner's `main`, and shares its memory (`berth_sys::early`).
@@ -51,13 +51,16 @@ pub fn early(owner: OwnedFd, supervisor: OwnedFd) -> ! {
     let loopback = berth_sys::netdev::loopback_up().is_ok();
     let before = Before { early: true, loopback, apart: false };
     match protocol::receive(&owner, &mut [], &mut []) {
-        Ok(Some((Message { kind: Kind::Begin, .. }, _))) => take_plan(owner.as_fd(), supervisor, before),
+        Ok(Some((Message { kind: Kind::Begin, .. }, _))) => {
+            take_plan(owner.as_fd(), supervisor, before, &mut [])
+        }
         _ => berth_sys::process::exit(125),
     }
 }
 
-/// Takes one part of the plan after the other, until one ends with the program.
-fn take_plan(owner: BorrowedFd<'_>, supervisor: BorrowedFd<'_>, before: Before) -> ! {
+/// Takes one part of the plan after the other, until one ends with the program. `room` is for parts in messages; one whose
+/// plan comes by its owner's memory has none.
+fn take_plan(owner: BorrowedFd<'_>, supervisor: BorrowedFd<'_>, before: Before, room: &mut [u8]) -> ! {
     let mut child = Child {
         flags: 0,
         size: (0, 0),
@@ -76,8 +79,15 @@ fn take_plan(owner: BorrowedFd<'_>, supervisor: BorrowedFd<'_>, before: Before) 
         if child.before.early {
             stay_awake(owner);
         }
-        let (length, count) = match protocol::receive(owner, &mut [], &mut child.fds[child.filled..]) {
+        let received = protocol::receive(owner, room, &mut child.fds[child.filled..]);
+        let (length, count) = match received {
             Ok(Some((Message { kind: Kind::Plan, a, b }, _))) => (a as usize, b as usize),
+            Ok(Some((Message { kind: Kind::Part, b, .. }, length))) => {
+                child.filled += b as usize;
+                // One that was cut off does not parse.
+                child.part(&room[..length.min(room.len())], 0);
+                continue;
+            }
             #[cfg(feature = "early")]
             Ok(Some((Message { kind: Kind::Published, a, b }, _))) => {
                 child.filled += b as usize;

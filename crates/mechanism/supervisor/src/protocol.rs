@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Messages between a supervisor and those who speak with it, on a `SOCK_SEQPACKET` socket: 16 bytes of
-//! header, up to [`DATA`] bytes of data, at most one descriptor.
+//! header, up to [`DATA`] bytes of data, at most one descriptor; those that hand over a container have more.
 //!
 //! ```text
 //! owner → supervisor   prepare · attend (with descriptors) · go · signal · resize · input · attach
@@ -20,8 +20,10 @@ use berth_sys::rustix::net::{
 use berth_sys::{Errno, Result};
 use core::mem::MaybeUninit;
 
-/// Most bytes of data in one message.
+/// Most bytes of data in one message, but for those of a plan.
 pub const DATA: usize = 4096;
+/// Most bytes of a part of a plan that travels in its message. A longer one is in a memory file.
+pub const INLINE: usize = 8192;
 const HEADER: usize = 16;
 
 /// What a message is.
@@ -57,6 +59,8 @@ pub enum Kind {
     AttachInput = 12,
     /// To the supervisor: nothing more is to be read after what was written so far.
     EndInput = 13,
+    /// To the child: a part of the plan, which is the message's data, at most [`INLINE`] bytes; `b` = number of descriptors.
+    Part = 14,
     /// From the supervisor to a new client: protocol version `a`, the container's pid `b`.
     Hello = 64,
     /// From the supervisor: the child exists, with pid `a`; its pidfd comes along.
@@ -96,6 +100,7 @@ impl Kind {
             AttachOutput,
             AttachInput,
             EndInput,
+            Part,
             Hello,
             Forked,
             Running,

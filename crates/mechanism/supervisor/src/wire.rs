@@ -17,7 +17,7 @@ use core::ffi::CStr;
 /// "BRTH".
 pub const MAGIC: u32 = u32::from_le_bytes(*b"BRTH");
 /// Of plan and protocol together. Raised when either changes its meaning.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// Length of the header in bytes.
 pub const HEADER: usize = 32;
 /// Descriptors that can travel beside a plan.
