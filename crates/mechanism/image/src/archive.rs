@@ -162,6 +162,13 @@ impl<R: Read> Archive<R> {
         Ok(count)
     }
 
+    /// The stream, at the current entry's data, and the bytes up to the next entry, which the caller steps over.
+    pub(crate) fn rest(&mut self) -> (&mut R, u64) {
+        let rest = self.data.saturating_add(self.padding);
+        (self.data, self.padding) = (0, 0);
+        (&mut self.source, rest)
+    }
+
     fn member(&mut self, header: &Header<'_>, ahead: Ahead) -> Result<Member, Fault> {
         let pax = ahead.pax.unwrap_or_default();
         let name = agreed("name", ahead.name, pax.path)?.unwrap_or_else(|| header.name());

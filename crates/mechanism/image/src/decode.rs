@@ -90,6 +90,35 @@ pub(crate) fn open<'r>(mut source: impl BufRead + 'r) -> io::Result<Result<Opene
     Ok(Ok(Opened { compression, reader }))
 }
 
+/// Undoes the compression of a file that is not a tar's stream for the unpacker: reads `source` to its end and writes
+/// what is in it, at most `max` bytes and `ratio` for one.
+///
+/// # Errors
+/// Of either, or because it is compressed in a way that we do not read, or holds more than that.
+pub fn decompress(
+    source: impl Read,
+    to: &mut impl io::Write,
+    max: u64,
+    ratio: u64,
+    stop: &(dyn Fn() -> bool + Sync),
+) -> io::Result<Compression> {
+    let limits = crate::Limits { bytes: max, ratio, ..crate::Limits::default() };
+    let budget = crate::budget::Budget::new(&limits, stop);
+    let intake = io::BufReader::with_capacity(128 << 10, crate::budget::Intake { source, budget: &budget });
+    let mut opened = open(intake)?.map_err(|foreign| io::Error::new(io::ErrorKind::InvalidData, foreign))?;
+    let mut outlet = crate::budget::Outlet::new(&mut opened.reader, &budget);
+    match io::copy(&mut outlet, to) {
+        Ok(_) => Ok(opened.compression),
+        Err(error) => Err(match budget.verdict() {
+            None => error,
+            Some(crate::budget::Verdict::Stopped) => io::Error::other("stopped"),
+            Some(crate::budget::Verdict::Over(limit)) => {
+                io::Error::new(io::ErrorKind::InvalidData, format!("it holds too many {limit}"))
+            }
+        }),
+    }
+}
+
 /// All frames of a zstd stream, checksums and announced sizes compared.
 struct Zstd<R> {
     source: R,

@@ -57,8 +57,9 @@ pub struct Manifest {
 pub enum ConfigSource {
     /// A blob.
     Blob(Descriptor),
-    /// In the manifest itself, as in Docker's first schema, which knows no digests of what is in the layers.
-    Inline(Box<ImageConfig>),
+    /// In the manifest itself, as in Docker's first schema, which knows no digests of what is in the layers. These
+    /// are its bytes, for [`ImageConfig::parse`], which has read them once.
+    Inline(Vec<u8>),
 }
 
 impl Manifest {
@@ -264,8 +265,9 @@ fn schema1(raw: Raw) -> Result<Manifest, String> {
         });
     }
     bounded(kept.len())?;
-    let config = ImageConfig::parse(history[0].v1.as_bytes()).map_err(|why| format!("its history: {why}"))?;
-    Ok(Manifest { config: ConfigSource::Inline(Box::new(config)), layers: kept })
+    let config = history.into_iter().next().map(|top| top.v1.into_bytes()).unwrap_or_default();
+    ImageConfig::parse(&config).map_err(|why| format!("its history: {why}"))?;
+    Ok(Manifest { config: ConfigSource::Inline(config), layers: kept })
 }
 
 /// The digests that name each layer together with all below it, the lowest first (OCI's ChainID).
@@ -363,7 +365,7 @@ mod tests {
         let layers: Vec<_> = manifest.layers.iter().map(|layer| layer.digest.to_string()).collect();
         assert_eq!(layers, [B, A]);
         let ConfigSource::Inline(config) = manifest.config else { panic!("inline") };
-        assert_eq!(config.runtime.cmd.unwrap(), ["x"]);
+        assert_eq!(ImageConfig::parse(&config).unwrap().runtime.cmd.unwrap(), ["x"]);
     }
 
     #[test]
