@@ -34,6 +34,9 @@ want git git
 want docker-registry docker-registry
 want skopeo skopeo
 want gcc cc
+want openssl openssl
+# An ftp server for the fetcher's tests, for Debian's own Python.
+/usr/bin/python3 -c 'import pyftpdlib' 2>/dev/null || missing="$missing python3-pyftpdlib"
 
 if [ -z "$missing" ]; then
     exit 0

@@ -31,6 +31,8 @@ pub struct Config {
     pub frameworks_home: Option<PathBuf>,
     /// `--hadoop_home`; without it `HADOOP_HOME`, and then the PATH.
     pub hadoop_home: Option<PathBuf>,
+    /// Where outside programs are looked for, in place of the agent's PATH.
+    pub client_path: Option<String>,
     /// Environment variables of the agent, beside the usual ones, that outside programs get. Whatever is in them can be
     /// read by tasks of the same user.
     pub client_environment: Vec<String>,
@@ -60,6 +62,7 @@ impl Config {
             stall_timeout: Duration::from_secs(60),
             frameworks_home: None,
             hadoop_home: None,
+            client_path: None,
             client_environment: Vec::new(),
             egress: Egress::default(),
             proxies: Proxies::default(),
@@ -74,7 +77,8 @@ impl Config {
     pub(crate) fn clients(&self) -> Clients {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let home = self.hadoop_home.clone().or_else(|| variable("HADOOP_HOME").map(PathBuf::from));
-        let path = variable("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+        let path = self.client_path.clone().or_else(|| variable("PATH"));
+        let path = path.unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
         let find = |name: &str| {
             std::env::split_paths(&path)
                 .filter(|dir| dir.is_absolute())

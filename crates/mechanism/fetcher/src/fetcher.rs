@@ -550,14 +550,16 @@ impl Download {
     fn seal(&self, file: &File, most: u64) -> Outcome {
         use rustix::fs::{Mode, fchmod};
         let failed = |error: io::Error| format!("look at the file of the cache: {error}");
-        let size = file.metadata().map_err(failed)?.len();
+        let stat = rustix::fs::fstat(file).map_err(|error| failed(error.into()))?;
+        let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
         if size > most {
             return Err(format!("it has {size} bytes, more than the {most} that were announced"));
         }
         let executable = self.item.executable;
         let mode = Mode::from_raw_mode(if executable { 0o555 } else { 0o444 });
         fchmod(file, mode).map_err(|error| failed(error.into()))?;
-        Ok(Ready { name: self.name.clone(), size, executable })
+        let written = (stat.st_mtime as i64, stat.st_mtime_nsec as i64);
+        Ok(Ready { name: self.name.clone(), size, executable, written })
     }
 }
 

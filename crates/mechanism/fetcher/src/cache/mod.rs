@@ -90,16 +90,27 @@ impl Cache {
     /// Looks a resource up, and notes that somebody waits for it or has it. [`Cache::release`] follows.
     pub(crate) fn acquire(&self, key: &Key) -> io::Result<Found> {
         let mut table = self.table();
-        if let Some(ready) = table.ready(key) {
-            // Somebody may have removed it.
-            if let Err(error) = self.open_file(&ready) {
-                if error.kind() != io::ErrorKind::NotFound {
-                    return Err(error);
-                }
-                table.forget(key);
-            }
+        if let Some(ready) = table.ready(key)
+            && !self.is_sound(&ready)?
+            && let Some(name) = table.forget(key)
+        {
+            self.unlink(&name);
         }
         table.acquire(key)
+    }
+
+    /// Whether a file is still there and as it was when it was whole. A task that has another name of it can not change
+    /// it; this is for what somebody does who may do everything, such as a change of owner of a whole sandbox.
+    fn is_sound(&self, ready: &Ready) -> io::Result<bool> {
+        let stat = match self.open_file(ready) {
+            Ok(file) => rustix::fs::fstat(file)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        Ok(stat.st_uid == rustix::process::geteuid().as_raw()
+            && stat.st_mode & 0o222 == 0
+            && u64::try_from(stat.st_size) == Ok(ready.size)
+            && (stat.st_mtime as i64, stat.st_mtime_nsec as i64) == ready.written)
     }
 
     /// A requester has what it came for, or has gone. The download ends when it was the last.

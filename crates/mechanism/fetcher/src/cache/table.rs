@@ -32,6 +32,8 @@ pub(crate) struct Ready {
     pub(crate) name: String,
     pub(crate) size: u64,
     pub(crate) executable: bool,
+    /// When it was written last: a later time says that somebody got around its mode.
+    pub(crate) written: (i64, i64),
 }
 
 /// How a download ended.
@@ -101,14 +103,14 @@ impl Table {
         }
     }
 
-    /// The file has vanished: whoever uses it still may, but nobody finds it any more.
-    pub(crate) fn forget(&mut self, key: &Key) {
-        let Some(id) = self.ids.remove(key) else { return };
-        if let Some(entry) = self.entries.get_mut(&id) {
-            entry.reserved = 0;
-            if entry.users == 0 {
-                self.entries.remove(&id);
-            }
+    /// The file is not what it was: whoever uses it still may, but nobody finds it any more. Answers the file to remove.
+    pub(crate) fn forget(&mut self, key: &Key) -> Option<String> {
+        let id = self.ids.remove(key)?;
+        let entry = self.entries.get_mut(&id)?;
+        entry.reserved = 0;
+        match entry.users {
+            0 => self.entries.remove(&id).map(|entry| entry.name),
+            _ => None,
         }
     }
 
@@ -261,7 +263,7 @@ mod tests {
     }
 
     fn ready(name: &str, size: u64) -> Ready {
-        Ready { name: name.into(), size, executable: false }
+        Ready { name: name.into(), size, executable: false, written: (0, 0) }
     }
 
     /// A whole download of `size` bytes that nobody uses any more.

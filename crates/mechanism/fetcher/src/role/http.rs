@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 use berth_model::Class;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use ureq::config::Config;
-use ureq::http::header::{AUTHORIZATION, CONTENT_RANGE, ETAG, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE};
+use ureq::http::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE,
+};
 use ureq::http::{Response, StatusCode, Uri};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
@@ -139,7 +141,7 @@ impl<'c> Client<'c> {
             _ => return Err(status_failure(status).into()),
         }
         let announced = match status {
-            StatusCode::OK => response.body().content_length(),
+            StatusCode::OK => length(&response),
             _ => sink.total(),
         };
         match version.begun {
@@ -341,6 +343,12 @@ fn mark(response: &Response<Body>) -> Option<String> {
         Some(tag) if !tag.starts_with("W/") => Some(tag.to_owned()),
         _ => text(LAST_MODIFIED).map(str::to_owned),
     }
+}
+
+/// How long the body will be, where the server says so.
+fn length(response: &Response<Body>) -> Option<u64> {
+    let empty = || response.headers().get(CONTENT_LENGTH).filter(|value| value.as_bytes() == b"0").map(|_| 0);
+    response.body().content_length().or_else(empty)
 }
 
 /// Whether a 206 is the rest that was asked for.
