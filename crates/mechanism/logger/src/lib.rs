@@ -13,11 +13,13 @@
 //!
 //! The crate needs neither the standard library nor an allocator, and does no work of its own: the supervisor, which has one
 //! thread and no libc, calls it with what it has read. What a container's environment says about its logger is read by the
-//! agent, with the feature `settings`.
+//! agent, with the feature `settings`; old files are compressed by it too (`compress`).
 
-#![cfg_attr(not(any(feature = "settings", test)), no_std)]
+#![cfg_attr(not(any(feature = "settings", feature = "compress", test)), no_std)]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "compress")]
+mod compress;
 mod directory;
 mod journald;
 mod loss;
@@ -27,6 +29,8 @@ mod spill;
 mod writer;
 
 pub use berth_sys::Errno;
+#[cfg(feature = "compress")]
+pub use compress::{Compressed, compress};
 pub use directory::{Directory, LOCK};
 pub use journald::{Entry, Fields, Journald, LONGEST_LINE, Priority};
 pub use loss::{Loss, NOTICE};
