@@ -130,13 +130,20 @@ impl Exchange {
         connection.channel.socket().within(op.patience.stall);
         let sent = send_head(&mut connection.channel, request, payload, route, op)?;
         let mut call = match sent {
-            SendRequestResult::RecvResponse(call) => call,
-            SendRequestResult::SendBody(call) => send_body(&mut connection.channel, call, payload, op)?,
+            SendRequestResult::RecvResponse(call) => {
+                connection.channel.socket().within(op.patience.stall);
+                call
+            }
+            SendRequestResult::SendBody(call) => {
+                let call = send_body(&mut connection.channel, call, payload, op)?;
+                // Registries look through a blob, and copy it, before they say that they have it.
+                connection.channel.socket().within(op.patience.document);
+                call
+            }
             SendRequestResult::Await100(_) => {
                 return Err(op.answer("it is waited for a 100 that nobody asked for"));
             }
         };
-        connection.channel.socket().within(op.patience.stall);
         let head = receive_head(&mut connection, &mut call, op)?;
         let (parts, ()) = head.into_parts();
         let closes = parts.version != Version::HTTP_11

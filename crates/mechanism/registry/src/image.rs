@@ -4,9 +4,10 @@
 //! Mirrors are asked in their order. Which host has it is decided anew for each document and blob, beginning with
 //! the one that had the last: a mirror that lacks a layer does not fail the pull.
 
+use std::collections::HashMap;
 use std::io::{self, Read};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use berth_image::{Cancel, Descriptor, Document, MANIFEST_MAX, ManifestRef, PullError, Source};
 use berth_model::image::{Digest, Reference};
@@ -37,6 +38,8 @@ struct Inner {
     sessions: Vec<Session>,
     /// The host that served the last.
     preferred: AtomicUsize,
+    /// Which host gave all of a blob. Whoever asks for it again did not like what came.
+    delivered: Mutex<HashMap<Digest, usize>>,
     fallback: Fallback,
     patience: Patience,
     retries: Retries,
@@ -67,6 +70,7 @@ impl RemoteImage {
             described,
             sessions,
             preferred: AtomicUsize::new(0),
+            delivered: Mutex::default(),
             fallback,
             patience: client.patience,
             retries: client.retries,
@@ -132,7 +136,8 @@ impl RemoteImage {
             return Ok(done(0, None));
         }
         let what = format!("the blob {} of {}", blob.digest, inner.described);
-        let (at, body) = inner.each_at(&what, &cancel, |at, session, tries| {
+        let disliked = inner.delivered().get(&blob.digest).copied();
+        let (at, body) = inner.each_at(&what, disliked, &cancel, |at, session, tries| {
             let url = session.url(&format!("blobs/{}", blob.digest))?;
             let what = format!("GET {}", url.shown());
             let op = Op { what: &what, cancel: &cancel, patience: &inner.patience };
@@ -145,26 +150,33 @@ impl RemoteImage {
 }
 
 impl Inner {
+    fn delivered(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, usize>> {
+        self.delivered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn each<T>(
         &self,
         what: &str,
         cancel: &Cancel,
         act: impl Fn(&Session, u32) -> Result<T, RegistryError>,
     ) -> Result<T, RegistryError> {
-        self.each_at(what, cancel, |_, session, tries| act(session, tries))
+        self.each_at(what, None, cancel, |_, session, tries| act(session, tries))
     }
 
     /// Does it with the host that served the last, then with the others in their order, until one succeeds. The
-    /// last of them is tried as often as the settings say, others twice: somebody else may have it.
+    /// last of them is tried as often as the settings say, others twice: somebody else may have it. `last` is asked
+    /// after all others.
     fn each_at<T>(
         &self,
         what: &str,
+        last: Option<usize>,
         cancel: &Cancel,
         act: impl Fn(usize, &Session, u32) -> Result<T, RegistryError>,
     ) -> Result<T, RegistryError> {
         let count = self.sessions.len();
         let first = self.preferred.load(Ordering::Relaxed);
         let order = std::iter::once(first).chain((0..count).filter(|at| *at != first));
+        let order = order.clone().filter(|at| Some(*at) != last).chain(last);
         let mut tried = Vec::new();
         for (place, at) in order.enumerate() {
             let tries = if place + 1 == count { self.retries.tries } else { self.retries.tries.min(2) };
@@ -230,7 +242,8 @@ fn refuse_encoded(reply: &Reply, op: Op<'_>) -> Result<(), RegistryError> {
     }
 }
 
-/// Asks for a blob from `offset` on. What is already known is skipped when the host can not begin there.
+/// Asks for a blob from `offset` on. What is already known is skipped when the host can not begin there. What it
+/// says of an encoding does not matter: the bytes are taken as they come, and only the right ones have the digest.
 fn open_blob(
     session: &Session,
     url: crate::url::Url,
@@ -249,7 +262,6 @@ fn open_blob(
         |wanted: u64, found: u64| op.answer(format!("it has {found} bytes, and its manifest says {wanted}"));
     match reply.status {
         200 => {
-            refuse_encoded(&reply, op)?;
             if let (Some(wanted), Some(found)) = (size, reply.body.length())
                 && wanted != found
             {
@@ -259,7 +271,6 @@ fn open_blob(
             Ok(reply.body)
         }
         206 if offset > 0 => {
-            refuse_encoded(&reply, op)?;
             let told = reply.header(header::CONTENT_RANGE).and_then(content_range);
             let (first, last, total) =
                 told.ok_or_else(|| op.answer("it does not say which part of the blob it is"))?;
@@ -351,6 +362,9 @@ impl Blob {
                     if self.since_failure >= PROGRESS {
                         self.failures = 0;
                     }
+                    if self.blob.size == Some(self.offset) {
+                        self.inner.delivered().insert(self.blob.digest, self.at);
+                    }
                     let most = self.blob.size.unwrap_or(UNKNOWN_MAX);
                     if self.offset > most {
                         self.body = None;
@@ -405,7 +419,7 @@ impl Blob {
             let url = session.url(&format!("blobs/{}", self.blob.digest))?;
             match open_blob(session, url, self.blob.size, self.offset, op) {
                 Ok(body) => {
-                    self.body = Some(body);
+                    (self.body, self.at) = (Some(body), at);
                     return Ok(());
                 }
                 Err(error) if error.is_transient() || error.is_cancelled() => failed = error,

@@ -21,7 +21,7 @@ pub struct Patience {
     pub stall: Duration,
     /// The least that must come in each such stretch for it to be progress.
     pub least: u64,
-    /// For a whole document: a manifest, a token.
+    /// For a whole document: a manifest, a token; and for the answer to one that was sent.
     pub document: Duration,
 }
 

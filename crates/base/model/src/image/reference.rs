@@ -114,7 +114,9 @@ impl Registry {
 
     /// Whether it is a name of Docker's own registry.
     pub fn is_docker(&self) -> bool {
-        matches!(self.host.as_str(), "docker.io" | "index.docker.io" | "registry-1.docker.io")
+        let names = matches!(self.host.as_str(), "docker.io" | "index.docker.io" | "registry-1.docker.io");
+        // Another port is another service.
+        names && self.port.is_none_or(|port| port == 443)
     }
 
     /// Whether it is this machine by name or address: the only place where plain HTTP needs no permission.

@@ -112,6 +112,8 @@ fn library_is_added_for_requests_to_dockers_registry_alone() {
     assert_eq!(path("docker.io/busybox"), "library/busybox");
     assert_eq!(path("index.docker.io/busybox"), "library/busybox");
     assert_eq!(path("a/busybox"), "a/busybox");
+    assert_eq!(path("docker.io:443/busybox"), "library/busybox");
+    assert_eq!(path("docker.io:5000/busybox"), "busybox");
     assert_eq!(path("docker.io.example/busybox"), "busybox");
     assert_eq!(path("localhost:5000/busybox"), "busybox");
 }

@@ -97,6 +97,36 @@ fn a_mirror_that_breaks_within_a_blob_is_left_for_the_registry() {
 }
 
 #[test]
+fn a_mirror_that_lies_is_left_for_the_registry() {
+    let image = Image::new(noise(4000));
+    let mirror = Server::simple({
+        let mut lying = image.clone();
+        lying.manifest.push(b' ');
+        let wrong = vec![b'x'; image.layer.len()];
+        move |request| match request.path().contains("/blobs/") {
+            true => (200, Vec::new(), wrong.clone()),
+            false => lying.serve(request),
+        }
+    });
+    let registry = serving(&image);
+    let config = format!("[registry.\"{}\"]\nmirrors = [\"{}\"]", registry.registry(), mirror.registry());
+    let client = client(&config);
+    let by_digest = format!("{}/a@{}", registry.registry(), sha256(&image.manifest));
+    assert_eq!(manifest_by(&client, &by_digest).unwrap().bytes, image.manifest);
+    // Blobs are verified by who reads them: asking again is asking somebody else.
+    use berth_image::Source;
+    let source = client.image(&format!("{}/a", registry.registry()).parse().unwrap(), None).unwrap();
+    let read = || {
+        let mut bytes = vec![0; image.layer.len()];
+        let mut reader = source.blob(&image.blob(), 0, &Cancel::new()).unwrap();
+        std::io::Read::read_exact(&mut reader, &mut bytes).unwrap();
+        bytes
+    };
+    assert!(read() != image.layer);
+    assert!(read() == image.layer);
+}
+
+#[test]
 fn a_mirrors_password_is_the_mirrors_and_the_registrys_stays_at_home() {
     let image = Image::new(noise(10));
     let served = image.clone();
