@@ -18,6 +18,10 @@ fuzz_target!(|text: &str| {
             assert_eq!(next.origin, base.origin);
         }
     }
+    // An address has an end, and encoding makes three bytes of one.
+    if text.len() > 2000 {
+        return;
+    }
     let asked = base.with_query("scope", location);
     assert_eq!(asked.to_string().parse::<Url>().map(|url| url.origin), Ok(base.origin));
 });

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! TLS: authorities of one's own, certificates of ours, and who is not believed.
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::path::Path;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -79,6 +81,33 @@ fn a_certificate_of_ours_is_shown_to_who_wants_it() {
     assert!(text.contains("not found"), "{text}");
     let text = problem(&base, &registry);
     assert!(text.contains("ertificate"), "{text}");
+}
+
+#[test]
+fn a_proxy_carries_what_it_can_not_read() {
+    let Some(registry) = registry("a_proxy_carries_what_it_can_not_read", "127.0.0.1", false) else { return };
+    let to = registry.address;
+    let proxy = Server::start(move |request, stream| {
+        assert_eq!((request.method.as_str(), request.target.as_str()), ("CONNECT", to.to_string().as_str()));
+        assert_eq!(request.header("proxy-authorization"), Some("Basic bWU6cHc="));
+        stream.write_all(b"HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\n").unwrap();
+        let (mut near, far) = (stream.try_clone().unwrap(), TcpStream::connect(to).unwrap());
+        let (mut from, mut into) = (far.try_clone().unwrap(), far);
+        let back = std::thread::spawn(move || std::io::copy(&mut from, &mut near));
+        std::io::copy(stream, &mut into).ok();
+        into.shutdown(std::net::Shutdown::Both).ok();
+        back.join().unwrap().ok();
+        false
+    });
+    let ca = registry.dir().join("ca.pem").display().to_string();
+    let config = format!(
+        "[registry.\"{}\"]\nplain_http = false\nca = \"{ca}\"\nproxy = \"http://me:pw@{}\"",
+        registry.registry(),
+        proxy.registry()
+    );
+    let text = problem(&config, &registry);
+    assert!(text.contains("not found"), "{text}");
+    assert_eq!(proxy.seen().len(), 1);
 }
 
 #[test]
