@@ -38,6 +38,7 @@ pub(crate) fn run(workspace: &Workspace, names: &[String]) -> Result<Verdict, Er
         let tally = match *lane {
             "readme" => readme_lane(workspace)?,
             "vm" => vm::lane(workspace)?,
+            "systemd" => vm::systemd_lane(workspace)?,
             lane => cargo_test(&mut lane_command(workspace, lane), lane, std::io::stdout())?,
         };
         println!("lane {lane}: {tally}");
@@ -54,7 +55,7 @@ fn known(workspace: &Workspace) -> Vec<&str> {
     let mut lanes: Vec<&str> = folders.collect();
     lanes.sort_by_key(|lane| (*lane != "kernel", *lane));
     lanes.insert(0, "unit");
-    lanes.extend(["vm", "readme"]);
+    lanes.extend(["vm", "systemd", "readme"]);
     lanes
 }
 
@@ -228,7 +229,7 @@ mod tests {
         let workspace = workspace();
         assert_eq!(
             chosen(&workspace, &names(&["all", "unit"])).unwrap(),
-            ["unit", "kernel", "faults", "vm", "readme"]
+            ["unit", "kernel", "faults", "vm", "systemd", "readme"]
         );
         assert_eq!(chosen(&workspace, &names(&["faults", "unit"])).unwrap(), ["unit", "faults"]);
     }
@@ -236,7 +237,10 @@ mod tests {
     #[test]
     fn an_unknown_lane_is_refused_and_the_known_ones_are_named() {
         let error = chosen(&workspace(), &names(&["unti"])).unwrap_err().to_string();
-        assert!(error.contains("unti") && error.contains("unit, kernel, faults, vm, readme"), "{error}");
+        assert!(
+            error.contains("unti") && error.contains("unit, kernel, faults, vm, systemd, readme"),
+            "{error}"
+        );
         assert!(chosen(&workspace(), &[]).is_err());
     }
 

@@ -24,11 +24,13 @@ use workspace::Workspace;
 const HELP: &str = "\
 cargo xtask check [STEP...]   formatting, lints, layers, licences, documentation (all steps, or those named)
 cargo xtask layers            the direction of imports between the crates
-cargo xtask lane NAME...      run tests: unit, one of the folders of tests/ (kernel, faults, ...), vm, readme, all
+cargo xtask lane NAME...      run tests: unit, one of the folders of tests/ (kernel, faults, ...), vm, systemd,
+                              readme, all
 cargo xtask readme [FILE]     run the commands of README.md (or FILE) and compare what they print
-cargo xtask vm [PROGRAM...] [-- ARGUMENT...]
+cargo xtask vm [systemd] [PROGRAM...] [-- ARGUMENT...]
                               run test programs in a VM with cgroup v2, with arguments for libtest
-cargo xtask vm sh SCRIPT      run a shell script there instead
+cargo xtask vm [systemd] sh SCRIPT
+                              run a shell script there instead
 cargo xtask help              this text
 ";
 

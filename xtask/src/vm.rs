@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `cargo xtask lane vm` and `cargo xtask vm`: the kernel's tests once more, in a VM with nothing but cgroup v2.
+//! `cargo xtask lane vm`, `cargo xtask lane systemd` and `cargo xtask vm`: tests in a VM with nothing but cgroup v2.
 //!
 //! This machine may have cgroup v1, v2 or both; the VM always has v2 alone, and a kernel of Debian's. It has no
 //! network, no Docker and no compiler: the test programs are built here and copied.
@@ -10,6 +10,7 @@ mod kernel;
 mod machine;
 mod plan;
 mod programs;
+mod systemd;
 mod tool;
 
 use std::fs;
@@ -23,10 +24,11 @@ use crate::workspace::Workspace;
 use disk::Tree;
 use kernel::Kernel;
 use machine::{Ended, Machine};
-use plan::{RUNS, Run};
+use plan::{RUNS, Run, SYSTEMD};
 use programs::Programs;
 
 const INIT: &str = include_str!("vm/init.sh");
+const RUN: &str = include_str!("vm/run.sh");
 
 /// Names another kernel, by its package.
 const KERNEL: &str = "BERTH_VM_KERNEL";
@@ -37,64 +39,87 @@ const LIMIT: Duration = Duration::from_secs(540);
 /// Before each line that comes out of the VM.
 const MARK: &str = "v2| ";
 
-/// The lane: everything in the plan.
-pub(crate) fn lane(workspace: &Workspace) -> Result<Tally, Error> {
-    if let Some(lacked) = lacks() {
-        return Ok(crate::lane::skipped("the tests in a VM", &lacked));
-    }
-    let runs: Vec<(Run, String)> = RUNS.iter().map(|run| (*run, String::new())).collect();
-    boot(workspace, &runs)
+/// Which host the VM is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Init {
+    /// A plain one, whose init runs the tests.
+    Plain,
+    /// systemd is init, the agent and the tests are units.
+    Systemd,
 }
 
-/// `cargo xtask vm [TARGET...] [-- ARGUMENT...]`: some test programs only, with these arguments.
-pub(crate) fn command(workspace: &Workspace, words: &[String]) -> Result<Verdict, Error> {
-    if let Some(lacked) = lacks() {
-        return Err(Error::Vm { what: format!("this machine lacks {lacked}") });
+/// The lane `vm`: everything in the plan.
+pub(crate) fn lane(workspace: &Workspace) -> Result<Tally, Error> {
+    run_lane(workspace, Init::Plain, RUNS)
+}
+
+/// The lane `systemd`.
+pub(crate) fn systemd_lane(workspace: &Workspace) -> Result<Tally, Error> {
+    run_lane(workspace, Init::Systemd, &[SYSTEMD])
+}
+
+fn run_lane(workspace: &Workspace, init: Init, runs: &[Run]) -> Result<Tally, Error> {
+    if let Some(lacked) = lacks(init) {
+        return Ok(crate::lane::skipped("the tests in a VM", &lacked));
     }
+    let runs: Vec<(Run, String)> = runs.iter().map(|run| (*run, String::new())).collect();
+    boot(workspace, init, &runs)
+}
+
+/// `cargo xtask vm [PROGRAM...] [-- ARGUMENT...]`: some test programs only, with these arguments.
+pub(crate) fn command(workspace: &Workspace, words: &[String]) -> Result<Verdict, Error> {
     let (targets, arguments) = match words.iter().position(|word| word == "--") {
         Some(at) => (&words[..at], &words[at + 1..]),
         None => (words, &[][..]),
     };
+    let init =
+        if targets.first().is_some_and(|name| name == "systemd") { Init::Systemd } else { Init::Plain };
+    if let Some(lacked) = lacks(init) {
+        return Err(Error::Vm { what: format!("this machine lacks {lacked}") });
+    }
+    let targets = if init == Init::Systemd { &targets[1..] } else { targets };
     if let [sh, script] = targets
         && sh == "sh"
     {
-        return shell(workspace, script);
+        return shell(workspace, init, script);
     }
-    let known: Vec<&str> = RUNS.iter().map(|run| run.target).collect();
+    let plan = if init == Init::Systemd { &[SYSTEMD][..] } else { RUNS };
+    let known: Vec<&str> = plan.iter().map(|run| run.target).collect();
     if let Some(unknown) = targets.iter().find(|name| !known.contains(&name.as_str())) {
         let known = known.join(", ");
-        return Err(Error::Usage(format!("no test program {unknown:?} runs in the VM, only {known}")));
+        return Err(Error::Usage(format!("no test program {unknown:?} runs in this VM, only {known}")));
     }
     let chosen =
-        RUNS.iter().filter(|run| targets.is_empty() || targets.iter().any(|name| name == run.target));
+        plan.iter().filter(|run| targets.is_empty() || targets.iter().any(|name| name == run.target));
     let arguments: Vec<String> = arguments.iter().map(|word| quote(word)).collect();
     let arguments = arguments.join(" ");
     let runs: Vec<(Run, String)> =
         chosen.map(|run| (Run { seconds: 500, ..*run }, arguments.clone())).collect();
-    let tally = boot(workspace, &runs)?;
+    let tally = boot(workspace, init, &runs)?;
     tally.print_skips();
     println!("{tally}");
     Ok(Verdict::of(tally.failed == 0))
 }
 
-/// `cargo xtask vm sh SCRIPT`: a shell script instead of tests, for looking around; `$BERTH_BIN` is there.
-fn shell(workspace: &Workspace, script: &str) -> Result<Verdict, Error> {
+/// `cargo xtask vm [systemd] sh SCRIPT`: a shell script instead of tests, for looking around; `$BERTH_BIN` is there.
+fn shell(workspace: &Workspace, init: Init, script: &str) -> Result<Verdict, Error> {
     let room = Room::new()?;
     let programs = Programs::build(workspace, &target(), &[])?;
     let list = format!("sh 500 /tmp /bin/sh -c {}\n", quote(script));
-    let machine = prepare(&room, &programs, &list)?;
+    let machine = prepare(workspace, init, &room, &programs, &list)?;
     let mut heard = Heard::default();
     let ended = machine.run(LIMIT, |line| heard.line(line))?;
     Ok(Verdict::of(heard.is_good(ended, &machine)))
 }
 
 /// What this machine lacks to run a VM.
-fn lacks() -> Option<String> {
+fn lacks(init: Init) -> Option<String> {
     let tools = [machine::QEMU, "busybox", "mke2fs", "apt-get", "dpkg-deb"];
-    tools.iter().find(|tool| tool::which(tool).is_none()).map(|tool| (*tool).to_owned())
+    let more = if init == Init::Systemd { &["mmdebstrap"][..] } else { &[] };
+    tools.iter().chain(more).find(|tool| tool::which(tool).is_none()).map(|tool| (*tool).to_owned())
 }
 
-fn boot(workspace: &Workspace, runs: &[(Run, String)]) -> Result<Tally, Error> {
+fn boot(workspace: &Workspace, init: Init, runs: &[(Run, String)]) -> Result<Tally, Error> {
     let begin = Instant::now();
     let mut folders: Vec<&str> = runs.iter().map(|(run, _)| run.folder).collect();
     folders.dedup();
@@ -104,7 +129,7 @@ fn boot(workspace: &Workspace, runs: &[(Run, String)]) -> Result<Tally, Error> {
     for (run, arguments) in runs {
         list.push_str(&line_of(workspace, &programs, run, arguments)?);
     }
-    let machine = prepare(&room, &programs, &list)?;
+    let machine = prepare(workspace, init, &room, &programs, &list)?;
     println!("vm: built in {:.0?}", begin.elapsed());
     let mut heard = Heard::default();
     let ended = machine.run(LIMIT, |line| heard.line(line))?;
@@ -128,33 +153,42 @@ fn line_of(workspace: &Workspace, programs: &Programs, run: &Run, arguments: &st
 }
 
 /// Everything that a VM needs, in `room`.
-fn prepare(room: &Room, programs: &Programs, list: &str) -> Result<Machine, Error> {
+fn prepare(
+    workspace: &Workspace,
+    init: Init,
+    room: &Room,
+    programs: &Programs,
+    list: &str,
+) -> Result<Machine, Error> {
     let package = std::env::var(KERNEL).unwrap_or_else(|_| kernel::STANDARD.to_owned());
     let kernel = Kernel::of(&package, &cache())?;
     println!("vm: kernel {}", kernel.version);
-    let tree = Tree::new(&room.path("root"), &kernel)?;
+    let berth = programs.berth()?;
+    let root = room.path("root");
+    let (tree, words) = match init {
+        Init::Plain => (Tree::new(&root, &kernel)?, ""),
+        Init::Systemd => {
+            let unit = workspace.root.join("dist/berth.service");
+            let unit =
+                fs::read_to_string(&unit).map_err(|source| Error::Read { path: unit.clone(), source })?;
+            (systemd::tree(&root, &cache(), &kernel, &unit, berth)?, systemd::WORDS)
+        }
+    };
     for program in programs.tests.iter().map(|test| &test.path).chain(&programs.others) {
         tree.program(program)?;
     }
     tree.write("vm/init", INIT)?;
+    tree.write("vm/run", RUN)?;
     tree.write("vm/list", list)?;
-    tree.write(
-        "vm/environment",
-        &format!("export BERTH_BIN={}\n{}", programs.berth()?.display(), passed_on()),
-    )?;
+    tree.write("vm/environment", &format!("export BERTH_BIN={}\n{}", berth.display(), passed_on()))?;
     let disks = vec![room.path("root.img"), room.path("data.img"), room.path("io.img")];
     tree.image(&disks[0], 3072)?;
     disk::xfs(&disks[1], 512)?;
     disk::sparse(&disks[2], 64)?;
     let initramfs = room.path("initramfs");
     initramfs::make(&kernel, &initramfs)?;
-    Ok(Machine {
-        kernel: kernel.image,
-        initramfs,
-        disks,
-        words: String::new(),
-        console: room.path("console"),
-    })
+    let console = room.path("console");
+    Ok(Machine { kernel: kernel.image, initramfs, disks, words: words.to_owned(), console })
 }
 
 /// Variables of ours are for the tests there, too.

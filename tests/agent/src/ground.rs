@@ -165,7 +165,8 @@ impl Ground {
             ("config_dir", self.work_dir().with_file_name("etc")),
             ("socket", self.socket()),
         ];
-        command.arg("agent");
+        // On a host with systemd a scope would stay behind.
+        command.args(["agent", "--no-systemd_enable_support"]);
         for (name, value) in &own {
             let other = others.iter().find(|(other, _)| other == name).map(|(_, value)| *value);
             command.arg(format!("--{name}={}", other.unwrap_or(value).display()));

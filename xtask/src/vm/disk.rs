@@ -88,20 +88,39 @@ impl Tree {
         }
         let _ = fs::remove_file(tree.root.join("bin/sh"));
         tree.link("dash", "bin/sh")?;
-        let modules = tree.root.join("lib/modules");
-        tool::output(Command::new("cp").arg("-a").arg(&kernel.modules).arg(&modules))?;
+        tree.modules(kernel)?;
         Ok(tree)
     }
 
+    /// A root file system that lies in `root` already.
+    pub(super) fn over(root: &Path) -> Tree {
+        Tree { root: root.to_owned() }
+    }
+
+    /// The kernel's modules, and the program with which it loads them.
+    pub(super) fn modules(&self, kernel: &Kernel) -> Result<(), Error> {
+        let modules = self.root.join("lib/modules");
+        self.folder("lib/modules")?;
+        self.folder("sbin")?;
+        tool::output(Command::new("cp").arg("-a").arg(&kernel.modules).arg(&modules))?;
+        // Where the kernel looks for it.
+        self.link("../bin/busybox", "sbin/modprobe")
+    }
+
     fn busybox(&self) -> Result<(), Error> {
-        let busybox = which("busybox").ok_or(Error::Vm { what: "busybox is not on PATH".into() })?;
-        self.copy(&busybox, "bin/busybox")?;
+        let busybox = self.busybox_alone()?;
         let applets = tool::output(Command::new(&busybox).arg("--list"))?;
         for applet in applets.lines().filter(|name| !["busybox", "init"].contains(name)) {
             self.link("busybox", &format!("bin/{applet}"))?;
         }
-        // Where the kernel looks for it.
-        self.link("../bin/busybox", "sbin/modprobe")
+        Ok(())
+    }
+
+    /// busybox without its applets.
+    pub(super) fn busybox_alone(&self) -> Result<PathBuf, Error> {
+        let busybox = which("busybox").ok_or(Error::Vm { what: "busybox is not on PATH".into() })?;
+        self.copy(&busybox, "bin/busybox")?;
+        Ok(busybox)
     }
 
     /// A program of this machine, and the libraries that it is linked with, at the places where they are here.
@@ -125,7 +144,12 @@ impl Tree {
     /// A program of ours, without what only a debugger reads, at the very path where it was built: tests know their
     /// helpers by it.
     pub(super) fn program(&self, path: &Path) -> Result<(), Error> {
-        let place = self.root.join(path.strip_prefix("/").unwrap_or(path));
+        self.program_as(path, path)
+    }
+
+    /// The same at another path.
+    pub(super) fn program_as(&self, path: &Path, to: &Path) -> Result<(), Error> {
+        let place = self.root.join(to.strip_prefix("/").unwrap_or(to));
         if let Some(folder) = place.parent() {
             fs::create_dir_all(folder).map_err(io("make", folder))?;
         }
@@ -145,12 +169,19 @@ impl Tree {
         fs::copy(from, self.root.join(to)).map(|_| ()).map_err(io("copy", from))
     }
 
-    fn link(&self, to: &str, name: &str) -> Result<(), Error> {
+    pub(super) fn link(&self, to: &str, name: &str) -> Result<(), Error> {
         let place = self.root.join(name);
         if place.exists() || place.is_symlink() {
             return Ok(());
         }
         symlink(to, &place).map_err(io("link", &place))
+    }
+
+    /// A file that may be read by all.
+    pub(super) fn text(&self, path: &str, text: &str) -> Result<(), Error> {
+        let place = self.root.join(path);
+        let _ = fs::remove_file(&place);
+        fs::write(&place, text).map_err(io("write", &place))
     }
 
     /// A text file that may be executed.

@@ -19,7 +19,10 @@ const fn run(folder: &'static str, target: &'static str, seconds: u64) -> Run {
     Run { folder, target, seconds, without: &[] }
 }
 
-/// In this order.
+/// With systemd as init: one after the other, since there is one unit.
+pub(super) const SYSTEMD: Run = run("tests/agent", "systemd", 240);
+
+/// With a plain host, in this order.
 pub(super) const RUNS: &[Run] = &[
     run("crates/mechanism/cgroup", "host", 60),
     run("crates/mechanism/cgroup", "limits", 60),

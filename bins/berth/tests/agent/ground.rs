@@ -95,7 +95,9 @@ impl Ground {
     pub(crate) fn start_agent(&mut self) {
         let log = std::fs::File::create(self.path("log")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_berth"));
-        command.arg("agent").envs(self.variables()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        // On a host with systemd a scope would stay behind.
+        command.args(["agent", "--no-systemd_enable_support"]);
+        command.envs(self.variables()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.agent = Some(command.spawn().unwrap());
         self.until("the agent answers", || self.berth(["resources"]).code == Some(0));
     }

@@ -17,7 +17,7 @@ use berth_cgroup::Hierarchies;
 use berth_config::log::LogControl;
 use berth_config::{AgentDirs, Resolved};
 use berth_contract::{Containerizer, Settled, Subscription};
-use berth_factory::{Host, create, makers, resources};
+use berth_factory::{Host, create, enter_scope, makers, resources};
 use berth_model::{Class, Resources};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -81,7 +81,19 @@ impl Agent {
     pub async fn start(flags: Resolved, log: Option<LogControl>) -> Result<Agent, StartError> {
         Agent::start_with(flags, log, |flags| {
             let host = Host::probe(&flags.work_dir);
-            let created = create(&flags.factory, &host, &makers())?;
+            let mut factory = flags.factory.clone();
+            match enter_scope(&factory) {
+                Ok(Some(group)) => {
+                    tracing::info!(%group, "containers are in a scope of systemd's");
+                    factory.cgroups_root = Some(group);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    let why = crate::error::chain(&error);
+                    tracing::warn!("containers are outside of systemd's units: {why}");
+                }
+            }
+            let created = create(&factory, &host, &makers())?;
             created.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
             Ok(created.containerizer)
         })

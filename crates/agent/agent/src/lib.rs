@@ -45,6 +45,7 @@ mod lifecycle;
 mod list;
 mod logs;
 mod measure;
+mod notify;
 mod operations;
 mod places;
 mod program;

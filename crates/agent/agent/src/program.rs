@@ -11,7 +11,7 @@ use berth_config::{
 use tokio::io::unix::AsyncFd;
 
 use crate::error::chain;
-use crate::{Agent, StartError};
+use crate::{Agent, StartError, notify};
 
 const PROGRAM: &str = "berth agent";
 /// How many threads may block at the same time.
@@ -113,7 +113,9 @@ async fn serve(
         .map_err(|source| StartError::Process { what: "watch signals", source })?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), work_dir = %flags.work_dir.display(), "starting");
     let agent = Agent::start(flags, Some(control)).await?;
+    notify::tell(notify::RECOVERING);
     let result = heed(&agent, recover, &signals, sources).await;
+    notify::tell(notify::STOPPING);
     agent.stop().await;
     tracing::info!("stopped; containers go on");
     result
@@ -131,6 +133,7 @@ async fn heed(
             result = agent.recovered(), if !recovered => {
                 result?;
                 recovered = true;
+                notify::tell(notify::READY);
                 if recover == Recover::Cleanup {
                     return agent.destroy_all().await;
                 }

@@ -114,7 +114,7 @@ fn mesos(flags: &Flags, native: &Native) -> Made {
 
 /// Where containers have their control groups, relative to each hierarchy; not given: a place that no other agent has.
 fn cgroups_root(flags: &Flags) -> Result<Option<String>, Unmade> {
-    let root = flags.loaded.get("cgroups_root").map(|root| root.trim_matches('/'));
+    let root = flags.cgroups_root.as_deref().map(|root| root.trim_matches('/'));
     if root == Some("") { Err(Unmade::Root) } else { Ok(root.map(str::to_owned)) }
 }
 

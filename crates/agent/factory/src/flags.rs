@@ -28,6 +28,8 @@ pub struct Flags {
     pub image_provisioner_backend: Option<String>,
     /// The agent's resources; what is not named in it is detected.
     pub resources: Option<String>,
+    /// Where containers have their control groups, relative to each hierarchy; `None`: a place that no other agent has.
+    pub cgroups_root: Option<String>,
     /// The role of resources that name none.
     pub default_role: String,
     /// Sandboxes, records, images.
@@ -56,6 +58,7 @@ impl From<Loaded> for Flags {
             image_providers: text("image_providers"),
             image_provisioner_backend: text("image_provisioner_backend"),
             resources: text("resources"),
+            cgroups_root: text("cgroups_root"),
             default_role: text("default_role").unwrap_or_else(|| "*".to_owned()),
             work_dir: text("work_dir").map_or_else(|| PathBuf::from("/var/lib/berth"), PathBuf::from),
             runtime_dir: text("runtime_dir").map_or_else(|| PathBuf::from("/run/berth"), PathBuf::from),

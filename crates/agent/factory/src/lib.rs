@@ -16,6 +16,7 @@ mod known;
 mod load;
 pub mod oneshot;
 mod resources;
+mod scope;
 
 pub use built::{check as check_flags, makers};
 pub use create::{
@@ -31,3 +32,4 @@ pub use isolation::{
 pub use known::{KNOWN, Kind as FlagKind, Known, find};
 pub use load::{LoadError, Loaded, check, fetch, hint, parse_bool, parse_indices, parse_integer};
 pub use resources::{Determined, ResourcesError, resources};
+pub use scope::{ScopeError, enter_scope};

@@ -42,6 +42,7 @@ pub struct Spawned<const ARGS: usize, const FDS: usize> {
     pad: Mutex<Option<Box<Pad<ARGS, FDS>>>>,
     pid: i32,
     pidfd: OwnedFd,
+    in_group: bool,
 }
 
 impl<const ARGS: usize, const FDS: usize> core::fmt::Debug for Pad<ARGS, FDS> {
@@ -59,6 +60,11 @@ impl<const ARGS: usize, const FDS: usize> Spawned<ARGS, FDS> {
     /// It, as a descriptor.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
+    }
+
+    /// Whether it was born in the group that was asked for.
+    pub fn is_in_group(&self) -> bool {
+        self.in_group
     }
 
     /// Waits until it has executed, and lets go of what it needed for that.
@@ -100,6 +106,15 @@ impl<const ARGS: usize, const FDS: usize> Drop for Pad<ARGS, FDS> {
 /// only system calls on data that nobody else changes, until its exec; with signals blocked no handler runs in it.
 /// It touches no thread-local data, of which it shares the caller's.
 pub fn spawn<const ARGS: usize, const FDS: usize>(spawn: Spawn<ARGS, FDS>) -> Result<Spawned<ARGS, FDS>> {
+    spawn_in(spawn, None)
+}
+
+/// As [`spawn`], born in this group of cgroup v2 (`CLONE_INTO_CGROUP`, Linux 5.7). Where that can not be it is born in
+/// ours, and [`Spawned::is_in_group`] says so.
+pub fn spawn_in<const ARGS: usize, const FDS: usize>(
+    spawn: Spawn<ARGS, FDS>,
+    group: Option<BorrowedFd<'_>>,
+) -> Result<Spawned<ARGS, FDS>> {
     let mut pad = Box::new(Pad {
         stack: [0; STACK / 16],
         spawn,
@@ -112,17 +127,63 @@ pub fn spawn<const ARGS: usize, const FDS: usize>(spawn: Spawn<ARGS, FDS>) -> Re
         *slot = text.as_ptr() as usize;
     }
     let mut pidfd: RawFd = -1;
-    let flags = (k::CLONE_VM | k::CLONE_CHILD_CLEARTID | k::CLONE_PIDFD | k::SIGCHLD) as usize;
+    let flags = u64::from(k::CLONE_VM | k::CLONE_CHILD_CLEARTID | k::CLONE_PIDFD);
+    let running = pad.running.as_ptr() as usize;
+    let stack = pad.stack.as_mut_ptr() as usize;
     let mask = signal::set_mask(signal::Set::ALL)?;
-    let mut rax = k::__NR_clone as usize;
-    // SAFETY: clone(flags, stack, parent_tid = where the pidfd goes, child_tid, tls). The child runs `in_child` on
-    // `pad.stack`, whose end is aligned to 16; the pad is on the heap, is not moved or changed any more, and is freed
-    // only after the kernel cleared `running`, which it does when the child has left this memory, by exec or exit.
-    // r12 and r13 survive the syscall in both. The child never returns from `in_child`.
+    let mut born = Err(Errno::NOSYS);
+    if let Some(group) = group {
+        let args = k::clone_args {
+            flags: flags | k::CLONE_INTO_CGROUP,
+            pidfd: &raw mut pidfd as u64,
+            child_tid: running as u64,
+            parent_tid: 0,
+            exit_signal: u64::from(k::SIGCHLD),
+            stack: stack as u64,
+            stack_size: STACK as u64,
+            tls: 0,
+            set_tid: 0,
+            set_tid_size: 0,
+            cgroup: group.as_raw_fd() as u64,
+        };
+        let call = [k::__NR_clone3 as usize, &raw const args as usize, size_of::<k::clone_args>(), 0, 0, 0];
+        // SAFETY: clone3(args, size); `args` is valid for the call, and what `enter` asks for holds as below.
+        born = unsafe { enter(call, &raw const *pad) };
+    }
+    let in_group = born.is_ok();
+    if !in_group {
+        let flags = flags as usize | k::SIGCHLD as usize;
+        let call = [k::__NR_clone as usize, flags, stack + STACK, &raw mut pidfd as usize, running, 0];
+        // SAFETY: clone(flags, stack, parent_tid = where the pidfd goes, child_tid, tls), for which the stack is named by
+        // its end. The pad is on the heap, is not moved or changed any more, and is freed only after the kernel cleared
+        // `running`, which it does when the child has left this memory, by exec or exit.
+        born = unsafe { enter(call, &raw const *pad) };
+    }
+    let _ = signal::set_mask(mask);
+    let pid = match born {
+        Ok(pid) => pid,
+        Err(errno) => {
+            pad.running.store(0, Ordering::SeqCst);
+            return Err(errno);
+        }
+    };
+    // SAFETY: the kernel wrote a new descriptor, which is ours alone.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Spawned { pad: Mutex::new(Some(pad)), pid, pidfd, in_group })
+}
+
+/// Makes the call (its number and five arguments), whose child runs [`in_child`] on the stack that the call names.
+///
+/// # Safety
+/// The call is a clone with CLONE_VM, with a stack of its own whose end is aligned to 16, and all its pointers are good;
+/// `pad` stays where it is, unchanged, until the child has left this memory.
+unsafe fn enter<const ARGS: usize, const FDS: usize>(
+    call: [usize; 6],
+    pad: *const Pad<ARGS, FDS>,
+) -> Result<i32> {
+    let mut rax = call[0];
+    // SAFETY: as the caller promises. r12 and r13 survive the syscall in both; the child never returns from `in_child`.
     unsafe {
-        let top = pad.stack.as_mut_ptr().add(pad.stack.len());
-        let pad: *const Pad<ARGS, FDS> = &raw const *pad;
-        let running = (*pad).running.as_ptr();
         asm!(
             "syscall",
             "test rax, rax",
@@ -133,25 +194,22 @@ pub fn spawn<const ARGS: usize, const FDS: usize>(spawn: Spawn<ARGS, FDS>) -> Re
             "ud2",
             "2:",
             inlateout("rax") rax,
-            in("rdi") flags,
-            in("rsi") top,
-            in("rdx") &raw mut pidfd,
-            in("r10") running,
-            in("r8") 0,
+            in("rdi") call[1],
+            in("rsi") call[2],
+            in("rdx") call[3],
+            in("r10") call[4],
+            in("r8") call[5],
             in("r12") in_child::<ARGS, FDS> as unsafe extern "C" fn(*const Pad<ARGS, FDS>) -> !,
             in("r13") pad,
             lateout("rcx") _,
             lateout("r11") _,
         );
     }
-    let _ = signal::set_mask(mask);
     if rax > usize::MAX - 4095 {
-        pad.running.store(0, Ordering::SeqCst);
-        return Err(Errno::from_raw_os_error(-(rax as isize) as i32));
+        Err(Errno::from_raw_os_error(-(rax as isize) as i32))
+    } else {
+        Ok(rax as i32)
     }
-    // SAFETY: the kernel wrote a new descriptor, which is ours alone.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    Ok(Spawned { pad: Mutex::new(Some(pad)), pid: rax as i32, pidfd })
 }
 
 /// The child of [`spawn`]: arranges its descriptors and executes. Only system calls.

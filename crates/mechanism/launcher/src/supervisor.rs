@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The owner's end of a supervisor.
 
-use crate::early;
 use crate::{Encoded, Error, INIT, Part, Result};
+use crate::{early, home};
 use berth_supervisor::protocol::{self, DATA, INLINE, Kind, Message};
 use berth_supervisor::sealed;
 use berth_supervisor::wire::STREAMS;
@@ -10,7 +10,7 @@ use berth_sys::process::Namespaces;
 use berth_sys::rustix::fs::{CWD, Mode, OFlags, openat};
 use berth_sys::rustix::io::fcntl_dupfd_cloexec;
 use berth_sys::rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use berth_sys::spawn::{self, Spawn, Spawned};
+use berth_sys::spawn::{Spawn, Spawned};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
@@ -141,7 +141,7 @@ impl Supervisor {
             argv: [c"berth-init".to_owned(), title.to_owned()],
             descriptors: [null()?, null()?, null()?, theirs, childs],
         };
-        let process = spawn::spawn(spawn).map_err(failed("start a process"))?;
+        let process = home::start(spawn).map_err(failed("start a process"))?;
         Ok(Supervisor { socket, plan, process: Process::Executed(process) })
     }
 

@@ -43,7 +43,8 @@ pub(super) const AGENT: &[Row] = &[
     row("quiet", "Log nothing to standard error").of(Bool).both("false").not_built(),
     row("http_heartbeat_interval", "How often a quiet stream of the API carries a heartbeat").both("30secs"),
     row("launcher_dir", "Where helper programs are; berth carries its own within itself").not_built(),
-    row("systemd_enable_support", "Keep executors in a systemd slice of their own").mesos("true").not_built(),
+    row("systemd_enable_support", "Keep containers in a scope of systemd's, on cgroup v2 with systemd")
+        .both("true"),
     row("systemd_runtime_directory", "Where the slice's unit would be written")
         .both("/run/systemd/system")
         .not_built(),
