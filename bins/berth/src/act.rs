@@ -2,14 +2,15 @@
 //! What is done to containers that are there: `kill`, `stop`, `wait`, `rm`, `pause`, `unpause`, `update`, `rename`.
 //! As with docker, each prints the names that it succeeded for, and goes on after one that it did not.
 
-use crate::cli::{Global, Kill, Names, Rename, Rm, Stop, Update, Wait};
+use crate::cli::{Global, Kill, Limiting, Names, Rename, Rm, Stop, Update, Wait};
 use crate::exit::{Failure, code_of};
 use crate::find::{Places, agents_only};
+use crate::limits;
 use crate::options::set_limits;
 use crate::text::show;
 use berth_client::{Agent, Connection, Error, block_on};
 use berth_factory::oneshot::{Native, Standing};
-use berth_model::ContainerId;
+use berth_model::{ContainerId, Resources};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -193,23 +194,43 @@ pub(crate) fn unpause(global: &Global, args: &Names) -> Result<u8, Failure> {
 /// Changes limits. The agent is told all of them, so those that stay are asked for first.
 pub(crate) fn update(global: &Global, args: &Update) -> Result<u8, Failure> {
     let change = |limits: &mut BTreeMap<String, f64>| {
-        set_limits(limits, args.cpus.as_deref(), args.memory.as_deref(), args.pids_limit)
+        set_limits(limits, args.cpus.as_deref(), args.memory.as_deref(), args.pids_limit)?;
+        limits::set(limits, &args.limiting)
     };
-    if args.cpus.is_none() && args.memory.is_none() && args.pids_limit.is_none() {
-        let text = "nothing to update: give --cpus, --memory or --pids-limit";
+    let none = args.cpus.is_none() && args.memory.is_none() && args.pids_limit.is_none();
+    if none && args.limiting.is_empty() {
+        let text = "nothing to update: give --cpus, --memory, --pids-limit or another limit";
         return Err(Failure::text(text).code(1));
     }
-    change(&mut BTreeMap::new()).map_err(|e| e.code(1))?;
+    let lists = limits::lists(&args.limiting).map_err(|e| e.code(1))?;
+    // What is wrong by itself is so for every container; swap is looked at beside each one's memory.
+    let alone = Limiting { memory_swap: None, ..args.limiting.clone() };
+    limits::set(&mut BTreeMap::new(), &alone).map_err(|e| e.code(1))?;
+    set_limits(&mut BTreeMap::new(), args.cpus.as_deref(), args.memory.as_deref(), args.pids_limit)
+        .map_err(|e| e.code(1))?;
     each(global, &args.names, async |places, name| {
+        let refused = std::cell::RefCell::new(None);
         let there = async |c: &mut Connection, id: &ContainerId| {
-            let now = c.inspect(id).await?;
+            let mut now = c.inspect(id).await?;
             let mut limits = now.limits.into_iter().map(|(name, scalar)| (name, scalar.value)).collect();
-            // Tried above.
-            let _ = change(&mut limits);
+            if let Err(why) = change(&mut limits) {
+                refused.replace(Some(why));
+                return Ok(());
+            }
+            for list in &lists {
+                now.resources.retain(|resource| resource.name != list.name);
+                let mut one = Resources::new();
+                // It was read as ranges above.
+                let _ = one.try_add(list.clone());
+                now.resources.extend(berth_proto::convert::resources_of(&one));
+            }
             c.update(id, now.resources, &limits).await
         };
         places.at(name, async |_, id| Err(agents_only("update", id)), there).await?;
-        Ok(name.to_owned())
+        match refused.into_inner() {
+            Some(why) => Err(why),
+            None => Ok(name.to_owned()),
+        }
     })
 }
 

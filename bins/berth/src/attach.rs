@@ -59,6 +59,13 @@ impl AsFd for Signals {
     }
 }
 
+/// Whether all of a container ends when one of its processes is killed for lack of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Together {
+    Yes,
+    No,
+}
+
 /// Stays until the container ended.
 pub(crate) fn attach(
     live: &Live,
@@ -66,6 +73,7 @@ pub(crate) fn attach(
     stdin: Option<OwnedFd>,
     tty: bool,
     interactive: bool,
+    together: Together,
 ) -> Result<Ending, Error> {
     let raw = (tty && interactive).then(terminal::Raw::enter);
     let mut owner = Owner {
@@ -79,6 +87,7 @@ pub(crate) fn attach(
         watch: None,
         looks: (!tty).then_some(0),
         raw,
+        together: if together == Together::Yes { live.group_kill() } else { None },
     };
     if !tty {
         owner.follow()?;
@@ -102,6 +111,8 @@ struct Owner<'a> {
     /// How often its output was looked at, while it is not watched.
     looks: Option<u32>,
     raw: Option<terminal::Raw>,
+    /// Readable when it is to end for lack of memory.
+    together: Option<OwnedFd>,
 }
 
 impl Owner<'_> {
@@ -137,6 +148,7 @@ impl Owner<'_> {
                 PollFd::from_borrowed_fd(self.signals.0.as_fd(), PollFlags::IN),
             ];
             let watch = self.watch.as_ref().map(|w| push(&mut slots, w.as_fd(), PollFlags::IN));
+            let together = self.together.as_ref().map(|t| push(&mut slots, t.as_fd(), PollFlags::IN));
             let input = (self.reading && self.pending.is_empty())
                 .then(|| push(&mut slots, stdin.as_fd(), PollFlags::IN));
             let pipe = self.pipe.as_ref().map(|p| {
@@ -167,6 +179,10 @@ impl Owner<'_> {
             let is = |slot: Option<usize>| slot.is_some_and(|s| !ready[s].is_empty());
             if is(watch) {
                 self.heed_watch();
+            }
+            if is(together) {
+                self.live.kill();
+                self.together = None;
             }
             if is(Some(1)) {
                 self.pass_signals();

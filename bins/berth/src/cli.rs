@@ -6,9 +6,11 @@
 )]
 
 mod commands;
+mod limits;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use commands::*;
+pub(crate) use limits::Limiting;
 use std::path::PathBuf;
 
 /// Contain commands on this machine.
@@ -137,6 +139,11 @@ pub(crate) struct Run {
     /// Processes it may have at most (default 4096; -1 for no limit)
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(crate) pids_limit: Option<i64>,
+    #[command(flatten)]
+    pub(crate) limiting: Limiting,
+    /// Let it use a device of the host: /dev/NAME[:/dev/NAME_INSIDE][:rwm]
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Vec<String>,
     /// Make its root file system read-only
     #[arg(long)]
     pub(crate) read_only: bool,

@@ -15,6 +15,7 @@ mod exit;
 mod find;
 mod inspect;
 mod keys;
+mod limits;
 mod list;
 mod logs;
 mod open;

@@ -3,6 +3,7 @@
 
 use crate::cli::{Network, Run};
 use crate::exit::Failure;
+use crate::limits;
 use crate::terminal;
 use berth_factory::oneshot::DEFAULT_CAPABILITIES;
 use berth_model::{
@@ -32,6 +33,9 @@ pub(crate) fn config(args: &Run, security: &Security) -> Result<ContainerConfig,
     config.command_info.arguments = args.command.clone();
     config.command_info.environment.variables = variables(&args.env_file, &args.env)?;
     config.limits = limits(args)?;
+    for list in limits::lists(&args.limiting)? {
+        config.resources.try_add(list).map_err(|e| Failure::text(e.to_string()))?;
+    }
     config.container_info = Some(container_info(args, security)?);
     Ok(config)
 }
@@ -140,6 +144,7 @@ fn limits(args: &Run) -> Result<BTreeMap<String, f64>, Failure> {
         args.memory.as_deref(),
         Some(args.pids_limit.unwrap_or(PIDS)),
     )?;
+    limits::set(&mut limits, &args.limiting)?;
     Ok(limits)
 }
 
@@ -202,6 +207,7 @@ fn container_info(args: &Run, security: &Security) -> Result<ContainerInfo, Fail
     if args.read_only {
         linux.read_only_rootfs = Some(true);
     }
+    linux.devices = args.device.iter().map(|device| limits::device(device)).collect::<Result<_, _>>()?;
     if !args.cap_add.is_empty() || !args.cap_drop.is_empty() {
         linux.bounding_capabilities = Some(capabilities(&args.cap_add, &args.cap_drop)?);
     }

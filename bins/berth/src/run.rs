@@ -40,7 +40,11 @@ pub(crate) fn run(global: &Global, args: Run) -> Result<u8, Failure> {
     progress.done();
     let live = launched.map_err(|e| Failure::of(&e))?;
     print_timings(&live);
-    let attached = attach::attach(&live, &signals, stdin, args.tty, args.interactive);
+    let together = match args.limiting.oom_group {
+        Some(true) => attach::Together::Yes,
+        _ => attach::Together::No,
+    };
+    let attached = attach::attach(&live, &signals, stdin, args.tty, args.interactive, together);
     conclude(&native, live, attached)
 }
 
@@ -57,7 +61,11 @@ fn conclude(
             Err(Failure::of(&cause))
         }
         Ok(ending) => {
+            let met = live.limit_met(&ending);
             let outcome = live.finish(native, ending);
+            if let Some(met) = met {
+                say(format_args!("berth: {met}"));
+            }
             for left in &outcome.left {
                 say(format_args!("berth: could not clean up all: {left}"));
             }

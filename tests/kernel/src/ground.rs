@@ -128,6 +128,14 @@ impl Ground {
         Ok(ground)
     }
 
+    /// The same, where a container with these options ran as well: what stays for all of them in further hierarchies is
+    /// there.
+    pub fn accustomed_to(mut self, options: &[&str]) -> Ground {
+        self.run(options, &["true"]).good();
+        self.before = Ledger::take(&self.scope);
+        self
+    }
+
     /// What is there now is what is to be there afterwards.
     fn settle(&mut self) {
         let instance = fs::read_to_string(self.site.runtime_dir().join("instance")).unwrap_or_default();

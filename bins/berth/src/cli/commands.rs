@@ -5,7 +5,7 @@
     reason = "the comments here are help texts, with brackets of their own"
 )]
 
-use crate::cli::Format;
+use crate::cli::{Format, Limiting};
 use clap::{Args, ValueEnum};
 
 #[derive(Debug, Args)]
@@ -155,6 +155,8 @@ pub(crate) struct Update {
     /// Processes it may have at most (-1 for no limit)
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(crate) pids_limit: Option<i64>,
+    #[command(flatten)]
+    pub(crate) limiting: Limiting,
     #[arg(required = true, value_name = "CONTAINER")]
     pub(crate) names: Vec<String>,
 }

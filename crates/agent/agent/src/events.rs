@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use berth_api::{Stream, stream_of};
 use berth_contract::Phase;
-use berth_model::{ContainerId, ContainerTermination, Reason};
+use berth_model::{ContainerId, ContainerLimitation, ContainerTermination, Reason};
 use berth_proto::convert::{container_id_of, termination_of};
 use berth_proto::own::{self, event};
 use berth_proto::{decode_protobuf, encode_protobuf};
@@ -203,6 +203,22 @@ pub(crate) fn limitation(id: &ContainerId, termination: &ContainerTermination) -
         message: termination.message.clone(),
         ..of(event::Type::Limitation, id)
     })
+}
+
+/// A limit that a container met.
+pub(crate) fn limited(id: &ContainerId, limit: &ContainerLimitation) -> own::Event {
+    let resources = limit.resources.clone();
+    let termination = ContainerTermination {
+        reason: limit.reason,
+        message: limit.message.clone(),
+        limited_resources: resources,
+        ..ContainerTermination::default()
+    };
+    own::Event {
+        limitation: termination_of(&termination).limitation,
+        message: limit.message.clone(),
+        ..of(event::Type::Limitation, id)
+    }
 }
 
 #[cfg(test)]

@@ -108,6 +108,11 @@ fn take(agent: &Arc<Inner>, event: Event) {
             agent.events.publish(event);
             tracing::info!(container = %id, why, "the launch failed");
         }
+        What::Limited(limit) => {
+            agent.events.publish(events::limited(&id, &limit));
+            let message = limit.message.as_deref().unwrap_or_default();
+            tracing::warn!(container = %id, limit = message, "met a limit");
+        }
         What::Ended(termination) => ended(agent, &container, termination, Some(time)),
         What::Removed if id.parent().is_some() => {
             agent.table.remove(&container);

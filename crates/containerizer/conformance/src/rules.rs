@@ -437,6 +437,7 @@ pub fn events_tell_the_whole_life_in_order(world: &mut World<'_>) {
                 "ended"
             }
             What::LaunchFailed(why) => panic!("the launch failed: {why}"),
+            What::Limited(limit) => panic!("it has no limits to meet: {limit:?}"),
             What::Removed => break,
         };
         *seen.entry(kind).or_default() += 1;

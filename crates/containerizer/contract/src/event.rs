@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use berth_model::{ContainerId, ContainerTermination, NativeState};
+use berth_model::{ContainerId, ContainerLimitation, ContainerTermination, NativeState};
 
 use crate::Settled;
 
@@ -138,6 +138,8 @@ pub enum What {
     },
     /// The launch failed; the text of the failure. A destroy has to follow.
     LaunchFailed(String),
+    /// The container met one of its limits. It may go on; if it ends for that, its termination says so as well.
+    Limited(ContainerLimitation),
     /// The container ended, and this is how.
     Ended(ContainerTermination),
     /// The record is gone.

@@ -47,7 +47,7 @@ impl MesosContainerizer {
     /// As [`Native::open`].
     pub fn new(directories: &Directories, settings: &Settings) -> crate::Result<MesosContainerizer> {
         let native = Native::open(directories, Kind::Agent, settings)?;
-        let groups = Groups(settings.hierarchies.clone());
+        let groups = Groups(settings.hierarchies.clone(), settings.groups.clone());
         Ok(MesosContainerizer { shared: Arc::new(Shared::new(native, groups)?) })
     }
 
@@ -148,6 +148,7 @@ impl Containerizer for MesosContainerizer {
             return ready(Err(Error::UnknownContainerColon(id.clone())));
         };
         ready(Ok(ContainerStatus {
+            cgroup_info: self.shared.groups.mark(&self.shared.native.places(id).cgroup),
             container_id: Some(id.clone()),
             executor_pid: entry.now().process.and_then(|process| u32::try_from(process.pid).ok()),
             ..ContainerStatus::default()

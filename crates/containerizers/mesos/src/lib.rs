@@ -19,6 +19,7 @@ mod fault;
 mod follow;
 mod isolation;
 mod launch;
+mod limited;
 mod live;
 mod measure;
 mod native;

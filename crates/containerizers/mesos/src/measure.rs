@@ -5,9 +5,10 @@
 use crate::live::Ending;
 use berth_cgroup::{Applied, Bytes, Group, Hierarchies, HugePages, IdList, IoLimit, Limit, Limits, Version};
 use berth_contract::Error;
+use berth_isolator::GroupSettings;
 use berth_model::{
-    Class, ContainerConfig, ContainerTermination, Reason, Resource, ResourceStatistics, Resources, Scalar,
-    TaskState,
+    CgroupInfo, Class, ContainerConfig, ContainerTermination, NetCls, Reason, Resource, ResourceStatistics,
+    Resources, Scalar, TaskState,
 };
 use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -16,7 +17,7 @@ const MIB: u64 = 1 << 20;
 
 /// Where containers have their control groups; nowhere, when the isolator is not used.
 #[derive(Debug, Clone)]
-pub(crate) struct Groups(pub(crate) Option<Hierarchies>);
+pub(crate) struct Groups(pub(crate) Option<Hierarchies>, pub(crate) GroupSettings);
 
 impl Groups {
     /// The container's group; none once it is gone, or when it never had one.
@@ -54,13 +55,27 @@ impl Groups {
         statistics.mem_total_memsw_bytes = bytes(usage.memory_and_swap);
         statistics.mem_kmem_usage_bytes = bytes(usage.memory_kernel);
         statistics.mem_kmem_tcp_usage_bytes = bytes(usage.memory_sockets);
+        if let Some([low, medium, critical]) = self.1.pressure.read(path) {
+            statistics.mem_low_pressure_counter = Some(low);
+            statistics.mem_medium_pressure_counter = Some(medium);
+            statistics.mem_critical_pressure_counter = Some(critical);
+        }
         statistics
+    }
+
+    /// The mark of its packets, where containers get some.
+    pub(crate) fn mark(&self, path: &str) -> Option<CgroupInfo> {
+        self.1.net_cls?;
+        let classid = self.open(path)?.limits_applied().net_classid?;
+        Some(CgroupInfo { net_cls: Some(NetCls { classid: Some(classid) }) })
     }
 
     /// Sets the complete new requests and limits. A group that is gone is no error: the container ended.
     pub(crate) fn update(&self, path: &str, limits: &Limits) -> Result<(), Error> {
         let Some(group) = self.open(path) else { return Ok(()) };
-        match group.update(&complete(limits, &group.limits_applied())) {
+        let mut asked = limits.clone();
+        self.1.complete(&mut asked);
+        match group.update(&complete(&asked, &group.limits_applied())) {
             Ok(()) => Ok(()),
             Err(_) if !group.exists() => Ok(()),
             Err(e) => {
@@ -132,10 +147,14 @@ impl Groups {
         // In Mesos's words for each version; v2 of its time did not know the maximum.
         let message = match group.memory_statistics() {
             Some((Version::V2, text)) => {
-                format!("Memory limit exceeded: Requested: {requested} Maximum Used: {maximum}\n\nMEMORY STATISTICS post-OOM: \n{text}")
+                format!(
+                    "Memory limit exceeded: Requested: {requested} Maximum Used: {maximum}\n\nMEMORY STATISTICS post-OOM: \n{text}"
+                )
             }
             Some((Version::V1, text)) => {
-                format!("Memory limit exceeded: Requested: {requested} Maximum Used: {maximum}\n\nMEMORY STATISTICS: \n{text}")
+                format!(
+                    "Memory limit exceeded: Requested: {requested} Maximum Used: {maximum}\n\nMEMORY STATISTICS: \n{text}"
+                )
             }
             None => format!("Memory limit exceeded: Requested: {requested} Maximum Used: {maximum}"),
         };

@@ -25,7 +25,9 @@ use crate::watcher::Waits;
 use crate::watching::Watching;
 use berth_contract::{Attached, Error, LaunchResult, Phase, What, block_on_until};
 use berth_launcher::{Event, Places};
-use berth_model::{Class, ContainerTermination, Denied, NativeEvent, NativeState};
+use berth_model::{
+    Class, ContainerLimitation, ContainerTermination, Denied, NativeEvent, NativeState, TaskState,
+};
 use berth_record::Sync;
 use berth_sys::Errno;
 use berth_sys::rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
@@ -409,9 +411,9 @@ impl Owner<'_> {
                 continue;
             }
             match stage {
-                Stage::Runs { held, forget, .. } => {
+                Stage::Runs { held, watching, forget } => {
                     if let Waited::Ended(ending) = waited {
-                        self.end(held, &ending);
+                        self.end(held, &ending, watching.killed());
                     }
                     if forget {
                         self::forget(self.shared, self.entry);
@@ -436,8 +438,13 @@ impl Owner<'_> {
             };
             let wishes = self.heed(held.places());
             let isolators = &self.shared.native.isolators;
-            if !heard.is_empty() && watching.hear(isolators, &self.entry.id, held.places(), &heard) {
-                self.entry.inbox.destroy();
+            if !heard.is_empty() {
+                for met in watching.hear(isolators, &self.entry.id, held.places(), &heard) {
+                    self.shared.events.publish(&self.entry.id, What::Limited(met));
+                }
+                if watching.killed().is_some() {
+                    self.entry.inbox.destroy();
+                }
             }
             if ready[0] {
                 // Its supervisor has ended: it was killed, and does not die while it is stopped.
@@ -484,13 +491,19 @@ impl Owner<'_> {
     }
 
     /// The process ended: all that the container holds is released, and everybody told.
-    fn end(&self, held: Held, ending: &Ending) {
+    fn end(&self, held: Held, ending: &Ending, killed: Option<&ContainerLimitation>) {
         let _ = self.entry.step(&self.shared.events, NativeEvent::Destroy);
         // It may have been stopped at the moment of its end.
         pause::let_end(self.shared, self.entry, &held.places().cgroup);
         self.end_sessions();
         self.entry.lost();
-        let termination = self.shared.groups.termination(&held.places().cgroup, ending);
+        let mut termination = self.shared.groups.termination(&held.places().cgroup, ending);
+        if let (Some(killed), None) = (killed, termination.reason) {
+            // The group says nothing of the limit for which we ended it.
+            termination.message.clone_from(&killed.message);
+            (termination.reason, termination.state) = (killed.reason, Some(TaskState::Failed));
+            termination.limited_resources = killed.resources.clone();
+        }
         if termination.message.is_some() {
             // Without it the status is still told after a restart.
             let _ = self.keep(&termination);

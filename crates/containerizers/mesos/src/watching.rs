@@ -5,7 +5,7 @@ use crate::collect::chain;
 use crate::native::Native;
 use crate::shared::warn;
 use berth_launcher::{Heard, Isolator, Places, Watched};
-use berth_model::ContainerId;
+use berth_model::{ContainerId, ContainerLimitation};
 use berth_sys::rustix::event::{PollFd, PollFlags, epoll};
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -14,6 +14,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 pub(crate) struct Watching {
     all: Vec<(usize, Watched)>,
     open: bool,
+    /// The limit for which the container is being ended.
+    killed: Option<ContainerLimitation>,
 }
 
 impl Watching {
@@ -30,7 +32,7 @@ impl Watching {
                 )),
             }
         }
-        Watching { all, open: true }
+        Watching { all, open: true, killed: None }
     }
 
     /// Whether the isolators were asked.
@@ -54,15 +56,17 @@ impl Watching {
         })
     }
 
-    /// Tells the isolators of those that are ready (by their places in [`Watching::polled`]); whether the container is to end.
+    /// Tells the isolators of those that are ready (by their places in [`Watching::polled`]); what limits the container met.
+    /// It is to end for one of them if [`Watching::killed`] says so.
     pub(crate) fn hear(
         &mut self,
         isolators: &[Box<dyn Isolator>],
         id: &ContainerId,
         places: &Places,
         ready: &[bool],
-    ) -> bool {
-        let mut kill = false;
+    ) -> Vec<ContainerLimitation> {
+        let mut met = Vec::new();
+        let killed = &mut self.killed;
         let mut ready = ready.iter();
         self.all.retain(|(at, watched)| {
             if !ready.next().is_some_and(|ready| *ready) {
@@ -70,10 +74,26 @@ impl Watching {
             }
             let heard =
                 isolators.get(*at).map_or(Heard::Over, |isolator| isolator.heard(id, places, watched));
-            kill |= heard == Heard::Kill;
-            heard != Heard::Over
+            match heard {
+                Heard::More => true,
+                Heard::Over => false,
+                Heard::Tell(limitation) => {
+                    met.push(*limitation);
+                    true
+                }
+                Heard::Kill(limitation) => {
+                    killed.get_or_insert_with(|| (*limitation).clone());
+                    met.push(*limitation);
+                    true
+                }
+            }
         });
-        kill
+        met
+    }
+
+    /// The first limit for which the container is to end.
+    pub(crate) fn killed(&self) -> Option<&ContainerLimitation> {
+        self.killed.as_ref()
     }
 }
 
@@ -84,7 +104,11 @@ mod tests {
     use berth_sys::rustix::pipe::pipe;
     use std::path::PathBuf;
 
-    /// Hears one byte for each token: more, over, kill.
+    fn limitation(message: &str) -> Box<ContainerLimitation> {
+        Box::new(ContainerLimitation { message: Some(message.to_owned()), ..ContainerLimitation::default() })
+    }
+
+    /// Hears one byte for each token: more, over, tell, kill.
     struct Hears;
 
     impl Isolator for Hears {
@@ -96,7 +120,8 @@ mod tests {
             let mut byte = [0];
             let _ = io::read(&watched.fd, &mut byte);
             match byte[0] {
-                b'k' => Heard::Kill,
+                b'k' => Heard::Kill(limitation("kill")),
+                b't' => Heard::Tell(limitation("tell")),
                 b'o' => Heard::Over,
                 _ => Heard::More,
             }
@@ -112,12 +137,17 @@ mod tests {
         let ends: Vec<_> = (0..3).map(|_| pipe().unwrap()).collect();
         let (from, to): (Vec<_>, Vec<_>) = ends.into_iter().unzip();
         let watched = |(token, fd)| (0, Watched { fd, urgent: false, token });
-        let mut watching = Watching { all: (0u32..).zip(from).map(watched).collect(), open: true };
+        let all = (0u32..).zip(from).map(watched).collect();
+        let mut watching = Watching { all, open: true, killed: None };
         io::write(&to[1], b"o").unwrap();
-        assert!(!watching.hear(&isolators, &id, &places, &[false, true, false]));
+        assert_eq!(watching.hear(&isolators, &id, &places, &[false, true, false]), []);
         assert_eq!(watching.all.iter().map(|(_, watched)| watched.token).collect::<Vec<_>>(), [0, 2]);
+        io::write(&to[0], b"t").unwrap();
+        assert_eq!(watching.hear(&isolators, &id, &places, &[true, false]), [*limitation("tell")]);
+        assert_eq!(watching.killed(), None);
         io::write(&to[2], b"k").unwrap();
-        assert!(watching.hear(&isolators, &id, &places, &[false, true]));
+        assert_eq!(watching.hear(&isolators, &id, &places, &[false, true]), [*limitation("kill")]);
+        assert_eq!(watching.killed(), Some(&*limitation("kill")));
         assert_eq!(watching.polled().count(), 2);
         assert_eq!(watching.sources().count(), 2);
     }

@@ -70,31 +70,39 @@ pub fn silence(bell: impl AsFd) {
 }
 
 impl Group {
-    /// What rings when the group meets a limit.
+    /// What rings when the group meets a limit; at once, if it has met one already.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn bells(&self) -> Result<Vec<Bell>> {
         let mut bells = Vec::with_capacity(2);
+        let before = self.met();
         match self.dir_of(Controller::Memory) {
             Some((dir, Version::V1)) => {
                 let fd = event(dir, OOM, "").map_err(|errno| self.deaf(OOM, errno))?;
+                if before.oom_kills > 0 {
+                    let _ = rustix::io::write(&fd, &1u64.to_ne_bytes());
+                }
                 bells.push(Bell { rings: Rings::OutOfMemory, fd, urgent: false });
             }
-            Some((dir, Version::V2)) => bells.extend(self.polled(dir, EVENTS, Rings::Memory)?),
+            Some((dir, Version::V2)) => {
+                bells.extend(self.polled(dir, EVENTS, Rings::Memory, before.oom_kills)?);
+            }
             None => {}
         }
         if let Some((dir, _)) = self.dir_of(Controller::Pids) {
-            bells.extend(self.polled(dir, pids::EVENTS, Rings::Pids)?);
+            bells.extend(self.polled(dir, pids::EVENTS, Rings::Pids, before.pids)?);
         }
         Ok(bells)
     }
 
-    fn polled(&self, dir: BorrowedFd<'_>, file: &str, rings: Rings) -> Result<Option<Bell>> {
+    fn polled(&self, dir: BorrowedFd<'_>, file: &str, rings: Rings, before: u64) -> Result<Option<Bell>> {
         match rustix::fs::openat(dir, file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
             Ok(fd) => {
                 // It rings until it has been read once.
-                silence(&fd);
+                if before == 0 {
+                    silence(&fd);
+                }
                 Ok(Some(Bell { rings, fd, urgent: true }))
             }
             // A kernel without it does not tell.

@@ -7,11 +7,12 @@
 //! so a launch pays for those only.
 
 use crate::limits::{devices_of, limits_of};
+use crate::met::Knowledge;
 use crate::net_cls::Marks;
 use crate::{GroupSettings, Settings, capabilities, text};
-use berth_cgroup::{Controller, Group, Hierarchies, Limits};
+use berth_cgroup::{Controller, Group, Hierarchies, Limits, Mode};
 use berth_launcher::wire::Step;
-use berth_launcher::{Container, Error, Isolator, Phase, Places, Plan, Result};
+use berth_launcher::{Container, Error, Heard, Isolator, Phase, Places, Plan, Result, Watched};
 use berth_model::{Class, ContainerId};
 use std::time::Instant;
 
@@ -23,6 +24,7 @@ struct Cgroups {
     hierarchies: Hierarchies,
     settings: GroupSettings,
     marks: Option<Marks>,
+    met: Knowledge,
 }
 
 pub(crate) fn make(settings: &Settings) -> Result<Box<dyn Isolator>> {
@@ -31,6 +33,7 @@ pub(crate) fn make(settings: &Settings) -> Result<Box<dyn Isolator>> {
             hierarchies: hierarchies.clone(),
             settings: settings.groups.clone(),
             marks: settings.groups.net_cls.map(Marks::new),
+            met: Knowledge::default(),
         })),
         None => {
             Err(Error::Unsupported("the cgroups isolator needs control groups at /sys/fs/cgroup".to_owned()))
@@ -96,7 +99,10 @@ impl Isolator for Cgroups {
         let own = Group::create(&self.hierarchies, &path, &[Controller::Freezer], &none).map_err(failed)?;
         // Each goes before those that are there: into the container's groups first, then into its own.
         join(&own, plan)?;
-        join(&group, plan)?;
+        // On v2 its own is below the container's in the only hierarchy there is.
+        if self.hierarchies.mode() != Mode::V2 {
+            join(&group, plan)?;
+        }
         keyring(container, plan)
     }
 
@@ -120,7 +126,26 @@ impl Isolator for Cgroups {
         join(&group, plan)
     }
 
+    fn watch(&self, _: &ContainerId, places: &Places) -> Result<Vec<Watched>> {
+        let group = match Group::open(&self.hierarchies, &places.cgroup) {
+            Ok(group) => group,
+            Err(e) if e.class() == Class::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(failed(e)),
+        };
+        if let Some(pressure) = group.pressure().map_err(failed)? {
+            self.settings.pressure.keep(&places.cgroup, pressure);
+        }
+        self.met.watch(&group).map_err(failed)
+    }
+
+    fn heard(&self, _: &ContainerId, places: &Places, watched: &Watched) -> Heard {
+        let group = Group::open(&self.hierarchies, &places.cgroup).ok();
+        self.met.hear(group.as_ref(), watched)
+    }
+
     fn cleanup(&self, _: &ContainerId, places: &Places) -> Result<()> {
+        self.met.forget(&places.cgroup);
+        self.settings.pressure.forget(&places.cgroup);
         let group = match Group::open(&self.hierarchies, &places.cgroup) {
             Ok(group) => group,
             Err(e) if e.class() == Class::NotFound => return Ok(()),

@@ -12,6 +12,7 @@ mod filesystem_mounts;
 mod limits;
 mod linux_nnp;
 mod linux_seccomp;
+mod met;
 mod namespaces_ipc;
 mod namespaces_pid;
 mod net_cls;
@@ -24,7 +25,7 @@ mod volumes;
 pub use capabilities::DEFAULT as DEFAULT_CAPABILITIES;
 pub use limits::{limits_of, rule as device_rule};
 pub use net_cls::Handles;
-pub use settings::{GroupSettings, Settings};
+pub use settings::{GroupSettings, PressureCounts, Settings};
 pub use table::{BUILT_IN, Make, build};
 
 use berth_launcher::{Error, Result};

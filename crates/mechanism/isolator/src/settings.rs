@@ -2,8 +2,10 @@
 //! What the operator decides for all containers.
 
 use crate::Handles;
-use berth_cgroup::{Bytes, Controller, DeviceRule, Hierarchies, Limit, Limits};
+use berth_cgroup::{Bytes, Controller, DeviceRule, Hierarchies, Limit, Limits, Pressure};
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// The operator's settings, as isolators need them.
@@ -41,6 +43,32 @@ pub struct GroupSettings {
     pub allowed_devices: Vec<DeviceRule>,
     /// Marks of packets, if containers get some.
     pub net_cls: Option<Handles>,
+    /// How often memory was short, of each group that is watched. Clones share it: the isolator counts, and who measures
+    /// looks.
+    pub pressure: PressureCounts,
+}
+
+/// How often the kernel said that memory is short (cgroup v1), by the paths of groups.
+#[derive(Debug, Clone, Default)]
+pub struct PressureCounts(Arc<Mutex<HashMap<String, Pressure>>>);
+
+impl PressureCounts {
+    /// How often so far: low, medium, critical. None of a group that is not watched.
+    pub fn read(&self, group: &str) -> Option<[u64; 3]> {
+        self.lock().get_mut(group).map(Pressure::read)
+    }
+
+    pub(crate) fn keep(&self, group: &str, pressure: Pressure) {
+        self.lock().insert(group.to_owned(), pressure);
+    }
+
+    pub(crate) fn forget(&self, group: &str) {
+        self.lock().remove(group);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Pressure>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Default for GroupSettings {
@@ -53,6 +81,7 @@ impl Default for GroupSettings {
             destroy_timeout: Duration::from_secs(60),
             allowed_devices: Vec::new(),
             net_cls: None,
+            pressure: PressureCounts::default(),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::{Plan, Result};
 use berth_image::ResolvedUser;
-use berth_model::{ContainerConfig, ContainerId};
+use berth_model::{ContainerConfig, ContainerId, ContainerLimitation};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -89,14 +89,16 @@ pub struct Watched {
 }
 
 /// What has come of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Heard {
     /// More may come.
     More,
     /// Nothing will come any more.
     Over,
-    /// The container is to end.
-    Kill,
+    /// The container met a limit, and goes on; more may come.
+    Tell(Box<ContainerLimitation>),
+    /// The container met a limit, and is to end for it; more may come.
+    Kill(Box<ContainerLimitation>),
 }
 
 /// Where a container has its things on the host.

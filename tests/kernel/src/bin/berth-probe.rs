@@ -2,10 +2,11 @@
 //! What a test asks from inside a container, where a shell can not. Prints `ok` or the error's number, one line for
 //! each question.
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::process::{geteuid, getuid};
-use std::time::{Duration, Instant};
+use rustix::time::{ClockId, clock_gettime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -14,12 +15,112 @@ fn main() {
         ["socket", ref families @ ..] => families.iter().for_each(|f| socket(f)),
         ["flip", one, other, seconds] => flip(one, other, seconds),
         ["abstract"] => abstract_sockets(),
+        ["burn", begin, end, threads] => burn(number(begin), number(end), number(threads)),
+        ["forks", most] => forks(number(most)),
+        ["eat", megabytes] => eat(number(megabytes)),
+        ["read", file, milliseconds] => transfer(file, number(milliseconds), false),
+        ["write", file, milliseconds] => transfer(file, number(milliseconds), true),
         ["user"] => println!("{} {}", getuid().as_raw(), geteuid().as_raw()),
         _ => {
-            eprintln!("usage: berth-probe socket FAMILY… | flip ONE OTHER SECONDS | abstract | user");
+            eprintln!(
+                "usage: berth-probe socket FAMILY… | flip ONE OTHER SECONDS | abstract | user | burn BEGIN END THREADS | \
+                 forks MOST | eat MEGABYTES | read FILE MILLISECONDS | write FILE MILLISECONDS"
+            );
             std::process::exit(64);
         }
     }
+}
+
+fn number(text: &str) -> u64 {
+    text.parse().unwrap_or_else(|_| panic!("{text:?} is not a number"))
+}
+
+/// Milliseconds since 1970.
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| now.as_millis() as u64)
+}
+
+/// Keeps processors busy until a time, and prints how many milliseconds of theirs it got since another, and how long that
+/// was.
+fn burn(begin: u64, end: u64, threads: u64) {
+    let used = || {
+        let time = clock_gettime(ClockId::ProcessCPUTime);
+        time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
+    };
+    for _ in 1..threads {
+        std::thread::spawn(|| {
+            loop {
+                std::hint::black_box(now());
+            }
+        });
+    }
+    while now() < begin {}
+    let (from, before) = (now(), used());
+    while now() < end {}
+    println!("{} {}", used() - before, now() - from);
+    std::process::exit(0);
+}
+
+/// Starts children that stay, and prints how many there could be.
+fn forks(most: u64) {
+    let mut children = Vec::new();
+    let failure = loop {
+        if children.len() as u64 == most {
+            break "none".to_owned();
+        }
+        match std::process::Command::new("/bin/sleep").arg("1000").spawn() {
+            Ok(child) => children.push(child),
+            Err(e) => break e.raw_os_error().unwrap_or(0).to_string(),
+        }
+    };
+    println!("{} {failure}", children.len());
+    for child in &mut children {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+/// Uses so much memory.
+fn eat(megabytes: u64) {
+    let mut eaten = Vec::new();
+    for megabyte in 0..megabytes {
+        eaten.push(vec![megabyte as u8 | 1; 1 << 20]);
+    }
+    println!("{} MB", std::hint::black_box(&eaten).len());
+}
+
+/// Reads or writes a file past the page cache, and prints how many bytes in how many milliseconds, the first ones, which
+/// may come at once, left out.
+fn transfer(file: &str, milliseconds: u64, write: bool) {
+    const BLOCK: usize = 128 << 10;
+    let flags = if write { OFlags::RDWR | OFlags::CREATE } else { OFlags::RDONLY };
+    let file = rustix::fs::open(file, flags | OFlags::DIRECT | OFlags::CLOEXEC, Mode::from_raw_mode(0o600))
+        .unwrap_or_else(|e| panic!("open {file}: {e}"));
+    let mut room = vec![1u8; BLOCK + 4096];
+    let aligned = room.as_ptr().align_offset(4096);
+    let block = &mut room[aligned..aligned + BLOCK];
+    let (mut at, mut bytes) = (0u64, 0u64);
+    let mut once = |bytes: &mut u64| {
+        let done = match write {
+            true => rustix::io::pwrite(&file, block, at),
+            false => rustix::io::pread(&file, &mut *block, at),
+        };
+        let done = done.unwrap_or_else(|e| panic!("at {at}: {e}")) as u64;
+        // From the beginning again: nobody wants it to grow.
+        at = if done < BLOCK as u64 || at >= 32 << 20 { 0 } else { at + done };
+        *bytes += done;
+    };
+    let warm = Instant::now();
+    while warm.elapsed() < Duration::from_millis(milliseconds / 4) {
+        once(&mut bytes);
+    }
+    let start = Instant::now();
+    bytes = 0;
+    while start.elapsed() < Duration::from_millis(milliseconds) {
+        once(&mut bytes);
+    }
+    println!("{bytes} {}", start.elapsed().as_millis());
 }
 
 fn answer(of: &str, result: rustix::io::Result<()>) {

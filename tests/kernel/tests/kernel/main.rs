@@ -6,6 +6,7 @@
 
 mod attacks;
 mod inside;
+mod limits;
 mod lists;
 mod options;
 mod races;
