@@ -39,11 +39,18 @@ pub(crate) const WITHIN_ROW: &[(&str, &str)] = &[
     // An isolator implements the launcher's trait over one mechanism.
     ("crates/mechanism/isolator", "crates/mechanism/launcher"),
     ("crates/mechanism/isolator", "crates/mechanism/cgroup"),
+    // Layers of an image are mounted, and what it wants to be there is made, by the rules for hostile trees.
+    ("crates/mechanism/isolator", "crates/mechanism/image"),
     ("crates/mechanism/isolator", "crates/mechanism/net"),
     ("crates/mechanism/isolator", "crates/mechanism/seccomp"),
     ("crates/mechanism/isolator", "crates/mechanism/supervisor"),
-    // A registry is a source of images.
+    // A registry is a source of images, and the store takes them from any.
     ("crates/mechanism/registry", "crates/mechanism/image"),
+    ("crates/mechanism/store", "crates/mechanism/image"),
+    // From a name to an image in the store: the one place that knows both ends.
+    ("crates/mechanism/images", "crates/mechanism/image"),
+    ("crates/mechanism/images", "crates/mechanism/registry"),
+    ("crates/mechanism/images", "crates/mechanism/store"),
     ("crates/containerizer/conformance", "crates/containerizer/contract"),
     // The factory knows the types of flags, and what they mean for containerizers.
     ("crates/agent/config", "crates/agent/factory"),
