@@ -2,7 +2,7 @@
 //! What an isolator is, and what it is told.
 
 use crate::{Plan, Result};
-use berth_image::ResolvedUser;
+use berth_image::{ResolvedUser, Top};
 use berth_model::{ContainerConfig, ContainerId, ContainerLimitation};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -119,12 +119,16 @@ pub struct Places {
 pub enum Rootfs {
     /// The host's own.
     Host,
-    /// A directory that is not written to: a writable layer lies above it.
+    /// Directories that are not written to: a writable layer lies above them.
     Layered {
         /// As the operator named it.
         path: PathBuf,
-        /// The directory.
-        dir: OwnedFd,
+        /// The directories, the highest first: one, or the layers of an image.
+        layers: Vec<OwnedFd>,
+        /// Of an image: mode and owner of its root directory.
+        top: Option<Top>,
+        /// Directories inside that are made where they are missing.
+        directories: Vec<String>,
     },
     /// A directory of the container's own.
     Own {
