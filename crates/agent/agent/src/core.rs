@@ -14,7 +14,7 @@ use berth_proto::{own, v1};
 use tokio::time::timeout;
 
 use crate::agent::Inner;
-use crate::error::failure;
+use crate::error::{failure, refusal};
 use crate::lifecycle::{blocking, finished};
 use crate::{collect, counters, events, files, host, inspect, lifecycle, list, logs, session};
 
@@ -168,13 +168,40 @@ impl Core for Face {
         now(Ok(self.0.operations.now(&self.0.table)))
     }
 
-    fn explain_pull(&self, _image: Image) -> Answer<'_, own::PullExplanation> {
-        let text =
-            "images can not be pulled by this version: unpack one, and launch with its root file system";
-        now(Err(Refusal::of(Class::Unsupported, text)))
+    fn explain_pull(&self, image: Image) -> Answer<'_, own::PullExplanation> {
+        Box::pin(async move {
+            let Some(pull) = self.0.containerizer.pull() else {
+                let text = "no containerizer of this agent pulls images: see --image_providers";
+                return Err(Refusal::of(Class::Unsupported, text));
+            };
+            let told = pull.explain(image).await.map_err(|error| refusal(&error))?;
+            Ok(explained(told))
+        })
     }
 
     fn explain_gc(&self) -> Answer<'_, own::CollectionExplanation> {
         Box::pin(collect::explain(&self.0))
+    }
+}
+
+/// A pull that is explained, as the API has it.
+fn explained(told: berth_contract::PullExplained) -> own::PullExplanation {
+    let layers: Vec<_> = told
+        .layers
+        .into_iter()
+        .map(|layer| own::pull_explanation::Layer {
+            digest: layer.digest,
+            compressed_bytes: layer.bytes,
+            present: Some(layer.present),
+        })
+        .collect();
+    let missing = layers.iter().filter(|layer| layer.present != Some(true));
+    own::PullExplanation {
+        reference: told.reference,
+        source: told.source,
+        digest: told.digest,
+        download_bytes: Some(missing.clone().filter_map(|layer| layer.compressed_bytes).sum()),
+        present: Some(missing.count() == 0),
+        layers,
     }
 }

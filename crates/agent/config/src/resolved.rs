@@ -278,6 +278,7 @@ fn factory_flags(typed: &Typed, view: &View<'_>) -> Result<Flags, Box<Problem>> 
     let mut flags = Flags::from(loaded);
     flags.work_dir = view.path("work_dir");
     flags.runtime_dir = view.path("runtime_dir");
+    flags.config_dir = view.path("config_dir");
     flags.launcher = Some(view.text("launcher"));
     Ok(flags)
 }

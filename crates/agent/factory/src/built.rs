@@ -20,16 +20,10 @@ const NOT_HONOURED: &[&str] = &[
     "container_disk_watch_interval",
     "default_container_dns",
     "default_container_shm_size",
-    "docker_config",
-    "docker_ignore_runtime",
-    "docker_registry",
-    "docker_store_dir",
     "effective_capabilities",
     "enforce_container_disk_quota",
     "host_path_volume_force_creation",
     "image_gc_config",
-    "image_providers",
-    "image_provisioner_backend",
     "network_cni_config_dir",
     "network_cni_plugins_dir",
     "network_cni_root_dir_persist",
@@ -47,6 +41,11 @@ enum Unmade {
     /// The launcher without namespaces.
     #[error("the 'posix' launcher is not built into this version: leave --launcher away, or use 'linux'")]
     Posix,
+    /// A backend that root file systems of images are not made with.
+    #[error(
+        "--image_provisioner_backend={0} is not built into this version: leave it away, or use 'overlay'"
+    )]
+    Backend(String),
     /// Not root.
     #[error("containers are made by root, and this is not root (rootless mode is not built yet)")]
     NotRoot,
@@ -84,7 +83,11 @@ fn check_native(flags: &Flags, native: &Native) -> Result<Vec<String>, Cause> {
     if native.launcher != Launcher::Linux {
         return Err(Unmade::Posix.into());
     }
+    if let Some(backend) = native.backend.as_deref().filter(|backend| *backend != "overlay") {
+        return Err(Unmade::Backend(backend.to_owned()).into());
+    }
     cgroups_root(flags)?;
+    crate::images::check(flags)?;
     crate::groups::check(flags)?;
     Ok(berth_mesos::isolators_left_out(&native.isolation.names)?)
 }
@@ -108,7 +111,9 @@ fn mesos(flags: &Flags, native: &Native) -> Made {
         work: flags.work_dir.clone(),
         cgroup: cgroups_root(flags)?,
     };
-    let containerizer = MesosContainerizer::new(&directories, &settings).map_err(Cause::from)?;
+    let provision = crate::images::provision(flags, native)?;
+    let containerizer =
+        MesosContainerizer::with_images(&directories, &settings, provision).map_err(Cause::from)?;
     Ok(Arc::new(containerizer))
 }
 

@@ -36,6 +36,8 @@ pub struct Flags {
     pub work_dir: PathBuf,
     /// State that outlives the agent, not a reboot.
     pub runtime_dir: PathBuf,
+    /// Where the operator's configuration is, of registries too.
+    pub config_dir: PathBuf,
     /// Indices of NVIDIA devices.
     pub nvidia_gpu_devices: Option<Vec<u64>>,
     /// Everything that was given, for those who read more.
@@ -62,6 +64,7 @@ impl From<Loaded> for Flags {
             default_role: text("default_role").unwrap_or_else(|| "*".to_owned()),
             work_dir: text("work_dir").map_or_else(|| PathBuf::from("/var/lib/berth"), PathBuf::from),
             runtime_dir: text("runtime_dir").map_or_else(|| PathBuf::from("/run/berth"), PathBuf::from),
+            config_dir: PathBuf::from("/etc/berth"),
             nvidia_gpu_devices: loaded.get("nvidia_gpu_devices").and_then(|text| parse_indices(text).ok()),
             loaded,
         }

@@ -11,6 +11,7 @@ mod flags;
 mod gpus;
 mod groups;
 mod host;
+mod images;
 mod isolation;
 mod known;
 mod load;

@@ -10,7 +10,7 @@ use berth_model::{
     ResourceStatistics, Resources,
 };
 
-use crate::{Answer, Attach, Error, Exec, Nesting, Pause, Subscription, block_on};
+use crate::{Answer, Attach, Error, Exec, Nesting, Pause, Pull, Subscription, block_on};
 
 /// Variables for a container's processes, by name. A later writer of a name replaces an earlier one.
 pub type Variables = BTreeMap<String, String>;
@@ -182,6 +182,11 @@ pub trait Containerizer: Send + Sync {
         None
     }
 
+    /// Explaining its pulls of images, if it pulls them itself.
+    fn pull(&self) -> Option<&dyn Pull> {
+        None
+    }
+
     /// Containers in containers, if this technology can. Without it, a launch with a nested id fails with
     /// [`Error::NestedUnsupported`](crate::Error::NestedUnsupported).
     fn nesting(&self) -> Option<&dyn Nesting> {
@@ -207,6 +212,7 @@ mod tests {
         assert_eq!(shared::<dyn Attach>(), wide);
         assert_eq!(shared::<dyn Exec>(), wide);
         assert_eq!(shared::<dyn Pause>(), wide);
+        assert_eq!(shared::<dyn Pull>(), wide);
         assert_eq!(shared::<dyn Nesting>(), wide);
     }
 }

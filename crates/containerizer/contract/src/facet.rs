@@ -5,7 +5,7 @@
 
 use std::os::fd::OwnedFd;
 
-use berth_model::{CommandInfo, ContainerId};
+use berth_model::{CommandInfo, ContainerId, Image};
 
 use crate::{Answer, Error, Variables};
 
@@ -103,6 +103,36 @@ pub trait Pause: Send + Sync {
 
     /// Lets them go on. One that runs just goes on.
     fn thaw(&self, id: &ContainerId) -> Answer<'_, ()>;
+}
+
+/// Images that this containerizer pulls itself.
+pub trait Pull: Send + Sync {
+    /// What a pull would do. Nothing is pulled.
+    fn explain(&self, image: Image) -> Answer<'_, PullExplained>;
+}
+
+/// What a pull would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PullExplained {
+    /// What is really asked for.
+    pub reference: String,
+    /// Who had it.
+    pub source: Option<String>,
+    /// The manifest that the reference leads to now.
+    pub digest: Option<String>,
+    /// What it is made of.
+    pub layers: Vec<LayerExplained>,
+}
+
+/// A blob of an image.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LayerExplained {
+    /// Its digest.
+    pub digest: String,
+    /// Its bytes, where they are known.
+    pub bytes: Option<u64>,
+    /// Whether it is here already.
+    pub present: bool,
 }
 
 /// Containers in containers. `launch` takes nested ids; they go before their parents; each has limits of its

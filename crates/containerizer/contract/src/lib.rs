@@ -19,6 +19,7 @@ pub use containerizer::{
 pub use error::{Cause, Error};
 pub use event::{DEFAULT_CAPACITY, Event, EventLog, Next, Phase, Subscription, What};
 pub use facet::{
-    Attach, Attached, Exec, ExecRequest, ExecSession, Nesting, Pause, Streams, WindowSize, require,
+    Attach, Attached, Exec, ExecRequest, ExecSession, LayerExplained, Nesting, Pause, Pull, PullExplained,
+    Streams, WindowSize, require,
 };
 pub use settled::{Settled, Wait};

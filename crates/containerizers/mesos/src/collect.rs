@@ -67,6 +67,11 @@ impl Native {
                 left.push(format!("{}: {}", isolator.name(), chain(&e)));
             }
         }
+        if !id.is_nested()
+            && let Err(e) = berth_images::release(&self.store, &self.holder(&id))
+        {
+            left.push(format!("the image that it holds: {e}"));
+        }
         let _ = fault::point("cleanup");
         self.release_work(name, keep, ended, &mut left);
         let _ = fault::point("remove");
@@ -157,6 +162,9 @@ impl Native {
         let door = self.door()?;
         for name in works {
             if self.existing(&name)?.is_none() {
+                if let Ok(id) = name.parse::<ContainerId>() {
+                    let _ = berth_images::release(&self.store, &self.holder(&id));
+                }
                 let removal = berth_image::remove_tree(self.work.as_fd(), name.as_ref());
                 collected.left.extend(removal.failures.iter().map(|f| chain(f)));
                 collected.removed.push(name);

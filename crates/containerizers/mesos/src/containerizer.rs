@@ -5,17 +5,18 @@
 //! what owners publish, or put something into their inboxes, and never block. What blocks (removal, recovery) has a thread
 //! of its own as long as it takes.
 //!
-//! Refused, because this version has nothing behind it: nested containers, images, URIs to fetch, and secrets.
+//! Refused, because this version has nothing behind it: nested containers, URIs to fetch, and secrets.
 
 use crate::entry::Entry;
 use crate::measure::{self, Groups};
 use crate::native::{Directories, Kind, Native};
 use crate::owner::Job;
+use crate::provision::Provision;
 use crate::request::{Request, RootSource};
 use crate::shared::{Shared, warn};
-use crate::{collect, pause, recover};
+use crate::{collect, pause, provision, recover};
 use berth_contract::{
-    AgentState, Answer, Attach, Containerizer, Error, Exec, LaunchResult, Limits, Pause, Settled,
+    AgentState, Answer, Attach, Containerizer, Error, Exec, LaunchResult, Limits, Pause, Pull, Settled,
     Subscription, UNKNOWN_DESTROYED, Variables, What, block_on, ready,
 };
 use berth_isolator::Settings;
@@ -46,7 +47,22 @@ impl MesosContainerizer {
     /// # Errors
     /// As [`Native::open`].
     pub fn new(directories: &Directories, settings: &Settings) -> crate::Result<MesosContainerizer> {
-        let native = Native::open(directories, Kind::Agent, settings)?;
+        MesosContainerizer::with_images(directories, settings, None)
+    }
+
+    /// The same, with images that containers may ask for.
+    ///
+    /// # Errors
+    /// As [`Native::open`].
+    pub fn with_images(
+        directories: &Directories,
+        settings: &Settings,
+        provision: Option<Provision>,
+    ) -> crate::Result<MesosContainerizer> {
+        let mut native = Native::open(directories, Kind::Agent, settings)?;
+        if let Some(provision) = provision {
+            native = native.with_images(provision);
+        }
         let groups = Groups(settings.hierarchies.clone(), settings.groups.clone());
         Ok(MesosContainerizer { shared: Arc::new(Shared::new(native, groups)?) })
     }
@@ -238,9 +254,11 @@ impl Containerizer for MesosContainerizer {
         block_on(self.remove(id))
     }
 
-    fn prune_images(&self, _excluded: Vec<Image>) -> Answer<'_, ()> {
-        // There is no store of images.
-        ready(Ok(()))
+    fn prune_images(&self, excluded: Vec<Image>) -> Answer<'_, ()> {
+        if self.shared.native.provision.is_none() {
+            return ready(Ok(()));
+        }
+        self.away(move |shared| provision::prune(&shared.native, &excluded))
     }
 
     fn events(&self, since: u64) -> Subscription {
@@ -257,6 +275,10 @@ impl Containerizer for MesosContainerizer {
 
     fn pause(&self) -> Option<&dyn Pause> {
         Some(self)
+    }
+
+    fn pull(&self) -> Option<&dyn Pull> {
+        self.shared.native.provision.as_ref().map(|_| self as &dyn Pull)
     }
 }
 
@@ -301,12 +323,7 @@ pub(crate) fn supported(config: &ContainerConfig) -> crate::Result<()> {
     }
     let image =
         config.container_info.as_ref().and_then(|info| info.mesos.as_ref()).and_then(|m| m.image.as_ref());
-    if image.is_some() && config.rootfs.is_none() {
-        return refused(
-            "images can not be provisioned by this version: name a root file system (`rootfs`) instead",
-        );
-    }
-    if config.task_info.is_some() && config.rootfs.is_some() {
+    if config.task_info.is_some() && (config.rootfs.is_some() || image.is_some()) {
         return refused(
             "a command task with a root file system of its own needs the executor to make it, which this version has not",
         );

@@ -9,6 +9,7 @@
 
 use berth_cgroup::Limits;
 use berth_contract::{Error, EventLog, LaunchResult, Phase, Settled, What};
+use berth_images::Cancel;
 use berth_model::{
     Class, ContainerConfig, ContainerId, ContainerTermination, Denied, NativeEvent, NativeState,
 };
@@ -238,6 +239,8 @@ pub(crate) struct Wishes {
 #[derive(Debug)]
 pub(crate) struct Inbox {
     letters: Mutex<Letters>,
+    /// Said with each wish: ends the pull of an image, during which nobody looks into the inbox.
+    cancel: Cancel,
 }
 
 #[derive(Debug)]
@@ -266,17 +269,25 @@ impl Inbox {
 
     fn with(bell: Option<Arc<OwnedFd>>) -> Inbox {
         let wishes = Wishes { destroy: false, leave: false };
-        Inbox { letters: Mutex::new(Letters { wishes, updates: VecDeque::new(), bell }) }
+        let letters = Mutex::new(Letters { wishes, updates: VecDeque::new(), bell });
+        Inbox { letters, cancel: Cancel::new() }
     }
 
     /// Asks for the container's end.
     pub(crate) fn destroy(&self) {
         self.tell(|letters| letters.wishes.destroy = true);
+        self.cancel.cancel();
     }
 
     /// Asks the owner to leave the container alone.
     pub(crate) fn leave(&self) {
         self.tell(|letters| letters.wishes.leave = true);
+        self.cancel.cancel();
+    }
+
+    /// Said with the first wish.
+    pub(crate) fn cancel(&self) -> &Cancel {
+        &self.cancel
     }
 
     /// Hands in an update; its answer. Where no owner is, there is nothing to limit.

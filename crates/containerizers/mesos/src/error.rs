@@ -48,6 +48,15 @@ pub enum Error {
         /// Its class.
         class: Class,
     },
+    /// The image.
+    #[error("provision image {name}")]
+    Image {
+        /// As it was named.
+        name: String,
+        /// Why not.
+        #[source]
+        source: Box<berth_images::ImagesError>,
+    },
     /// The user.
     #[error("resolve the user")]
     User(#[source] berth_image::UserError),
@@ -83,6 +92,7 @@ impl Error {
             Error::Directory { source, .. } => Class::of_io(source),
             Error::Record { source, .. } => source.class(),
             Error::Rootfs { class, .. } => *class,
+            Error::Image { source, .. } => source.class(),
             Error::User(e) => e.class(),
             Error::Launch(e) => e.class(),
             Error::Undo { cause, .. } => cause.class(),

@@ -46,7 +46,9 @@ impl Native {
             places.sandbox = request.config.directory.clone();
         }
         let opened = rootfs::open(&request.root)?;
-        arguments(&request.config)?;
+        if !matches!(request.root, RootSource::Image(_)) {
+            arguments(&request.config)?;
+        }
         // What can be refused is refused now; for an archive the user is known only when it is unpacked.
         let checked = match opened {
             Some(root) => Some(self.check(&request, root, &places)?),
@@ -55,7 +57,8 @@ impl Native {
         timings.mark("check");
         // The supervisor makes its child's namespaces, the longest part of a launch, while we do the rest. Neither
         // needs a record: both end by themselves when we do.
-        if request.supervisor.is_none() {
+        // A pull may take long, and needs none.
+        if request.supervisor.is_none() && !matches!(request.root, RootSource::Image(_)) {
             request.begin()?;
         }
         let mut supervisor = request.supervisor.take();
@@ -115,10 +118,14 @@ impl Native {
         let rest = || {
             let work = self.work(request, places)?;
             timings.mark("work");
-            let gone = || berth_launcher::Error::Gone("the start of the container");
-            let supervisor = supervisor.as_mut().ok_or_else(gone)?;
             let early = checked.is_some();
             let checked = match (checked, &request.root) {
+                (None, RootSource::Image(_)) => {
+                    let root = self.provision(request, &dir, places)?;
+                    arguments(&request.config)?;
+                    timings.mark("provision");
+                    self.check(request, root, places)?
+                }
                 (None, RootSource::Archive(path)) => {
                     let root = rootfs::unpack(path, &places.work, progress)?;
                     self.check(request, root, places)?
@@ -127,6 +134,14 @@ impl Native {
                 (Some(checked), _) => checked,
             };
             Watch::tell(&mut request.watch, NativeEvent::Provisioned)?;
+            if supervisor.is_none() {
+                if request.supervisor.is_none() {
+                    request.begin()?;
+                }
+                *supervisor = request.supervisor.take();
+            }
+            let gone = || berth_launcher::Error::Gone("the start of the container");
+            let supervisor = supervisor.as_mut().ok_or_else(gone)?;
             if !early {
                 supervisor.prepare(checked.plan.wanted())?;
             }
@@ -202,7 +217,7 @@ impl Native {
         claimed().inspect_err(|_| drop(self.release(places, crate::collect::Keep::Nothing)))
     }
 
-    fn record(&self, request: &Request, places: &Places) -> Result<Record> {
+    pub(crate) fn record(&self, request: &Request, places: &Places) -> Result<Record> {
         let mut config = request.config.clone();
         config.directory = places.sandbox.clone();
         let boot = BootId::current().map_err(|source| Error::Record { what: "read the boot id", source })?;
@@ -212,6 +227,7 @@ impl Native {
             root: match &request.root {
                 RootSource::Host => "host".to_owned(),
                 RootSource::Directory(path) | RootSource::Archive(path) => path.display().to_string(),
+                RootSource::Image(image) => image.wanted.name.to_string(),
             },
             cgroup: places.cgroup.clone(),
             working_directory: request.working_directory.clone(),
@@ -219,6 +235,7 @@ impl Native {
             tty: is_tty(&request.config),
             init: request.init,
             remove: request.remove,
+            stop_signal: request.stop_signal,
             created_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64),
             boot: boot.as_str().to_owned(),
         })

@@ -26,6 +26,7 @@ mod native;
 mod owner;
 mod pause;
 mod pool;
+mod provision;
 mod record;
 mod recover;
 mod request;
@@ -41,9 +42,11 @@ pub use error::Error;
 pub use isolation::{has_isolator, isolators_left_out};
 pub use live::{Ending, Live, Outcome};
 pub use native::{Directories, Kind, Native};
+pub use provision::{ImageSource, Provision};
 pub use record::{Listed, Record, Standing};
 pub use request::{Output, Request, RootSource, Timings, Watch};
 
+pub use berth_images as images;
 pub use berth_isolator::{DEFAULT_CAPABILITIES, GroupSettings, Handles, Settings, device_rule};
 pub use berth_launcher::{Error as IsolatorError, Event, early};
 

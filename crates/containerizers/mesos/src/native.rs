@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The blocking core: directories, instance, isolators.
 
+use crate::provision::Provision;
 use crate::record::{self, LOCK, Listed, PID, Record, STATUS, Standing, UNKNOWN};
 use crate::{Error, Result};
 use berth_isolator::Settings;
@@ -35,7 +36,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Kind::OneShot => "oneshot",
             Kind::Agent => "containers",
@@ -55,6 +56,10 @@ pub struct Native {
     pub(crate) work_path: PathBuf,
     pub(crate) instance: InstanceId,
     pub(crate) cgroup: String,
+    /// The store, in which images may be held for containers.
+    pub(crate) store: PathBuf,
+    /// Which images containers may ask for.
+    pub(crate) provision: Option<Provision>,
     /// Where a container sees its sandbox (`--sandbox_directory`).
     pub(crate) sandbox_directory: PathBuf,
 }
@@ -96,8 +101,18 @@ impl Native {
             work_path: directories.work.join(kind.name()),
             cgroup: directories.cgroup.clone().unwrap_or_else(|| format!("berth/{instance}")),
             instance,
+            store: directories.work.join("store"),
+            provision: None,
             sandbox_directory,
         })
+    }
+
+    /// The same, with images that containers may ask for.
+    #[must_use]
+    pub fn with_images(mut self, provision: Provision) -> Native {
+        self.store.clone_from(&provision.images.settings().store);
+        self.provision = Some(provision);
+        self
     }
 
     /// The instance's id, which is in every control group's path.

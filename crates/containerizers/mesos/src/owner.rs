@@ -17,8 +17,9 @@ use crate::containerizer;
 use crate::entry::{Entry, Process, Update, Wishes};
 use crate::live::{Ending, Live, Outcome};
 use crate::pause;
+use crate::provision;
 use crate::record::{self, TERMINATION, Terminated};
-use crate::request::{Request, Watch};
+use crate::request::{Request, RootSource, Watch};
 use crate::session::Session;
 use crate::shared::{Shared, warn};
 use crate::watcher::Waits;
@@ -221,6 +222,12 @@ impl Owner<'_> {
         let _ = self.entry.step(&self.shared.events, NativeEvent::Accepted);
         if let Err(e) = containerizer::supported(&request.config) {
             return self.failed(e);
+        }
+        let provision = self.shared.native.provision.as_ref();
+        match provision::asked(provision, &request.config, self.entry.inbox.cancel()) {
+            Ok(None) => {}
+            Ok(Some(image)) => request.root = RootSource::Image(Box::new(image)),
+            Err(e) => return self.failed(e),
         }
         request.watch = Some(self.watch_launch());
         let mut live = match self.shared.native.launch(request, &mut |_| {}) {

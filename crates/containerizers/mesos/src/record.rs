@@ -46,6 +46,9 @@ pub struct Record {
     pub init: bool,
     /// Whether everything of it goes when it ends.
     pub remove: bool,
+    /// What asks it to end, if not SIGTERM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<i32>,
     /// When it was made, in milliseconds since 1970.
     pub created_ms: u64,
     /// The boot in which it was made.

@@ -2,6 +2,7 @@
 //! What is asked of a launch beside Mesos's ContainerConfig.
 
 use crate::Result;
+use crate::provision::ImageSource;
 use berth_launcher::Supervisor;
 use berth_model::{ContainerConfig, ContainerId, NativeEvent};
 use std::ffi::CString;
@@ -35,6 +36,8 @@ pub struct Request {
     pub pid_checkpoint: Option<PathBuf>,
     /// Who is told how far the launch is.
     pub watch: Option<Watch>,
+    /// What asks it to end, if its image says so.
+    pub stop_signal: Option<i32>,
 }
 
 impl Request {
@@ -64,6 +67,7 @@ impl Request {
             stdin: None,
             pid_checkpoint: None,
             watch: None,
+            stop_signal: None,
         }
     }
 }
@@ -84,7 +88,7 @@ impl std::fmt::Debug for Watch {
 }
 
 /// Where a root file system comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum RootSource {
     /// The host's own.
     Host,
@@ -92,6 +96,8 @@ pub enum RootSource {
     Directory(PathBuf),
     /// An archive, unpacked for this container.
     Archive(PathBuf),
+    /// An image, from the store or pulled.
+    Image(Box<ImageSource>),
 }
 
 /// Where a container's output goes.

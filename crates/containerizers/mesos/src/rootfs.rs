@@ -3,17 +3,19 @@
 
 use crate::request::RootSource;
 use crate::{Error, Result};
+use berth_image::overlay::{self, Layers};
 use berth_image::{ResolvedUser, Root, resolve_user};
 use berth_launcher::Rootfs;
 use berth_model::Class;
 use berth_sys::rustix::fs::{CWD, Mode, OFlags, openat};
-use std::os::fd::AsFd;
+use berth_sys::rustix::mount::MountAttrFlags;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// The name of an unpacked archive's place in the container's directory.
 pub(crate) const UNPACKED: &str = "image";
 
-/// Opens what can be opened before anything is made; `None` for an archive.
+/// Opens what can be opened before anything is made; `None` for an archive or an image.
 pub(crate) fn open(source: &RootSource) -> Result<Option<Rootfs>> {
     match source {
         RootSource::Host => Ok(Some(Rootfs::Host)),
@@ -31,8 +33,10 @@ pub(crate) fn open(source: &RootSource) -> Result<Option<Rootfs>> {
                 let e = std::io::Error::from(e);
                 failed(path, Class::of_io(&e), e)
             })?;
-            Ok(Some(Rootfs::Layered { path: path.clone(), dir }))
+            let (path, layers) = (path.clone(), vec![dir]);
+            Ok(Some(Rootfs::Layered { path, layers, top: None, directories: Vec::new() }))
         }
+        RootSource::Image(_) => Ok(None),
     }
 }
 
@@ -70,10 +74,26 @@ pub(crate) fn user(rootfs: &Rootfs, spec: Option<&str>) -> Result<ResolvedUser> 
     };
     let opened = match rootfs {
         Rootfs::Host => Root::at(Path::new("/")),
-        Rootfs::Layered { dir, path } | Rootfs::Own { dir, path } => {
-            dir.as_fd().try_clone_to_owned().map_err(|e| failed(path, Class::of_io(&e), e)).map(Root::of)?
-        }
+        Rootfs::Layered { layers, path, .. } if layers.len() > 1 => merged(layers, path).map(Root::of)?,
+        Rootfs::Layered { layers, path, .. } => copy(layers.first().map(AsFd::as_fd), path).map(Root::of)?,
+        Rootfs::Own { dir, path } => copy(Some(dir.as_fd()), path).map(Root::of)?,
     };
     let root = opened.map_err(|e| failed(Path::new("/"), e.class(), e))?;
     resolve_user(&root, spec).map_err(Error::User)
+}
+
+fn copy(dir: Option<BorrowedFd<'_>>, path: &Path) -> Result<OwnedFd> {
+    let none = || std::io::Error::from(std::io::ErrorKind::NotFound);
+    let copied = dir.ok_or_else(none).and_then(|dir| dir.try_clone_to_owned());
+    copied.map_err(|e| failed(path, Class::of_io(&e), e))
+}
+
+/// The layers of an image as its container will see them, to look into only.
+fn merged(layers: &[OwnedFd], path: &Path) -> Result<OwnedFd> {
+    let layers = Layers { lower: layers.iter().map(AsFd::as_fd).collect(), upper: None, volatile: false };
+    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    overlay::mount(&layers, attributes).map_err(|e| failed(path, e.class(), e))
 }

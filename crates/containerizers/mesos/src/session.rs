@@ -233,6 +233,7 @@ impl Session {
             tty: self.request.terminal.is_some(),
             init: false,
             remove: false,
+            stop_signal: None,
             created_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64),
             boot: self.parent.boot.clone(),
         })

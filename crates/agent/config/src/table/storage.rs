@@ -4,24 +4,23 @@
 use super::{Row, row};
 
 pub(super) const IMAGES: &[Row] = &[
-    row("image_providers", "Kinds of images that native containers may have").ours("docker,oci").not_built(),
+    row("image_providers", "Kinds of images that native containers may have").ours("docker,oci"),
     row(
         "image_provisioner_backend",
         "How root file systems are put together; not given: the best that works",
-    )
-    .not_built(),
+    ),
     row("image_gc_config", "When unused images are collected, as JSON").not_built(),
-    row("docker_registry", "Where Docker images come from").both("https://registry-1.docker.io").not_built(),
-    row("docker_store_dir", "Where Docker images are kept")
-        .ours("<work_dir>/store/docker")
-        .mesos("<tmp>/mesos/store/docker")
-        .not_built(),
+    row(
+        "docker_registry",
+        "Where images come from that name no registry; a directory: archives of docker save, for all",
+    )
+    .both("https://registry-1.docker.io"),
+    row("docker_store_dir", "Where images are kept")
+        .ours("<work_dir>/store")
+        .mesos("<tmp>/mesos/store/docker"),
     row("docker_config", "A Docker client's configuration with its credentials, as JSON or its file")
-        .secret()
-        .not_built(),
-    row("docker_ignore_runtime", "Ignore command, environment and directory of an image")
-        .both("false")
-        .not_built(),
+        .secret(),
+    row("docker_ignore_runtime", "Ignore command, environment, user and directory of an image").both("false"),
     row("appc_store_dir", "Where Appc images are kept").mesos("<tmp>/mesos/store/appc").not_built(),
     row("appc_simple_discovery_uri_prefix", "What Appc discovery begins with").both("http://").not_built(),
 ];
