@@ -6,10 +6,12 @@
 )]
 
 mod commands;
+mod images;
 mod limits;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use commands::*;
+pub(crate) use images::*;
 pub(crate) use limits::Limiting;
 use std::path::PathBuf;
 
@@ -77,6 +79,9 @@ pub(crate) enum Command {
     Resources(Output),
     /// Show the version of this program and of the agent
     Version(Output),
+    /// Pull, list and remove images
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// Run the agent (see `berth agent --help`)
     #[command(disable_help_flag = true)]
     Agent(Agent),
@@ -86,13 +91,25 @@ pub(crate) enum Command {
 
 /// Run a command in a new container.
 ///
+///   berth run [OPTIONS] IMAGE [COMMAND...]         an image, pulled when it is not here
+///   berth run [OPTIONS] -- COMMAND...              this host's root file system
+///   berth run [OPTIONS] --rootfs PATH COMMAND...   a directory, or an archive
+///
+/// The first word is an image, unless -- comes right before it or --rootfs is given. An image is a registry's reference
+/// (debian:12, 127.0.0.1:5000/app), or a file: oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], tar:FILE.
+/// Without COMMAND the image's own runs; its entry point, variables, user and directory count as with docker.
+///
 /// A container on the host's root file system has the host's network; one with a root file system of its own
-/// (--rootfs) has its own, with loopback only. The exit code is the command's; 125 when berth itself failed, 126 when
+/// has its own, with loopback only. The exit code is the command's; 125 when berth itself failed, 126 when
 /// the command can not be executed, 127 when it is not there, 128+n when signal n ended it.
 ///
 /// With --detach, or with --socket on the command line, the agent runs it.
 #[derive(Debug, Default, Args)]
-#[command(disable_help_flag = true)]
+#[command(
+    disable_help_flag = true,
+    verbatim_doc_comment,
+    override_usage = "berth run [OPTIONS] IMAGE [COMMAND]...\n       berth run [OPTIONS] -- COMMAND...\n       berth run [OPTIONS] --rootfs PATH COMMAND..."
+)]
 pub(crate) struct Run {
     /// Have the agent run it, print its id, and do not wait
     #[arg(short, long)]
@@ -174,9 +191,47 @@ pub(crate) struct Run {
     /// Have a small init reap processes and pass signals on
     #[arg(long)]
     pub(crate) init: bool,
-    /// The command and its arguments
-    #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
+    /// When an image is pulled: missing (files: always), always, or never
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) pull: Option<Pull>,
+    /// The image's platform, such as linux/arm64, if it is not this machine's
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
+    /// The image, unless -- or --rootfs says otherwise; the command and its arguments
+    #[arg(trailing_var_arg = true, required = true, value_name = "IMAGE | COMMAND")]
     pub(crate) command: Vec<String>,
+    /// Whether `--` came right before them: no image then.
+    #[arg(skip)]
+    pub(crate) host: bool,
+}
+
+impl Run {
+    /// The image, and the words after it: all of them where there is none.
+    pub(crate) fn image(&self) -> (Option<&str>, &[String]) {
+        match self.command.split_first() {
+            Some((image, rest)) if !self.host && self.rootfs.is_none() => (Some(image), rest),
+            _ => (None, &self.command),
+        }
+    }
+}
+
+impl Cli {
+    /// Notes what clap forgets: whether `--` came right before the words that `run` takes as they are. These are the end
+    /// of the command line, whatever is in them.
+    pub(crate) fn mark(&mut self, all: &[std::ffi::OsString]) {
+        if let Command::Run(run) = &mut self.command {
+            let before = all.len().checked_sub(run.command.len() + 1);
+            run.host = before.is_some_and(|at| all[at] == "--");
+        }
+    }
+}
+
+/// When an image is pulled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Pull {
+    Missing,
+    Always,
+    Never,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -13,20 +13,20 @@ pub(crate) const OURS: u8 = 125;
 pub(crate) struct Failure {
     code: u8,
     text: String,
-    advice: Option<&'static str>,
+    advice: Option<std::borrow::Cow<'static, str>>,
 }
 
 impl Failure {
     /// A failure with its class.
     pub(crate) fn new(class: Class, error: &dyn std::error::Error) -> Failure {
-        Failure { code: OURS, text: chain(error), advice: advice(class) }
+        Failure { code: OURS, text: chain(error), advice: advice(class).map(Into::into) }
     }
 
     /// A failure of a containerizer.
     pub(crate) fn of(error: &berth_factory::oneshot::Error) -> Failure {
         let code = error.execute_code();
         let advice = if code.is_some() { None } else { advice(error.class()) };
-        Failure { code: code.unwrap_or(OURS), text: chain(error), advice }
+        Failure { code: code.unwrap_or(OURS), text: chain(error), advice: advice.map(Into::into) }
     }
 
     /// A question to the agent that was not answered.
@@ -42,6 +42,12 @@ impl Failure {
     /// For commands other than `run`, whose failures have the code 1.
     pub(crate) fn code(mut self, code: u8) -> Failure {
         self.code = code;
+        self
+    }
+
+    /// With what else may have been meant.
+    pub(crate) fn hint(mut self, advice: String) -> Failure {
+        self.advice = Some(printable(&advice).into());
         self
     }
 

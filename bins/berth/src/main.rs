@@ -13,6 +13,7 @@ mod cli;
 mod events;
 mod exit;
 mod find;
+mod image;
 mod inspect;
 mod keys;
 mod limits;
@@ -57,7 +58,12 @@ fn run_command() -> u8 {
         let code = berth_agent::main(std::env::args_os().skip(2).collect());
         return u8::try_from(code).unwrap_or(exit::OURS);
     }
-    let cli = match plain.map_or_else(cli::Cli::try_parse, Ok) {
+    let parse = || {
+        let mut cli = cli::Cli::try_parse()?;
+        cli.mark(&std::env::args_os().collect::<Vec<_>>());
+        Ok::<cli::Cli, clap::Error>(cli)
+    };
+    let cli = match plain.map_or_else(parse, Ok) {
         Ok(cli) => cli,
         Err(e) => {
             let _ = e.print();
@@ -87,6 +93,7 @@ fn run_command() -> u8 {
         cli::Command::Events(args) => events::events(global, &args),
         cli::Command::Resources(args) => about::resources(global, &args),
         cli::Command::Version(args) => about::version(global, &args),
+        cli::Command::Image(command) => image::image(global, command),
         cli::Command::Agent(_) => Err(exit::Failure::text(
             "write the agent's flags after `agent`, as in `berth agent --runtime_dir=DIR`",
         )),

@@ -29,8 +29,10 @@ pub(crate) fn id(args: &Run) -> Result<ContainerId, Failure> {
 pub(crate) fn config(args: &Run, security: &Security) -> Result<ContainerConfig, Failure> {
     let mut config = ContainerConfig { user: args.user.clone(), ..ContainerConfig::default() };
     config.command_info.shell = false;
-    config.command_info.value = args.command.first().cloned();
-    config.command_info.arguments = args.command.clone();
+    let (image, words) = args.image();
+    // With an image, its entry point and these words make the command.
+    config.command_info.value = words.first().filter(|_| image.is_none()).cloned();
+    config.command_info.arguments = words.to_vec();
     config.command_info.environment.variables = variables(&args.env_file, &args.env)?;
     config.limits = limits(args)?;
     for list in limits::lists(&args.limiting)? {

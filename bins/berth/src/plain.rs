@@ -64,7 +64,10 @@ fn run(args: &mut impl Iterator<Item = Option<String>>) -> Option<Run> {
             "--pids-limit" => once(&mut pids, take(value, args)?)?,
             "--rootfs" => once(&mut rootfs, take(value, args)?)?,
             "--network" => once(&mut network, take(value, args)?)?,
-            "--" => break args.next()??,
+            "--" => {
+                run.host = true;
+                break args.next()??;
+            }
             other if other.starts_with('-') || other.is_empty() => return None,
             _ => break arg,
         }
@@ -197,8 +200,9 @@ mod tests {
         let given = args.iter().map(OsString::from);
         let Some(plain) = read(given.clone(), |_| None) else { return false };
         let all = std::iter::once(OsString::from("berth")).chain(given);
-        let clap =
-            Cli::try_parse_from(all).unwrap_or_else(|e| panic!("clap refuses {args:?}, which was read: {e}"));
+        let mut clap = Cli::try_parse_from(all.clone())
+            .unwrap_or_else(|e| panic!("clap refuses {args:?}, which was read: {e}"));
+        clap.mark(&all.collect::<Vec<_>>());
         assert_eq!(format!("{plain:?}"), format!("{clap:?}"), "{args:?}");
         true
     }

@@ -2,7 +2,7 @@
 //! What needs an agent and a terminal: `run --detach`, `run --socket`, `exec`, `attach`.
 
 use crate::attach::Signals;
-use crate::cli::{Attach, Exec, Global, Run};
+use crate::cli::{Attach, Exec, Global, Pull, Run};
 use crate::exit::{Failure, say};
 use crate::find::{self, Places, agents_only};
 use crate::keys::Keys;
@@ -10,7 +10,7 @@ use crate::options;
 use crate::session::{Output, Parting, Terms, stay};
 use crate::text::show;
 use berth_client::{Agent, Connection, Error, Launch, Launched, LogRequest, block_on};
-use berth_model::{CommandInfo, ContainerId, ContainerInfo};
+use berth_model::{CommandInfo, ContainerId, ContainerInfo, MesosInfo};
 use std::io::IsTerminal;
 
 /// What docker says when its keys were typed.
@@ -25,7 +25,12 @@ pub(crate) fn run(global: &Global, args: &Run) -> Result<u8, Failure> {
     }
     let keys = Keys::parse(args.detach_keys.as_deref())?;
     let id = options::id(args)?;
-    let config = options::config(args, &security)?;
+    let mut config = options::config(args, &security)?;
+    if let (Some(image), _) = args.image()
+        && let Some(info) = &mut config.container_info
+    {
+        info.mesos = Some(MesosInfo { image: Some(crate::image::for_agent(args, image)?) });
+    }
     let mut launch = Launch {
         command: config.command_info,
         container: config.container_info,
@@ -76,7 +81,9 @@ async fn remove(agent: &Agent, id: &ContainerId) -> Result<(), Error> {
 /// What the agent can not be told is refused, before anything is made.
 fn refuse(args: &Run, no_new_privileges: bool) -> Result<(), Failure> {
     let refused = [
-        (args.rootfs.is_some(), "--rootfs", "its containers have the host's root file system"),
+        (args.rootfs.is_some(), "--rootfs", "its containers have images, or the host's root file system"),
+        (args.pull == Some(Pull::Never), "--pull never", "it pulls what it lacks"),
+        (args.platform.is_some(), "--platform", "its images are for its own machine"),
         (args.init, "--init", "run an init as the command"),
         (!no_new_privileges, "no-new-privileges=false", "that is its own option, --isolation"),
         (args.rm && args.detach, "--rm with --detach", "it keeps what has ended until `berth rm`"),

@@ -24,7 +24,10 @@ pub(crate) fn run(global: &Global, args: Run) -> Result<u8, Failure> {
         return Err(Failure::text(text));
     }
     let security = options::security(&args.security_opt)?;
-    let mut request = request(&args, &security)?;
+    let mut request = match args.image() {
+        (Some(image), _) => image_request(global, &args, &security, image)?,
+        (None, _) => request(&args, &security, root(args.rootfs.as_deref())?)?,
+    };
     // It comes up while we look at the host.
     request.begin().map_err(|e| Failure::of(&e))?;
     let mut without = Vec::new();
@@ -90,10 +93,19 @@ fn print_timings(live: &Live) {
     say(format_args!("{}", serde_json::Value::Object(phases)));
 }
 
-fn request(args: &Run, security: &Security) -> Result<Request, Failure> {
+/// The same for an image, which is pulled now: until there is a container, nothing has to be cleaned up, and every signal
+/// ends us.
+fn image_request(global: &Global, args: &Run, security: &Security, image: &str) -> Result<Request, Failure> {
+    let source = crate::image::for_run(global, args, image)?;
+    let image = RootSource::Image(Box::new(source));
+    let request = request(args, security, image)?;
+    Ok(Request { working_directory: args.workdir.clone(), ..request })
+}
+
+fn request(args: &Run, security: &Security, root: RootSource) -> Result<Request, Failure> {
     let (id, config) = (options::id(args)?, options::config(args, security)?);
-    let root = root(args.rootfs.as_deref())?;
-    let workdir = args.workdir.clone().or_else(|| (root != RootSource::Host).then(|| "/".to_owned()));
+    let own = !matches!(root, RootSource::Host);
+    let workdir = args.workdir.clone().or_else(|| own.then(|| "/".to_owned()));
     let mut environment = Vec::new();
     if args.tty {
         environment.push(("TERM".to_owned(), "xterm".to_owned()));

@@ -415,7 +415,7 @@ fn terminal_injection_is_refused() {
     let script = "for (0x5412, 0x541c, 0x5401) { my $r = syscall(16, 0, $_ + 0, my $b = 'x' x 64); print $r < 0 ? $!+0 : 'ok', ' ' } \
                   my $r = syscall(16, 0, 0x5412 + (1<<32), my $b = 'x' x 64); print $r < 0 ? $!+0 : 'ok', ' end ';";
     let mut command = ground.command();
-    command.args(["run", "--rm", "-it", "--name", &ground.name("host"), "/usr/bin/perl", "-e", script]);
+    command.args(["run", "--rm", "-it", "--name", &ground.name("host"), "--", "/usr/bin/perl", "-e", script]);
     let shown = Terminal::start(&mut command, 24, 80).end();
     assert!(shown.stdout.contains("1 1 ok 1 end"), "{shown:?}");
 }
@@ -467,7 +467,7 @@ fn masked_and_read_only_paths_of_proc_and_sys_are_in_effect() {
     // On the host's root file system too.
     let mut command = ground.command();
     let script = "head -c 1 /proc/keys | wc -c; (echo x > /proc/sys/kernel/core_pattern) 2>/dev/null && echo wrote; ls -A /sys/firmware | wc -l; echo done";
-    command.args(["run", "--rm", "--name", &ground.name("host"), "sh", "-c", script]);
+    command.args(["run", "--rm", "--name", &ground.name("host"), "--", "sh", "-c", script]);
     assert_eq!(Running::start(&mut command).end().good(), "0\n0\ndone\n");
 }
 

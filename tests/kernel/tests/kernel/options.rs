@@ -259,7 +259,7 @@ fn the_hosts_root_file_system_is_there_without_a_root_of_its_own() {
     let name = ground.name("host");
     let run = |command: &[&str]| {
         let mut all = ground.command();
-        all.args(["run", "--rm", "--pids-limit", "50", "--name", &name]).args(command);
+        all.args(["run", "--rm", "--pids-limit", "50", "--name", &name, "--"]).args(command);
         Running::start(&mut all).end()
     };
     let seen = run(&[

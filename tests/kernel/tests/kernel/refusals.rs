@@ -164,7 +164,7 @@ fn paths_that_lead_nowhere_or_elsewhere_are_refused() {
             (&["--rootfs", ""], "--rootfs"),
         ],
     );
-    let read_only = ground.unchanged(|| ground.berth(&["run", "--rm", "--read-only", "true"]));
+    let read_only = ground.unchanged(|| ground.berth(&["run", "--rm", "--read-only", "--", "true"]));
     read_only.refused("read-only");
 }
 

@@ -248,7 +248,7 @@ fn output_of_a_terminal_is_complete_and_in_the_log() {
 fn a_terminal_works_on_the_hosts_root_file_system() {
     let ground = ground!();
     let mut command = ground.command();
-    command.args(["run", "--rm", "-it", "--name", &ground.name("host"), "sh", "-c", "tty; stty size"]);
+    command.args(["run", "--rm", "-it", "--name", &ground.name("host"), "--", "sh", "-c", "tty; stty size"]);
     let shown = Terminal::start(&mut command, 21, 77).end();
     assert!(
         shown.code == Some(0) && shown.stdout.contains("/dev/pts/") && shown.stdout.contains("21 77"),
