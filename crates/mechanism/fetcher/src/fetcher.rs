@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use berth_model::{Class, Uri};
@@ -119,9 +119,13 @@ pub struct Fetcher {
     shared: Arc<Shared>,
 }
 
+/// Downloads for the cache at one moment; more of them wait for their turn.
+const AT_ONCE: u32 = 16;
+
 struct Shared {
     config: Config,
     cache: Cache,
+    slots: Slots,
     succeeded: AtomicU64,
     failed: AtomicU64,
 }
@@ -140,7 +144,9 @@ impl Fetcher {
     pub fn open(config: Config) -> Result<Fetcher, OpenError> {
         let cache = Cache::open(&config.cache_dir, config.cache_size)?;
         let (succeeded, failed) = (AtomicU64::new(0), AtomicU64::new(0));
-        Ok(Fetcher { shared: Arc::new(Shared { config, cache, succeeded, failed }) })
+        Ok(Fetcher {
+            shared: Arc::new(Shared { config, cache, slots: Slots::new(AT_ONCE), succeeded, failed }),
+        })
     }
 
     /// Whether URIs can be fetched at all, as far as that is known without fetching: for a launch that is to fail early.
@@ -282,6 +288,41 @@ impl Shared {
             clients: None,
             sandbox: false,
         }
+    }
+}
+
+/// A number of turns.
+struct Slots {
+    free: Mutex<u32>,
+    freed: Condvar,
+}
+
+struct Turn<'s>(&'s Slots);
+
+impl Slots {
+    fn new(free: u32) -> Slots {
+        Slots { free: Mutex::new(free), freed: Condvar::new() }
+    }
+
+    /// Waits for a turn; none when that is stopped.
+    fn take(&self, stop: &Stop) -> Option<Turn<'_>> {
+        const LOOK: Duration = Duration::from_millis(100);
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        while *free == 0 {
+            if stop.is_killed() {
+                return None;
+            }
+            free = self.freed.wait_timeout(free, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        *free -= 1;
+        Some(Turn(self))
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.freed.notify_one();
     }
 }
 
@@ -472,7 +513,9 @@ struct Download {
 
 impl Download {
     fn run(&self, shared: &Shared) -> Outcome {
-        let Some(stop) = shared.cache.stop_of(self.id) else { return Err("nobody waits for it".into()) };
+        let gone = || Err("nobody waits for it".into());
+        let Some(stop) = shared.cache.stop_of(self.id) else { return gone() };
+        let Some(_turn) = shared.slots.take(&stop) else { return gone() };
         if !matches!(self.item.source, Source::External(_)) {
             return self.fetch(shared, &stop, None);
         }

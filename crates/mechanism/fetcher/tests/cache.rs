@@ -8,6 +8,9 @@ mod support;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use berth_fetcher::{Config, Fetcher, How, OpenError, RunAs};
 use berth_model::{Class, Uri};
@@ -79,6 +82,25 @@ fn one_uri_twice_in_a_request_is_downloaded_once() {
     let sandbox = ground.sandbox("s");
     ground.fetch(&sandbox, &[cached(server.url("x")), second]).unwrap();
     assert_eq!((sandbox.names(), server.asked().len()), (vec!["x".into(), "y".into()], 1));
+}
+
+#[test]
+fn many_downloads_take_turns() {
+    let ground = Ground::new(|_| {});
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (counted, highest) = (now.clone(), most.clone());
+    let server = Server::new(move |_, stream| {
+        highest.fetch_max(counted.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(50));
+        counted.fetch_sub(1, Ordering::SeqCst);
+        ok(stream, b"x");
+    });
+    let uris: Vec<_> = (0..40).map(|number| cached(server.url(&number.to_string()))).collect();
+    let sandbox = ground.sandbox("s");
+    ground.fetch(&sandbox, &uris).unwrap();
+    assert_eq!((sandbox.names().len(), server.asked().len(), now.load(Ordering::SeqCst)), (40, 40, 0));
+    let most = most.load(Ordering::SeqCst);
+    assert!((2..=16).contains(&most), "{most}");
 }
 
 #[test]
