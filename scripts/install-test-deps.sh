@@ -31,6 +31,12 @@ want iproute2 ip
 want util-linux nsenter
 want procps ps
 want git git
+# The lanes vm and systemd (docs/checklists/adding-a-test.md); the kernel itself is fetched by them, and not installed.
+want qemu-system-x86 qemu-system-x86_64
+want e2fsprogs mke2fs
+want xfsprogs mkfs.xfs
+want mmdebstrap mmdebstrap
+want stress-ng stress-ng
 want docker-registry docker-registry
 want skopeo skopeo
 want gcc cc

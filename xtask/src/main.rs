@@ -11,6 +11,7 @@ mod layers;
 mod lexer;
 mod readme;
 mod shell;
+mod skips;
 mod sources;
 mod tally;
 mod vm;
