@@ -116,6 +116,31 @@ esac
 }
 
 #[test]
+fn an_outside_program_writes_to_its_sandbox_only() {
+    let shared = std::path::Path::new("/dev/shm");
+    if berth_sys::landlock::abi().is_err() || !shared.is_dir() {
+        return println!("skipped: no Landlock in this kernel, or no /dev/shm that everybody may write to");
+    }
+    let home = tempfile::tempdir().unwrap();
+    open_to_all(home.path(), 0o755);
+    fs::create_dir(home.path().join("bin")).unwrap();
+    let trace = shared.join(format!("berth-fetcher-test-{}", std::process::id()));
+    let script = format!(
+        "#!/bin/sh\nprintf content > \"$4\"\nif echo x > {}; then echo ESCAPED >&2; else echo KEPT >&2; fi\n",
+        trace.display()
+    );
+    fs::write(home.path().join("bin/hadoop"), script).unwrap();
+    open_to_all(&home.path().join("bin/hadoop"), 0o755);
+    let ground = Ground::new(|config| config.hadoop_home = Some(home.path().into()));
+    let sandbox = ground.sandbox("s");
+    ground.fetch(&sandbox, &[uri("hdfs://name/file")]).unwrap();
+    let _ = fs::remove_file(&trace);
+    let log = sandbox.log();
+    assert!(log.contains("KEPT") && !log.contains("ESCAPED"), "{log}");
+    assert_eq!(sandbox.read("file"), b"content");
+}
+
+#[test]
 fn without_a_program_the_error_says_which_is_missing() {
     let ground = Ground::new(|config| config.client_path = Some("/nowhere".into()));
     for (value, word) in
