@@ -105,6 +105,11 @@ where
         result
     }
 
+    /// How many wait for the work about `key`; none when there is none.
+    pub fn waiting(&self, key: &K) -> usize {
+        locked(&self.table).get(key).map_or(0, |flight| locked(&flight.state).waiting)
+    }
+
     fn board(
         &self,
         key: &K,
@@ -206,7 +211,7 @@ mod tests {
                 })
             })
             .collect();
-        while flights.table.lock().unwrap().get("a").is_none_or(|f| f.state.lock().unwrap().waiting < 10) {
+        while flights.waiting(&"a") < 10 {
             std::thread::yield_now();
         }
         go.send(()).unwrap();
@@ -236,7 +241,7 @@ mod tests {
                 })
             })
             .collect();
-        while flights.table.lock().unwrap().get(&1).is_none_or(|f| f.state.lock().unwrap().waiting < 2) {
+        while flights.waiting(&1) < 2 {
             std::thread::yield_now();
         }
         let mut threads = threads.into_iter();

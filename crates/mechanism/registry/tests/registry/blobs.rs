@@ -282,7 +282,8 @@ fn ten_who_want_one_blob_fetch_it_once() {
             })
         })
         .collect();
-    eventually("the request arrives", || server.count("/blobs/") > 0);
+    let digest = image.blob().digest;
+    eventually("all of them wait", || flights.waiting(&digest) == 10 && server.count("/blobs/") > 0);
     // One of them, perhaps the one who began, does not want it any more.
     cancels[0].cancel();
     let mut threads = threads.into_iter();
