@@ -3,7 +3,7 @@
 //!
 //! [`Native`] is the blocking core: it owns a runtime directory and a work directory, launches containers through
 //! the isolators and collects what killed owners left. `berth run` uses it directly, as an agent for one container;
-//! [`MesosContainerizer`] is the same behind the containerizers' contract, each container with an owner ([`owner`]).
+//! [`MesosContainerizer`] is the same behind the containerizers' contract, each container with an owner (`owner`).
 //!
 //! Owns on disk: `<runtime_dir>/<kind>/<id>/` (record, lock, pid, exit record, control socket) and
 //! `<work_dir>/<kind>/<id>/` (sandbox, output, writable layer), where kind is `oneshot` or `containers`.

@@ -228,7 +228,7 @@ fn parent(pid: u32) -> u32 {
 
 /// Whether a pidfd tells the status of what another reaped (PIDFD_INFO_EXIT, Linux 6.15).
 fn kernel_tells_exits() -> bool {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("the version of the kernel");
     let mut numbers = release.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
     (numbers.next(), numbers.next()) >= (Some(6), Some(15))
 }
