@@ -14,11 +14,11 @@ RUN ?= $(BERTH) run --rm --hostname contained --memory 64m --cpus 0.5 --pids-lim
 BENCH ?= $(RELEASE)/berth-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check unit bench test-deps need-cargo need-root
+.PHONY: help run test check unit bench bench-images test-deps need-cargo need-root
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | \
-		while IFS='	' read -r name text; do printf '%-8s %s\n' "$$name" "$$text"; done
+		while IFS='	' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
 
 run: need-cargo need-root ## build Berth and run a command in a container (root, Rust and a C linker)
 	$(CARGO) build --release -p berth
@@ -39,6 +39,10 @@ unit: need-cargo ## the tests within the crates
 bench: need-cargo need-root ## measure against other runtimes (root)
 	$(CARGO) build --release -p berth -p berth-bench
 	$(BENCH)
+
+bench-images: need-cargo need-root ## measure pulls of an image against docker, podman, ctr, skopeo and umoci (root)
+	$(CARGO) build --release -p berth -p berth-bench
+	$(BENCH) images
 
 test-deps:
 	@sh scripts/install-test-deps.sh

@@ -39,6 +39,8 @@ want mmdebstrap mmdebstrap
 want stress-ng stress-ng
 want docker-registry docker-registry
 want skopeo skopeo
+want umoci umoci
+want mmdebstrap mmdebstrap
 want gcc cc
 want openssl openssl
 # An ftp server for the fetcher's tests, for Debian's own Python.

@@ -9,6 +9,7 @@ mod check;
 mod compile;
 mod contestant;
 mod error;
+mod images;
 mod machine;
 mod memory;
 mod namespace;
@@ -91,6 +92,12 @@ enum Action {
         #[arg(long, value_enum, value_name = "PART")]
         only: Vec<Part>,
     },
+    /// A cold pull from a registry on loopback, in turns with docker, podman, ctr, and skopeo with umoci
+    Images {
+        /// How many turns
+        #[arg(short, long, default_value_t = 3)]
+        rounds: usize,
+    },
     /// What each container looks like from within, compared with that of the floor program
     Check,
 }
@@ -131,6 +138,14 @@ fn run(options: &Options) -> Result<(), Error> {
                 containers: *containers,
             };
             agent_text(options, &programs, &site, &scale, &stop)?
+        }
+        Some(Action::Images { rounds }) => {
+            let folder = site.stages.last().map(|stage| stage.folder.clone()).unwrap_or_default();
+            let measured = images::measure(&programs.berth, &folder, *rounds, &stop)?;
+            match options.output {
+                Format::Table => measured.text(),
+                Format::Json => json(&measured),
+            }
         }
         Some(Action::Check) => check_text(&programs, &site, &stop)?,
     };
