@@ -34,6 +34,7 @@ pub(crate) fn run(global: &Global, args: &Run) -> Result<u8, Failure> {
     let mut launch = Launch {
         command: config.command_info,
         container: config.container_info,
+        resources: config.resources,
         limits: config.limits,
         ..Launch::default()
     };

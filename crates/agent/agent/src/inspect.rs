@@ -8,7 +8,7 @@ use std::io::Read as _;
 use std::sync::Arc;
 
 use berth_api::Refusal;
-use berth_cgroup::{Applied, Group, Hierarchies, Limit};
+use berth_cgroup::{Applied, Group, Hierarchies};
 use berth_model::ContainerId;
 use berth_proto::convert;
 use berth_proto::own::{Inspection, inspection};
@@ -121,25 +121,7 @@ fn group_in(text: &str) -> Option<&str> {
 }
 
 fn applied(limits: &Applied) -> Vec<inspection::AppliedLimit> {
-    fn at<T, U: ToString>(limit: Option<Limit<T>>, value: impl Fn(T) -> U) -> Option<String> {
-        Some(match limit? {
-            Limit::At(limit) => value(limit).to_string(),
-            Limit::Infinite => "max".to_owned(),
-        })
-    }
-    let all = [
-        ("cpu.weight", limits.cpu_weight.map(|weight| weight.to_string())),
-        ("cpu.max", at(limits.cpu_limit, |cpus| cpus.0 as f64 / 1000.0)),
-        ("memory.low", limits.memory_request.map(|bytes| bytes.0.to_string())),
-        ("memory.max", at(limits.memory_limit, |bytes| bytes.0)),
-        ("memory.swap.max", at(limits.swap_limit, |bytes| bytes.0)),
-        ("pids.max", at(limits.pids_limit, |count| count)),
-        ("devices", limits.devices.as_ref().map(|devices| devices.join("; "))),
-    ];
-    let present = |(name, value): (&str, Option<String>)| {
-        Some(inspection::AppliedLimit { name: name.to_owned(), value: value? })
-    };
-    all.into_iter().filter_map(present).collect()
+    limits.lines().into_iter().map(|(name, value)| inspection::AppliedLimit { name, value }).collect()
 }
 
 /// The namespaces of a process, and which of them are the agent's own.

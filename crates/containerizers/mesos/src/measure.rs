@@ -72,7 +72,7 @@ impl Groups {
 
     /// Sets the complete new requests and limits. A group that is gone is no error: the container ended.
     pub(crate) fn update(&self, path: &str, limits: &Limits) -> Result<(), Error> {
-        let Some(group) = self.open(path) else { return Ok(()) };
+        let Some(mut group) = self.open(path) else { return Ok(()) };
         let mut asked = limits.clone();
         self.1.complete(&mut asked);
         match group.update(&complete(&asked, &group.limits_applied())) {

@@ -26,14 +26,64 @@ struct Before<'a> {
 impl Group {
     /// Applies other limits to the group; what is absent stays as it is. A memory limit below what is in use makes the
     /// kernel drop page cache, on v2 slowly before the limit is set, so that it never kills for it; it is refused when
-    /// what is left can not be dropped. After an error the limits are those from before.
+    /// what is left can not be dropped. Where the group is not in the hierarchy that a limit needs, it gets there with all
+    /// its processes. After an error the limits are those from before.
     ///
     /// # Errors
-    /// [`Error::NoController`] when the group is not in the hierarchy that a limit needs; [`Error::InUse`];
-    /// [`Error::Half`] when a limit could not be put back; otherwise as [`Group::create`].
-    pub fn update(&self, limits: &Limits) -> Result<()> {
+    /// [`Error::NoController`]; [`Error::InUse`]; [`Error::Half`] when a limit could not be put back; otherwise as
+    /// [`Group::create`].
+    pub fn update(&mut self, limits: &Limits) -> Result<()> {
         let limits = &self.with_lists(limits.clone());
-        self.hierarchies().places_for(&[], limits)?;
+        let members = self.processes()?;
+        let new = self.reach(limits)?;
+        let applied = self
+            .write_update(limits)
+            .and_then(|()| new.iter().try_for_each(|index| self.bring(*index, members.clone())));
+        if applied.is_err() {
+            // Whom the kernel has moved already stays, and so does the directory: without limits.
+            new.into_iter().for_each(|index| self.leave(index));
+        }
+        applied
+    }
+
+    /// Sees that the group has what the limits need; the places that it was not in before.
+    fn reach(&mut self, limits: &Limits) -> Result<Vec<usize>> {
+        let needed = self.hierarchies().places_for(&[], limits)?;
+        let mut new = Vec::new();
+        for index in needed {
+            if self.hierarchies().place(index).version == Version::V2 {
+                self.enable(index, &[], limits)?;
+            }
+            if !self.is_in(index) {
+                self.make(&[index], &[], limits)?;
+                new.push(index);
+            }
+        }
+        Ok(new)
+    }
+
+    /// Moves the group's processes to its directory in a place, and those that they make meanwhile.
+    fn bring(&self, index: usize, mut members: Vec<u32>) -> Result<()> {
+        let Some(dir) = self.dir_in(index) else { return Ok(()) };
+        let mut moved = std::collections::BTreeSet::new();
+        // Whose parent is moved is born there; so this ends.
+        while !members.is_empty() {
+            let failed = |errno: Errno| self.hierarchies().io("join", index, self.path(), errno);
+            let file = self.hierarchies().open_file(dir, "cgroup.procs", OFlags::WRONLY).map_err(failed)?;
+            for pid in &members {
+                match rustix::io::write(&file, pid.to_string().as_bytes()) {
+                    // Ended meanwhile.
+                    Ok(_) | Err(Errno::SRCH) => {}
+                    Err(errno) => return Err(failed(errno)),
+                }
+            }
+            moved.extend(members);
+            members = self.processes()?.into_iter().filter(|pid| !moved.contains(pid)).collect();
+        }
+        Ok(())
+    }
+
+    fn write_update(&self, limits: &Limits) -> Result<()> {
         let mut writes = planned(self.hierarchies(), limits)?;
         if let Some((dir, Version::V1)) = self.dir_of(Controller::Memory) {
             memory::sort_for_update(&mut writes, memory::sum_now(&Files::new(dir)));

@@ -224,11 +224,27 @@ impl Group {
         self.dirs.iter().map(|place| (place.dir.as_fd(), self.hierarchies.place(place.index).version))
     }
 
+    /// Whether it has a directory in that place.
+    pub(crate) fn is_in(&self, index: usize) -> bool {
+        self.dirs.iter().any(|place| place.index == index)
+    }
+
+    /// Takes its directory in a place away again, which nobody has joined.
+    pub(crate) fn leave(&mut self, index: usize) {
+        let _ = self.hierarchies.rmdir(index, &self.path);
+        self.dirs.retain(|place| place.index != index);
+    }
+
+    /// Its directory in a place, where it has one.
+    pub(crate) fn dir_in(&self, index: usize) -> Option<BorrowedFd<'_>> {
+        self.dirs.iter().find(|place| place.index == index).map(|place| place.dir.as_fd())
+    }
+
     pub(crate) fn hierarchies(&self) -> &Hierarchies {
         &self.hierarchies
     }
 
-    fn make(&mut self, places: &[usize], wanted: &[Controller], limits: &Limits) -> Result<()> {
+    pub(crate) fn make(&mut self, places: &[usize], wanted: &[Controller], limits: &Limits) -> Result<()> {
         for &index in places {
             if self.hierarchies.place(index).version == Version::V2 {
                 self.enable(index, wanted, limits)?;
@@ -255,7 +271,7 @@ impl Group {
     }
 
     /// v2: sees that the parent hands down the controllers, from the top of the hierarchy on if it does not.
-    fn enable(&self, index: usize, wanted: &[Controller], limits: &Limits) -> Result<()> {
+    pub(crate) fn enable(&self, index: usize, wanted: &[Controller], limits: &Limits) -> Result<()> {
         const FILE: &str = "cgroup.subtree_control";
         let place = self.hierarchies.place_fd(index);
         let needed: Vec<&str> = Controller::ALL

@@ -31,7 +31,7 @@ fn limits_are_in_the_files_and_the_group_goes_without_a_trace() {
         pids_limit: Some(Limit::At(64)),
         ..Limits::default()
     };
-    let group = host.create("a", &limits);
+    let mut group = host.create("a", &limits);
     let applied = group.limits_applied();
     assert_eq!(applied.cpu_limit, limits.cpu_limit);
     assert_eq!(applied.memory_limit, Some(Limit::At(Bytes(16 << 20))));
@@ -90,7 +90,7 @@ fn swap_follows_the_memory_limit_up_and_down() {
         swap_limit: Some(Limit::At(Bytes(0))),
         ..Limits::default()
     };
-    let group = match Group::create(&host.hierarchies, &format!("{}/a", host.top), &WANTED, &with(32 << 20)) {
+    let mut group = match Group::create(&host.hierarchies, &format!("{}/a", host.top), &WANTED, &with(32 << 20)) {
         Ok(group) => group,
         Err(error) if error.class() == Class::Unsupported => {
             println!("skipped: this kernel does not account swap ({error})");

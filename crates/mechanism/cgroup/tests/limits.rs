@@ -79,7 +79,7 @@ fn a_program_limits_devices_on_v2_and_another_takes_its_place() {
     for ways in [Ways::default(), Ways::default().without(Way::BpfReplace)] {
         let hierarchies = host.hierarchies.clone().with_ways(ways);
         let path = format!("{}/devices", host.top);
-        let group = Group::create(&hierarchies, &path, &[], &list(&[NULL])).unwrap();
+        let mut group = Group::create(&hierarchies, &path, &[], &list(&[NULL])).unwrap();
         assert_eq!(opens(&group), "null\n", "{ways:?}");
         let before = group.limits_applied().devices.unwrap();
         assert_eq!(before.len(), 1, "{before:?}");
@@ -102,7 +102,7 @@ fn a_device_list_changes_without_a_moment_in_which_what_stays_is_denied() {
         return;
     }
     let list = |rules: &[DeviceRule]| Limits { devices: Some(rules.to_vec()), ..Limits::default() };
-    let group = host.with("a", &[Controller::Pids], &list(&[NULL, ZERO]));
+    let mut group = host.with("a", &[Controller::Pids], &list(&[NULL, ZERO]));
     let mut shell = join(&group, "while (: </dev/null) 2>&-; do :; done; exit 7");
     for _ in 0..50 {
         group.update(&list(&[NULL])).unwrap();
@@ -179,7 +179,7 @@ fn the_wish_for_a_group_kill_stays_with_the_group() {
     let Some(host) = Host::new() else { return };
     let wish = |group| Limits { oom_group: Some(group), ..memory(64 * MB) };
     let group = host.create("a", &wish(true));
-    let again = Group::open(&host.hierarchies, group.path()).unwrap();
+    let mut again = Group::open(&host.hierarchies, group.path()).unwrap();
     assert_eq!(again.limits_applied().oom_group, Some(true));
     again.update(&wish(false)).unwrap();
     assert_eq!(group.limits_applied().oom_group, Some(false));
@@ -192,7 +192,7 @@ fn the_wish_for_a_group_kill_stays_with_the_group() {
 #[test]
 fn a_memory_limit_below_what_is_in_use_is_refused_and_changes_nothing() {
     let Some(host) = Host::new() else { return };
-    let group = host.create("a", &Limits { cpu_request: Some(MilliCpu(500)), ..memory(64 * MB) });
+    let mut group = host.create("a", &Limits { cpu_request: Some(MilliCpu(500)), ..memory(64 * MB) });
     // The last "line" is kept in memory.
     let mut shell = join(&group, "(head -c 40000000 /dev/zero; sleep 1000) | tail -n 1");
     let limit = soon();
@@ -222,7 +222,7 @@ fn a_memory_limit_below_the_page_cache_drops_it_by_each_way() {
     for (id, ways) in [("a", Ways::default()), ("b", Ways::default().without(Way::Reclaim))] {
         let hierarchies = host.hierarchies.clone().with_ways(ways);
         let path = format!("{}/{id}", host.top);
-        let group = Group::create(&hierarchies, &path, &common::WANTED, &memory(64 * MB)).unwrap();
+        let mut group = Group::create(&hierarchies, &path, &common::WANTED, &memory(64 * MB)).unwrap();
         // What is in the page cache already belongs to whoever read it first.
         let read = fs::File::open(&file).unwrap();
         rustix::fs::fadvise(&read, 0, None, rustix::fs::Advice::DontNeed).unwrap();
@@ -251,7 +251,7 @@ fn processors_are_those_of_the_list_and_others_are_refused() {
         return;
     }
     let on = |list: &str| Limits { cpuset_cpus: Some(list.parse().unwrap()), ..Limits::default() };
-    let group = host.with("a", &[], &on("0"));
+    let mut group = host.with("a", &[], &on("0"));
     let allowed = |group: &Group| {
         let output = join(group, "grep Cpus_allowed_list /proc/self/status").wait_with_output().unwrap();
         String::from_utf8(output.stdout).unwrap().split_whitespace().last().unwrap().to_owned()
@@ -263,6 +263,32 @@ fn processors_are_those_of_the_list_and_others_are_refused() {
     let missing = Group::create(&host.hierarchies, &format!("{}/b", host.top), &[], &on("4000")).unwrap_err();
     assert!(missing.to_string().contains("list of processors"), "{missing}");
     assert_eq!(host.left(), ["a"]);
+    group.remove(soon()).unwrap();
+}
+
+#[test]
+fn a_limit_that_comes_later_takes_the_whole_group_to_its_hierarchy() {
+    let Some(host) = Host::new() else { return };
+    if !host.has(Controller::Cpuset) {
+        return;
+    }
+    let group = host.create("a", &Limits::default());
+    let mut shells: Vec<_> = (0..2).map(|_| join(&group, "sleep 1000 & sleep 1000")).collect();
+    wait_for_members(&group, 6);
+    let mut group = Group::open(&host.hierarchies, group.path()).unwrap();
+    let list = |text: &str| Limits { cpuset_cpus: Some(text.parse().unwrap()), ..Limits::default() };
+    let refused = group.update(&list("4000")).unwrap_err();
+    assert!(refused.to_string().contains("list of processors"), "{refused}");
+    group.update(&list("0")).unwrap();
+    for pid in group.processes().unwrap() {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        assert!(status.contains("Cpus_allowed_list:\t0\n"), "{status}");
+    }
+    group.update(&Limits { cpuset_cpus: Some("".parse().unwrap()), ..Limits::default() }).unwrap();
+    group.kill_all(soon()).unwrap();
+    for shell in &mut shells {
+        shell.wait().unwrap();
+    }
     group.remove(soon()).unwrap();
 }
 
@@ -288,14 +314,14 @@ fn a_disk_is_limited_more_less_and_no_more() {
         io: vec![IoLimit { read_bytes: read, write_operations: write, ..IoLimit::of(disk) }],
         ..Limits::default()
     };
-    let group = host.with("a", &[], &at(Some(Limit::At(MB)), Some(Limit::At(100))));
-    let shows = |words: &[&str]| {
+    let mut group = host.with("a", &[], &at(Some(Limit::At(MB)), Some(Limit::At(100))));
+    let shows = |group: &Group, words: &[&str]| {
         let lines = group.limits_applied().io.join(" ");
         assert!(words.iter().all(|word| lines.contains(word)), "{words:?} in {lines}");
     };
-    shows(&["rbps=1048576", "wiops=100"]);
+    shows(&group, &["rbps=1048576", "wiops=100"]);
     group.update(&at(Some(Limit::At(4 * MB)), None)).unwrap();
-    shows(&["rbps=4194304", "wiops=100"]);
+    shows(&group, &["rbps=4194304", "wiops=100"]);
     group.update(&at(Some(Limit::Infinite), Some(Limit::Infinite))).unwrap();
     assert_eq!(group.limits_applied().io, [""; 0]);
     let none = Device { major: 4000, minor: 9 };

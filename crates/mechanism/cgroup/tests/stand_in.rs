@@ -182,7 +182,7 @@ fn a_missing_controller_is_an_error_only_when_a_limit_needs_it() {
         );
         assert!(!root.join("berth").exists(), "nothing was made");
         let limits = Limits { cpu_request: None, cpu_limit: None, pids_limit: None, ..limits() };
-        let group = Group::create(hierarchies, "berth/one", &WANTED, &limits).unwrap();
+        let mut group = Group::create(hierarchies, "berth/one", &WANTED, &limits).unwrap();
         assert_eq!(group.join_fds().unwrap().len(), 1);
         let error =
             group.update(&Limits { pids_limit: Some(Limit::At(1)), ..Limits::default() }).unwrap_err();
@@ -271,7 +271,7 @@ fn a_value_that_is_refused_names_limit_file_and_value_in_both_versions() {
     for (hierarchies, root, file) in
         [(&v1, fake1.root.join("memory"), "memory.limit_in_bytes"), (&v2, fake2.root.clone(), "memory.max")]
     {
-        let group = Group::create(hierarchies, "berth/one", &WANTED, &Limits::default()).unwrap();
+        let mut group = Group::create(hierarchies, "berth/one", &WANTED, &Limits::default()).unwrap();
         fs::create_dir(root.join("berth/one").join(file)).unwrap();
         let error = group.update(&limits()).unwrap_err();
         let text = error.to_string();

@@ -5,6 +5,7 @@
 
 mod command_line;
 mod flight;
+mod limits;
 mod neighbours;
 mod outlive;
 mod sessions;

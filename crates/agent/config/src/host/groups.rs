@@ -26,8 +26,23 @@ pub(super) const PROBES: &[Probe] = &[
     }),
     group("controller memory", true, "limits on memory are refused", |_| controller(Controller::Memory)),
     group("controller pids", true, "limits on processes are refused", |_| controller(Controller::Pids)),
-    group("controller devices", true, "containers that may make device files are refused", |_| {
-        controller(Controller::Devices)
+    group("controller devices", true, "containers that may make device files are refused", |_| devices()),
+    group("controller cpuset", false, "lists of processors and memory nodes are refused", |_| {
+        controller(Controller::Cpuset)
+    }),
+    group("controller io", false, "limits on disks are refused", |_| controller(Controller::Io)),
+    group("weights for disks", false, "a weight for disks is refused", |_| weights()),
+    group("controller hugetlb", false, "limits on huge pages are refused", |_| {
+        controller(Controller::Hugetlb)
+    }),
+    group(
+        "controller net_cls",
+        false,
+        "packets can not be marked (--cgroups_net_cls_primary_handle)",
+        |_| controller(Controller::NetCls),
+    ),
+    group("controller perf_event", false, "the isolator cgroups/perf_event is refused", |_| {
+        controller(Controller::PerfEvent)
     }),
     group("delegation", true, "no limits: control groups can not be made here", |_| delegation().into()),
     group("clone3 into a group", false, "a process is moved after its start, which is slower", |_| {
@@ -48,6 +63,19 @@ pub(super) const PROBES: &[Probe] = &[
         in_unified(|path| match path.join("cgroup.kill").exists() {
             true => Ok("a whole group is ended at once".to_owned()),
             false => Err("the kernel has no such file".to_owned()),
+        })
+    }),
+    group("memory.reclaim", false, "a lower memory limit makes room more slowly (cgroup v2)", |_| {
+        in_unified(|path| {
+            let root = path.parent().unwrap_or(path);
+            let enabled = fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
+            match path.join("memory.reclaim").exists() || root.join("memory.reclaim").exists() {
+                true => Ok("room is asked for".to_owned()),
+                false if !enabled.split_ascii_whitespace().any(|name| name == "memory") => {
+                    Err("the v2 hierarchy has no memory controller".to_owned())
+                }
+                false => Err("the kernel has no such file".to_owned()),
+            }
         })
     }),
     group(
@@ -77,11 +105,49 @@ fn controller(controller: Controller) -> Found {
         Err(why) => return Found::Missing(why),
     };
     match hierarchies.version_of(controller) {
-        Some(Version::V1) => {
-            Found::there(format!("v1, at {}", hierarchies.root().join(controller.name()).display()))
-        }
+        Some(Version::V1) => Found::there(format!(
+            "v1, at {}",
+            hierarchies.root().join(controller.name_on(Version::V1)).display()
+        )),
         Some(Version::V2) => Found::there("v2"),
         None => Found::Missing("no hierarchy has it".to_owned()),
+    }
+}
+
+/// On v2 a program, which has to be taken by the kernel.
+fn devices() -> Found {
+    let found = controller(Controller::Devices);
+    let is_v2 = probe().is_ok_and(|all| all.version_of(Controller::Devices) == Some(Version::V2));
+    match berth_cgroup::probe_device_filter() {
+        Ok(()) if is_v2 => Found::there("v2, by a program that the kernel takes"),
+        Err(error) if is_v2 => Found::Missing(said(&error)),
+        _ => found,
+    }
+}
+
+/// An error with what the kernel said.
+fn said(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+/// Which disks heed them.
+fn weights() -> Found {
+    let disks = fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let heeds = |path: &Path| {
+        fs::read_to_string(path.join("queue/scheduler")).is_ok_and(|text| text.contains("[bfq]"))
+    };
+    let names: Vec<String> = disks
+        .filter(|disk| heeds(&disk.path()))
+        .map(|disk| disk.file_name().to_string_lossy().into_owned())
+        .collect();
+    match names.is_empty() {
+        true => Found::Missing(
+            "no disk has the scheduler bfq (write it to /sys/block/DISK/queue/scheduler)".to_owned(),
+        ),
+        false => Found::there(format!("by the scheduler bfq of {}", names.join(", "))),
     }
 }
 
