@@ -180,23 +180,22 @@ impl Provisioner {
             known.iter().filter_map(|holder| holder_file(holder).ok()).collect();
         let ours = holder_file(prefix)?;
         let mut first = None;
-        let mut count = 0;
+        let mut gone = HashSet::new();
         let containers = self.path.join("containers");
         let dir = directory(rustix::fs::CWD, &containers, &containers)?;
         for file in names(dir.as_fd(), &containers)? {
             if file.starts_with(&ours) && !known_files.contains(&file) {
-                count += 1;
                 first = first.or(self.remove(&file).err());
+                gone.insert(file);
             }
         }
         for lease in self.store.leases()? {
             if lease.holder.starts_with(prefix) && !known.contains(&lease.holder) {
-                let released = self.destroy(&lease.holder);
-                count += usize::from(*released.as_ref().unwrap_or(&true));
-                first = first.or(released.err());
+                first = first.or(self.destroy(&lease.holder).err());
+                gone.insert(holder_file(&lease.holder)?);
             }
         }
-        first.map_or(Ok(count), Err)
+        first.map_or(Ok(gone.len()), Err)
     }
 
     fn container(&self, holder: &str) -> Result<PathBuf> {
