@@ -109,11 +109,20 @@ pub(crate) struct Archive<R> {
     /// Bytes of the current entry's data not yet read, and of the padding behind it.
     data: u64,
     padding: u64,
+    may_end: bool,
+    /// Whether there was a header at all.
+    any: bool,
 }
 
 impl<R: Read> Archive<R> {
     pub(crate) fn new(source: R, limits: &Limits) -> Archive<R> {
-        Archive { source, path_max: limits.path, data: 0, padding: 0 }
+        Archive { source, path_max: limits.path, data: 0, padding: 0, may_end: false, any: false }
+    }
+
+    /// Lets it end behind the data of an entry, without the padding and the mark of its end: `umoci insert` writes such
+    /// layers, and Go's tools read them. Only for what is digested, where a cut shows anyway.
+    pub(crate) fn end_anywhere(&mut self) {
+        self.may_end = true;
     }
 
     /// The next entry, whose data can then be read with [`Archive::read_data`]. Nothing at the end, which is only
@@ -125,8 +134,12 @@ impl<R: Read> Archive<R> {
         loop {
             let mut block = [0; BLOCK];
             if !self.read_block(&mut block)? {
+                if self.may_end && self.any && ahead.is_empty() {
+                    return Ok(None);
+                }
                 return malformed("it ends without the mark of its end: cut short, or no tar at all");
             }
+            self.any = true;
             if block == [0; BLOCK] {
                 if !ahead.is_empty() {
                     return malformed("it ends with a header that describes a missing entry");
@@ -304,12 +317,13 @@ impl<R: Read> Archive<R> {
     }
 
     fn skip_rest(&mut self) -> io::Result<()> {
-        let mut left = self.data + self.padding;
+        let (mut left, padding) = (self.data + self.padding, self.padding);
         (self.data, self.padding) = (0, 0);
         let mut bin = [0; 8 * BLOCK];
         while left > 0 {
             let most = usize::try_from(left).unwrap_or(usize::MAX).min(bin.len());
             match self.source.read(&mut bin[..most])? {
+                0 if self.may_end && left == padding => return Ok(()),
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 count => left -= count as u64,
             }

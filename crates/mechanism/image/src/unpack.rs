@@ -353,6 +353,9 @@ impl<'o, 'p> Work<'o, 'p> {
         tree: &mut Tree<'_>,
     ) -> Result<(), UnpackError> {
         let mut archive = Archive::new(stream, &self.options.limits);
+        if tree.below.is_some() {
+            archive.end_anywhere();
+        }
         while let Some(member) = archive.next().map_err(|fault| self.not_read(budget, fault))? {
             self.begin(budget, &member)?;
             self.entry(budget, &mut archive, tree, &member)?;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The layers of one pull: several at a time, each fetched, verified and unpacked as it comes.
 
+use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,7 +11,7 @@ use std::time::Duration;
 use berth_image::overlay::{Layers, mount};
 use berth_image::{
     Cancel, CancelHook, Descriptor, Layer, LayerOptions, Options, Owners, PullError, Root, Source, Top,
-    UnpackError, unpack_layer,
+    UnpackError, remove_tree, unpack_layer,
 };
 use berth_model::image::{Algorithm, Digest};
 use berth_record::{BootId, Sync};
@@ -150,7 +151,14 @@ impl<'a> Pulling<'a> {
         if let Some(made) = self.present(index)? {
             return Ok(made);
         }
-        let layer = self.fetch(index, exact)?;
+        let layer = match self.fetch(index, exact) {
+            // Of a source with several places, asking again means another one.
+            Err(error) if may_be_the_place(&error) && !self.cancel.is_cancelled() => {
+                let _ = remove_tree(self.staging.dir().as_fd(), OsStr::new(&index.to_string()));
+                self.fetch(index, exact).map_err(|_| error)?
+            }
+            fetched => fetched?,
+        };
         let made = self.publish(index, layer)?;
         self.tell(index, LayerState::Done);
         Ok(made)
@@ -177,21 +185,18 @@ impl<'a> Pulling<'a> {
     fn fetch(&self, index: usize, exact: bool) -> Result<Layer> {
         let blob = &self.layers[index];
         self.tell(index, LayerState::Fetching { done: 0, total: blob.size });
-        let reader = Measured {
-            reader: self.source.blob(blob, 0, &self.cancel)?,
-            pulling: self,
-            index,
-            done: 0,
-            told: 0,
-        };
+        // Ends with the pull, or alone when the layer can not be written.
+        let (attempt, _hook) = self.cancel.child();
+        let reader =
+            Measured { reader: self.source.blob(blob, 0, &attempt)?, pulling: self, index, done: 0, told: 0 };
         let content = self.contents.get(index).map_or(Algorithm::Sha256, Digest::algorithm);
-        let stop = || self.cancel.is_cancelled();
+        let stop = || attempt.is_cancelled();
         let lower = || self.below(index);
         // Whether this layer is the one that fails, and not one that ends with the others.
         let genuine = AtomicBool::new(true);
         let failed = || {
-            genuine.store(!self.cancel.is_cancelled(), Ordering::SeqCst);
-            self.cancel.cancel();
+            genuine.store(!attempt.is_cancelled(), Ordering::SeqCst);
+            attempt.cancel();
         };
         let options = Options {
             limits: self.store.options.limits.clone(),
@@ -337,6 +342,18 @@ impl<'a> Pulling<'a> {
 
     fn tell(&self, index: usize, state: LayerState) {
         self.watch.event(Event::Layer { index, state });
+    }
+}
+
+/// Whether the error may come from where the blob was fetched, and not from the image.
+fn may_be_the_place(error: &StoreError) -> bool {
+    match error {
+        StoreError::Pull(PullError::Digest { .. } | PullError::TooMuch { .. }) => true,
+        StoreError::Unpack { source, .. } => matches!(
+            **source,
+            UnpackError::Read { .. } | UnpackError::Malformed { .. } | UnpackError::Format { .. }
+        ),
+        _ => false,
     }
 }
 

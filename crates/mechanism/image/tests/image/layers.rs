@@ -219,6 +219,30 @@ fn links_below_lead_nowhere_but_into_the_tree() {
 }
 
 #[test]
+fn a_layer_may_end_behind_the_data_of_its_last_file_and_nowhere_else() {
+    if below().is_none() {
+        return;
+    }
+    let whole = Tar::new().file("a", "first").file("b", "last").end();
+    // Two entries of two blocks each; the data of the second begins in the fourth.
+    for (length, good) in [
+        (1536 + 4, true),
+        (2048, true),
+        (1024, true),
+        (512 + 5, true),
+        (1536 + 3, false),
+        (1500, false),
+        (511, false),
+    ] {
+        let yard = Yard::new();
+        let (made, _) = layer(&yard, &whole[..length], None);
+        assert_eq!(made.is_ok(), good, "{length}: {made:?}");
+        assert!(!good || yard.read("a") == "first");
+        Yard::new().refusal(&whole[..length]);
+    }
+}
+
+#[test]
 fn a_broken_blob_fails_as_a_whole_archive_does() {
     if below().is_none() {
         return;

@@ -301,6 +301,23 @@ fn what_was_never_synced_is_made_again_after_a_restart_of_the_machine() {
 }
 
 #[test]
+fn a_layer_that_comes_wrong_is_asked_for_once_more() {
+    if lacks(&[]) {
+        return;
+    }
+    let ground = Ground::new();
+    for wrong in [b"<html>not found</html>".to_vec(), files(9, 20, 500).blob] {
+        let memory = Memory::new(&[files(1, 20, 500), files(2, 20, 500)]);
+        let blob = digest(&files(2, 20, 500).blob);
+        *memory.first.lock().unwrap() = Some((blob, wrong));
+        ground.pull_from("x", &memory).unwrap();
+        assert_eq!(memory.asked.lock().unwrap()[&blob], 2);
+        clean(&ground);
+        ground.store.prune(&PruneOptions { named: true, ..PruneOptions::default() }).unwrap();
+    }
+}
+
+#[test]
 fn progress_is_told_for_each_layer() {
     if lacks(&[]) {
         return;

@@ -61,6 +61,8 @@ pub(crate) struct Memory {
     pub(crate) blobs: HashMap<Digest, Vec<u8>>,
     /// How often each blob was asked for.
     pub(crate) asked: Mutex<HashMap<Digest, u32>>,
+    /// What is served for a blob the first time.
+    pub(crate) first: Mutex<Option<(Digest, Vec<u8>)>>,
     /// Between pieces of 64 KiB.
     pub(crate) pause: Duration,
     /// After the first piece nothing more comes, until cancelled.
@@ -94,6 +96,7 @@ impl Memory {
             manifest: manifest.to_string().into_bytes(),
             blobs,
             asked: Mutex::default(),
+            first: Mutex::default(),
             pause: Duration::ZERO,
             stuck: AtomicBool::new(false),
         }
@@ -114,8 +117,10 @@ impl Source for Memory {
 
     fn blob(&self, blob: &Descriptor, _: u64, cancel: &Cancel) -> Result<Box<dyn Read + Send>, PullError> {
         *self.asked.lock().unwrap().entry(blob.digest).or_default() += 1;
+        let first = self.first.lock().unwrap().take_if(|(digest, _)| *digest == blob.digest);
+        let bytes = first.map_or_else(|| self.blobs[&blob.digest].clone(), |(_, bytes)| bytes);
         Ok(Box::new(Slow {
-            bytes: Cursor::new(self.blobs[&blob.digest].clone()),
+            bytes: Cursor::new(bytes),
             pause: self.pause,
             stuck: self.stuck.load(Ordering::SeqCst),
             cancel: cancel.clone(),
