@@ -37,17 +37,19 @@ pub(super) const LIMITS: &[Row] = &[
     )
     .mesos("mesos"),
     row("cgroups_hierarchy", "Where control groups are mounted").both("/sys/fs/cgroup").not_built(),
-    row("cgroups_destroy_timeout", "How long ending a control group may take").both("60secs").not_built(),
-    row("cgroups_enable_cfs", "Make the cpus of a request a hard limit").both("false").not_built(),
-    row("cgroups_limit_swap", "Let memory limits count swap").both("false").not_built(),
-    row("cgroups_cpu_enable_pids_and_tids_count", "Report the number of processes and threads")
-        .both("false")
-        .not_built(),
-    row("cgroups_net_cls_primary_handle", "The primary handle of net_cls, such as 0x12").not_built(),
-    row("cgroups_net_cls_secondary_handles", "The range of secondary handles, such as 0xA,0xB").not_built(),
-    row("revocable_cpu_low_priority", "Give revocable cpus a low weight").both("true").not_built(),
+    row("cgroups_destroy_timeout", "How long ending a control group may take").both("60secs"),
+    row("cgroups_enable_cfs", "Make the cpus of a request a hard limit").both("false"),
+    row("cgroups_limit_swap", "Let who has a memory limit have no swap beside it").both("false"),
+    row(
+        "cgroups_cpu_enable_pids_and_tids_count",
+        "Report the number of processes and threads; berth always does",
+    )
+    .both("false"),
+    row("cgroups_net_cls_primary_handle", "The primary handle of net_cls, such as 0x12; cgroup v1 only"),
+    row("cgroups_net_cls_secondary_handles", "The range of secondary handles, such as 0xA,0xB"),
+    row("revocable_cpu_low_priority", "Give revocable cpus a low weight").both("true"),
     row("agent_subsystems", "Control groups that the agent itself joins").not_built(),
-    row("allowed_devices", "Devices that every container may use, as JSON").not_built(),
+    row("allowed_devices", "Devices that containers with a list of devices may use as well, as JSON"),
     row("perf_events", "Events to sample").not_built(),
     row("perf_interval", "How often they are sampled").both("60secs").not_built(),
     row("perf_duration", "How long a sample takes; not more than the interval").both("10secs").not_built(),
