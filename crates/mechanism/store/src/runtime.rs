@@ -7,9 +7,9 @@
 //! | yes | V | | | `sh -c V`, without arguments |
 //! | no | V | | | V; the arguments are all of argv |
 //! | no | none | none | none | an error |
-//! | no | none | none | C | C[0]; argv is C[0] and the arguments, or without any the rest of C |
-//! | no | none | E | none | E[0]; argv is E and the arguments |
-//! | no | none | E | C | E[0]; argv is E and the arguments, or without any C |
+//! | no | none | none | C | `C[0]`; argv is `C[0]` and the arguments, or without any the rest of C |
+//! | no | none | E | none | `E[0]`; argv is E and the arguments |
+//! | no | none | E | C | `E[0]`; argv is E and the arguments, or without any C |
 
 use berth_image::config::RuntimeConfig;
 use berth_model::{Class, CommandInfo};
