@@ -40,6 +40,9 @@ want stress-ng stress-ng
 want docker-registry docker-registry
 want skopeo skopeo
 want umoci umoci
+want libarchive-tools bsdtar
+want attr setfattr
+want libcap2-bin setcap
 want mmdebstrap mmdebstrap
 want gcc cc
 want openssl openssl

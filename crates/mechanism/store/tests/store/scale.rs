@@ -32,10 +32,11 @@ fn a_hundred_and_thirty_layers_mount_and_run() {
     let rootfs = ground.provisioner.provision("test/many", &image, Backend::Overlay).unwrap();
     let mount = rootfs.mount(None, Attributes::NODEV).unwrap();
     let root = format!("/proc/{}/fd/{}", std::process::id(), mount.as_raw_fd());
-    let script = "ls /etc | wc -l; cat /etc/last";
+    let script = "b=/bin/busybox; $b ls /etc | $b wc -l; $b cat /etc/last";
     let output = Command::new("chroot").args([&root, "/bin/busybox", "sh", "-c", script]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     if said.is_empty() {
+        // A busybox that needs libraries, or none at all.
         eprintln!("skipped: /bin/busybox does not run alone: {}", String::from_utf8_lossy(&output.stderr));
         return;
     }
