@@ -4,7 +4,7 @@
 //! Real headers break the grammar of RFC 9110 in every way: several challenges in one header or in many, commas
 //! inside and outside of quotes, parameters without a comma between them, quotes that never end, a realm that is
 //! not there. Each of these is read as far as it makes sense, since a registry that can not be asked is worse than
-//! one that was asked for a little less; nothing of it is believed (`realm` is judged in [`crate::token`]).
+//! one that was asked for a little less; nothing of it is believed (`realm` is judged in `token`).
 
 /// The most challenges, and the most parameters of one, that are looked at.
 const MOST: usize = 16;

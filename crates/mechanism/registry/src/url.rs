@@ -99,7 +99,7 @@ pub enum UrlError {
     /// A host that is neither a name nor an address.
     #[error("its host is neither a name nor an address")]
     Host,
-    /// More than [`MAX`] bytes.
+    /// More than `MAX` bytes.
     #[error("it is longer than {MAX} bytes")]
     TooLong,
 }
