@@ -23,6 +23,9 @@ pub(crate) enum Wrong {
         /// What is wrong.
         why: String,
     },
+    /// What the operator says of registries and credentials.
+    #[error("{0}")]
+    Registries(String),
 }
 
 /// What can be refused for the flags alone.
@@ -32,7 +35,9 @@ pub(crate) fn check(flags: &Flags) -> Result<(), Wrong> {
         let why = "hdfs is not built into this version: name a registry, or a directory of archives";
         return Err(Wrong::Flag { flag: "docker_registry", why: why.to_owned() });
     }
-    settings(flags).map(drop)
+    // Nobody is asked anything: registries.toml and credentials are read, so that what is wrong with them is said now.
+    let client = Images::new(settings(flags)?).client();
+    client.map(drop).map_err(|error| Wrong::Registries(error.to_string()))
 }
 
 /// Which images containers may have; none where no kind of them is provided.

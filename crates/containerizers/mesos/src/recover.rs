@@ -38,10 +38,21 @@ pub(crate) fn recover(shared: &Arc<Shared>, state: Option<&AgentState>) -> Resul
         wait_for_launch(shared, &name).map_err(failed)?;
     }
     collect(shared).map_err(failed)?;
+    open_store(shared);
     for name in shared.native.names().map_err(failed)? {
         take(shared, &name, state)?;
     }
     Ok(())
+}
+
+/// Opening it removes what killed pulls left. Without images in it there is nothing to open yet.
+fn open_store(shared: &Shared) {
+    let Some(provision) = &shared.native.provision else { return };
+    if provision.images.settings().store.exists()
+        && let Err(e) = provision.images.store()
+    {
+        warn(&format!("images can not be had: {}", chain(&e)));
+    }
 }
 
 fn collect(shared: &Shared) -> crate::Result<()> {

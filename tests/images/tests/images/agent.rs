@@ -3,7 +3,9 @@
 
 use berth_test_images::{Ground, Layer, Layout, ground};
 use serde_json::json;
+use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -25,6 +27,20 @@ impl<'g> Agent<'g> {
         let socket = agent.socket();
         wait_for("the agent serves", || ground.berth(&["--socket", &socket, "resources"]).code == Some(0));
         agent
+    }
+
+    /// A call of the API, as JSON; the body of the answer.
+    fn call(&self, call: &serde_json::Value) -> String {
+        let body = call.to_string();
+        let mut socket = UnixStream::connect(self.socket()).unwrap();
+        let head =
+            "POST /api/v1 HTTP/1.1\r\nHost: berth\r\nConnection: close\r\nAccept: application/json\r\n";
+        let length = body.len();
+        write!(socket, "{head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}")
+            .unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        answer
     }
 
     fn socket(&self) -> String {
@@ -120,4 +136,26 @@ fn what_can_not_be_pulled_is_said_and_leaves_nothing() {
     ground.berth(&["run", "-d", "--name", "bad", "No/Such"]).refused(&["No/Such"]);
     assert_eq!(ground.berth(&["ps", "-aq"]).good(), "");
     ground.is_sound();
+}
+
+#[test]
+fn the_api_explains_pulls_and_prunes() {
+    let ground = ground!("busybox");
+    let name = Layout::make(&ground.path("layout"), vec![Layer::busybox()], json!({"Cmd": ["true"]})).name();
+    let agent = Agent::start(&ground);
+    let image = json!({"type": "OCI", "oci": {"reference": name}});
+    let explain = json!({"type": "EXPLAIN_PULL", "explain_pull": {"image": image}});
+    let cold = agent.call(&explain);
+    assert!(cold.starts_with("HTTP/1.1 200") && cold.contains(r#""present":false"#), "{cold}");
+    ground.berth(&["image", "pull", "-q", &name]).good();
+    let warm = agent.call(&explain);
+    assert!(warm.contains(r#""present":true"#) && !warm.contains(r#""present":false"#), "{warm}");
+    let but = json!({"type": "PRUNE_IMAGES", "prune_images": {"excluded_images": [image]}});
+    assert!(agent.call(&but).starts_with("HTTP/1.1 200"));
+    assert_eq!(ground.berth(&["image", "ls", "-q"]).good().lines().count(), 1);
+    assert!(agent.call(&json!({"type": "PRUNE_IMAGES"})).starts_with("HTTP/1.1 200"));
+    assert_eq!(ground.berth(&["image", "ls", "-aq"]).good(), "");
+    let appc = json!({"type": "APPC", "appc": {"name": "x"}});
+    let refused = agent.call(&json!({"type": "EXPLAIN_PULL", "explain_pull": {"image": appc}}));
+    assert!(refused.contains("Unsupported container image type: APPC"), "{refused}");
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Images as their users meet them.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 mod agent;
 mod commands;
 mod hostile;
