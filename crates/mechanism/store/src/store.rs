@@ -392,8 +392,11 @@ impl Store {
             }
         }
         let whole = Whole { boot: boot.as_str().to_owned() };
-        berth_record::write(root, "store", &whole, Sync::No)
-            .map_err(StoreError::record("write the record of the store"))
+        match berth_record::write(root, "store", &whole, Sync::No) {
+            // A full disk must not keep anybody from making room in it: whoever opens the store next looks again.
+            Ok(()) | Err(berth_record::Error::NoSpace { .. }) => Ok(()),
+            Err(error) => Err(StoreError::record("write the record of the store")(error)),
+        }
     }
 
     /// Removes the staging directories of pulls that live no more, and what is in the trash.
