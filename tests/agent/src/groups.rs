@@ -100,7 +100,8 @@ impl Watch {
         Watch { inotify, groups }
     }
 
-    /// What was written to since the last look.
+    /// What was written to since the last look, but for `cgroup.event_control`: a listener of v1 registers there (each agent
+    /// anew, for the registration goes with who made it), and nothing of the group changes by that.
     pub fn written(&self) -> Vec<String> {
         let mut room = [MaybeUninit::uninit(); 4096];
         let mut events = inotify::Reader::new(&self.inotify, &mut room);
@@ -110,6 +111,9 @@ impl Watch {
                 Ok(event) => {
                     let group = self.groups.get(&event.wd()).map(PathBuf::as_path).unwrap_or(Path::new("?"));
                     let name = event.file_name().map(|name| name.to_string_lossy().into_owned());
+                    if name.as_deref() == Some("cgroup.event_control") {
+                        continue;
+                    }
                     all.push(format!("{}/{}", group.display(), name.unwrap_or_default()));
                 }
                 Err(Errno::AGAIN) => return all,
