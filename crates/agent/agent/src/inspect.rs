@@ -91,7 +91,7 @@ struct Inside {
 impl Inside {
     fn look(pid: u32, hierarchies: Option<&Hierarchies>) -> Inside {
         let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok();
-        let cgroup = cgroup.as_deref().and_then(group_in).map(str::to_owned);
+        let cgroup = cgroup.as_deref().and_then(group_in).map(|path| Group::path_of_member(path).to_owned());
         let group = cgroup.as_deref().zip(hierarchies).and_then(|(path, all)| Group::open(all, path).ok());
         Inside {
             applied: group.as_ref().map(|group| applied(&group.limits_applied())).unwrap_or_default(),

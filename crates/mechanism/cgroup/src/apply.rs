@@ -99,16 +99,25 @@ impl Group {
         applied
     }
 
-    /// v1 takes no empty list for "those of the group above"; so that is written out.
+    /// An empty list, for "those of the group above", is written out: v1 takes none, and v2 none where processes are (up
+    /// to Linux 6.1 at least).
     fn with_lists(&self, mut limits: Limits) -> Limits {
-        let Some((dir, Version::V1)) = self.dir_of(Controller::Cpuset) else { return limits };
+        let Some((dir, version)) = self.dir_of(Controller::Cpuset) else { return limits };
         let lists = [(&mut limits.cpuset_cpus, cpuset::CPUS), (&mut limits.cpuset_mems, cpuset::MEMS)];
         for (list, file) in lists {
-            if list.as_ref().is_some_and(crate::IdList::is_empty) {
-                // In a hierarchy of the kernel's, `..` is the group above.
-                let above = Files::new(dir).with(&format!("../{file}"), |text| text.parse().ok());
-                *list = above.flatten();
+            if list.as_ref().is_none_or(|list| !list.is_empty()) {
+                continue;
             }
+            let own = Files::new(dir).with(file, |text| text.trim().is_empty());
+            // In a hierarchy of the kernel's, `..` is the group above.
+            let above = match version {
+                Version::V1 => format!("../{file}"),
+                Version::V2 => format!("../{file}.effective"),
+            };
+            *list = match own {
+                Some(true) if version == Version::V2 => None,
+                _ => Files::new(dir).with(&above, |text| text.parse().ok()).flatten(),
+            };
         }
         limits
     }

@@ -86,6 +86,11 @@ impl Group {
         Ok(Group { hierarchies: hierarchies.clone(), path: path.to_owned(), dirs })
     }
 
+    /// The path of the group that a process is in, given what `/proc/PID/cgroup` says: on v2 that is its leaf's.
+    pub fn path_of_member(path: &str) -> &str {
+        path.strip_suffix(LEAF).and_then(|path| path.strip_suffix('/')).unwrap_or(path)
+    }
+
     /// The path, relative to each hierarchy.
     pub fn path(&self) -> &str {
         &self.path

@@ -90,14 +90,15 @@ fn swap_follows_the_memory_limit_up_and_down() {
         swap_limit: Some(Limit::At(Bytes(0))),
         ..Limits::default()
     };
-    let mut group = match Group::create(&host.hierarchies, &format!("{}/a", host.top), &WANTED, &with(32 << 20)) {
-        Ok(group) => group,
-        Err(error) if error.class() == Class::Unsupported => {
-            println!("skipped: this kernel does not account swap ({error})");
-            return;
-        }
-        Err(error) => panic!("{error}"),
-    };
+    let mut group =
+        match Group::create(&host.hierarchies, &format!("{}/a", host.top), &WANTED, &with(32 << 20)) {
+            Ok(group) => group,
+            Err(error) if error.class() == Class::Unsupported => {
+                println!("skipped: this kernel does not account swap ({error})");
+                return;
+            }
+            Err(error) => panic!("{error}"),
+        };
     for megabytes in [64, 16, 128] {
         group.update(&with(megabytes << 20)).unwrap();
         let applied = group.limits_applied();

@@ -24,8 +24,8 @@ fn applied(inspection: &Inspection, limit: &str) -> Option<String> {
     found.map(|applied| applied.value.clone())
 }
 
-/// 48 MB that nobody can take away: the end of an endless line is kept in memory.
-const ANONYMOUS: &str = "(head -c 48000000 /dev/zero; sleep 1000) | tail -n 1";
+/// 48 MB that nobody can take away: what is to be written at once, and nobody reads.
+const ANONYMOUS: &str = "dd if=/dev/zero bs=48M count=1 2>/dev/null | sleep 1000";
 /// As much that is only cached.
 const CACHED: &str =
     "head -c 48000000 /dev/zero > file; sync; cat file > /dev/null; : > read; exec sleep 1000";
