@@ -120,6 +120,8 @@ pub(crate) fn measure(berth: &Path, folder: &Path, rounds: usize, stop: &Stop) -
             match bench.turn(*kind, stop) {
                 Ok((time, most)) => {
                     times.push(time.as_secs_f64());
+                    // It takes minutes: whoever ends it early knows as much as there is.
+                    eprintln!("{}: {:.2} s", kind.name(), time.as_secs_f64());
                     peak = peak.max(most);
                 }
                 Err(error) if *kind == Kind::Berth => return Err(error),

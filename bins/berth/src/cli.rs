@@ -80,7 +80,7 @@ pub(crate) enum Command {
     /// Show the version of this program and of the agent
     Version(Output),
     /// Pull, list and remove images
-    #[command(subcommand)]
+    #[command(subcommand, after_help = IMAGE)]
     Image(ImageCommand),
     /// Run the agent (see `berth agent --help`)
     #[command(disable_help_flag = true)]
@@ -89,25 +89,24 @@ pub(crate) enum Command {
     Completion(Completion),
 }
 
+/// What `berth run --help` ends with.
+const RUN: &str = "\
+The first word is an image, unless -- comes right before it or --rootfs is given. An image is a registry's reference
+(debian:12, 127.0.0.1:5000/app) or a file: oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], tar:FILE.
+It is pulled when it is not here. Without COMMAND the image's own runs; its entry point, variables, user and directory
+count as with docker.
+
+A container on the host's root file system has the host's network; one with a root file system of its own has its own,
+with loopback only. The exit code is the command's; 125 when berth itself failed, 126 when the command can not be
+executed, 127 when it is not there, 128+n when signal n ended it.
+
+With --detach, or with --socket on the command line, the agent runs it.";
+
 /// Run a command in a new container.
-///
-///   berth run [OPTIONS] IMAGE [COMMAND...]         an image, pulled when it is not here
-///   berth run [OPTIONS] -- COMMAND...              this host's root file system
-///   berth run [OPTIONS] --rootfs PATH COMMAND...   a directory, or an archive
-///
-/// The first word is an image, unless -- comes right before it or --rootfs is given. An image is a registry's reference
-/// (debian:12, 127.0.0.1:5000/app), or a file: oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], tar:FILE.
-/// Without COMMAND the image's own runs; its entry point, variables, user and directory count as with docker.
-///
-/// A container on the host's root file system has the host's network; one with a root file system of its own
-/// has its own, with loopback only. The exit code is the command's; 125 when berth itself failed, 126 when
-/// the command can not be executed, 127 when it is not there, 128+n when signal n ended it.
-///
-/// With --detach, or with --socket on the command line, the agent runs it.
 #[derive(Debug, Default, Args)]
 #[command(
     disable_help_flag = true,
-    verbatim_doc_comment,
+    after_help = RUN,
     override_usage = "berth run [OPTIONS] IMAGE [COMMAND]...\n       berth run [OPTIONS] -- COMMAND...\n       berth run [OPTIONS] --rootfs PATH COMMAND..."
 )]
 pub(crate) struct Run {

@@ -9,13 +9,17 @@ use crate::cli::Format;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
-/// Images are in the store below the work directory, which an agent there uses too; none is needed for these commands.
-/// IMAGE is a registry's reference (debian:12, 127.0.0.1:5000/app), a file (oci:DIR[:TAG], oci-archive:FILE[:TAG],
-/// docker-archive:FILE[:NAME], tar:FILE), or for one that is here the beginning of its id.
-///
-/// Registries are configured in /etc/berth/registries.toml and registries.d ($BERTH_REGISTRIES_DIR names another
-/// directory), the one of references that name none by $BERTH_DOCKER_REGISTRY; credentials come from
-/// $BERTH_DOCKER_CONFIG, and from where podman and docker keep them.
+/// What `berth image --help` ends with.
+pub(crate) const IMAGE: &str = "\
+Images are in the store below the work directory, which an agent there uses too; none is needed for these commands.
+IMAGE is a registry's reference (debian:12, 127.0.0.1:5000/app), a file (oci:DIR[:TAG], oci-archive:FILE[:TAG],
+docker-archive:FILE[:NAME], tar:FILE), or for one that is here the beginning of its id.
+
+Registries are configured in /etc/berth/registries.toml and registries.d ($BERTH_REGISTRIES_DIR names another
+directory), the one of references that name none by $BERTH_DOCKER_REGISTRY; credentials come from $BERTH_DOCKER_CONFIG,
+and from where podman and docker keep them.";
+
+/// What to do with images.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageCommand {
     /// Bring an image into the store
