@@ -10,8 +10,8 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// The program to be tested.
 ///
-/// It is built once, in `images` below the target folder of these tests: their own folder is locked by the cargo
-/// that runs them.
+/// It is built once, in `kernel` below the target folder of these tests (the kernel's tests build the same): their own
+/// folder is locked by the cargo that runs them.
 ///
 /// # Errors
 /// It can not be built, in words.
@@ -29,7 +29,7 @@ fn find() -> Result<PathBuf, String> {
         .ancestors()
         .find(|folder| folder.join("CACHEDIR.TAG").exists())
         .ok_or_else(|| format!("{} is in no target folder of cargo", own.display()))?
-        .join("images");
+        .join("kernel");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
