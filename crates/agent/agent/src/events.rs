@@ -6,7 +6,6 @@
 //! Numbers begin at the time at which the agent started, in microseconds: they go up from one agent to the next, so a
 //! subscriber that comes back after a restart is not mistaken for one that knows everything.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,6 +18,7 @@ use berth_proto::{decode_protobuf, encode_protobuf};
 use tokio::sync::{mpsc, watch};
 
 use crate::host::{duration, moment};
+use crate::kept::Kept;
 use crate::table::{Ended, Now, lock};
 use crate::tasks::Tasks;
 
@@ -35,7 +35,7 @@ pub(crate) struct Events {
 #[derive(Debug)]
 struct Ring {
     /// As they travel: a message in memory is many times as large.
-    events: VecDeque<Box<[u8]>>,
+    events: Kept,
     /// The number of the latest event.
     last: u64,
     kept: usize,
@@ -57,7 +57,7 @@ impl Events {
 
     fn from_number(last: u64, kept: usize) -> Events {
         Events {
-            ring: Mutex::new(Ring { events: VecDeque::new(), last, kept }),
+            ring: Mutex::new(Ring { events: Kept::default(), last, kept }),
             news: watch::channel(last).0,
         }
     }
@@ -70,9 +70,9 @@ impl Events {
             event.sequence = Some(ring.last);
             event.time = Some(moment(SystemTime::now()));
             if ring.events.len() == ring.kept {
-                ring.events.pop_front();
+                ring.events.pop();
             }
-            ring.events.push_back(encode_protobuf(&event).into());
+            ring.events.push(&encode_protobuf(&event));
             ring.last
         };
         self.news.send_replace(last);
@@ -98,7 +98,7 @@ impl Events {
         }
         let event = ring.events.get(usize::try_from(*seen + 1 - oldest).ok()?)?;
         *seen += 1;
-        Some(Next::Event(Box::new(decode_protobuf(event).expect("what was encoded here can be decoded"))))
+        Some(Next::Event(Box::new(decode_protobuf(&event).expect("what was encoded here can be decoded"))))
     }
 }
 

@@ -40,6 +40,7 @@ mod events;
 mod files;
 mod host;
 mod inspect;
+mod kept;
 mod level;
 mod lifecycle;
 mod list;

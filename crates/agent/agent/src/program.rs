@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::time::Duration;
 
 use berth_config::{
     Ask, Recover, Resolved, Signal, Signals, Sources, check_config, check_host, examine, help, load, log,
@@ -16,6 +17,8 @@ use crate::{Agent, StartError, notify};
 const PROGRAM: &str = "berth agent";
 /// How many threads may block at the same time.
 const BLOCKING: usize = 128;
+/// How long a thread for blocking work stays without.
+const KEEP: Duration = Duration::from_secs(4);
 
 const COMMANDS: &str = "\
 Commands beside running an agent:
@@ -87,6 +90,7 @@ fn run(sources: Sources) -> i32 {
         .enable_all()
         .thread_name("agent")
         .max_blocking_threads(BLOCKING)
+        .thread_keep_alive(KEEP)
         .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,

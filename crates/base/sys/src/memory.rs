@@ -59,6 +59,17 @@ pub fn at_most_arenas(count: i32) {
     let _ = unsafe { mallopt(M_ARENA_MAX, count) };
 }
 
+/// Gives memory that was freed back to the kernel (malloc_trim(3)), from all arenas: what a burst of work has used is
+/// otherwise kept for the next one. Takes a millisecond for some megabytes.
+#[cfg(feature = "std")]
+pub fn give_back() {
+    unsafe extern "C" {
+        fn malloc_trim(pad: usize) -> i32;
+    }
+    // SAFETY: glibc's own function; it takes a number, locks what it looks at, and may be called at any time.
+    let _ = unsafe { malloc_trim(0) };
+}
+
 /// A zeroed array of `len` words from fresh pages, kept until the process ends. For the pointer arrays of
 /// execve in a process that has no heap.
 pub fn words(len: usize) -> Result<&'static mut [usize]> {

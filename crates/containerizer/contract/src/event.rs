@@ -166,12 +166,24 @@ pub struct EventLog {
 
 #[derive(Debug)]
 struct Ring {
-    events: VecDeque<Event>,
+    events: VecDeque<Kept>,
     capacity: usize,
     last: u64,
     /// Settled when the next event is published, and then replaced.
     news: Settled<()>,
 }
+
+/// An event in the ring. Those of one container share its id: each text of its own would keep a page of memory, among what
+/// came and went at the same time.
+#[derive(Debug)]
+struct Kept {
+    time: SystemTime,
+    container: Arc<ContainerId>,
+    what: What,
+}
+
+/// How many events back an id is looked for.
+const NEAR: usize = 64;
 
 impl Default for EventLog {
     fn default() -> Self {
@@ -195,12 +207,12 @@ impl EventLog {
             if ring.events.len() == ring.capacity {
                 ring.events.pop_front();
             }
-            ring.events.push_back(Event {
-                sequence,
-                time: SystemTime::now(),
-                container: container.clone(),
-                what,
-            });
+            let known = ring.events.iter().rev().take(NEAR).find(|event| *event.container == *container);
+            let container = match known {
+                Some(event) => Arc::clone(&event.container),
+                None => Arc::new(container.clone()),
+            };
+            ring.events.push_back(Kept { time: SystemTime::now(), container, what });
             (sequence, std::mem::take(&mut ring.news))
         };
         news.settle(());
@@ -249,7 +261,10 @@ impl Subscription {
     }
 
     fn take(&mut self, ring: &Ring) -> Option<Next> {
-        let oldest = ring.events.front()?.sequence;
+        if ring.events.is_empty() {
+            return None;
+        }
+        let oldest = ring.last + 1 - ring.events.len() as u64;
         if self.seen >= ring.last {
             return None;
         }
@@ -262,9 +277,10 @@ impl Subscription {
             }
         }
         let index = usize::try_from(self.seen + 1 - oldest).ok()?;
-        let event = ring.events.get(index)?.clone();
-        self.seen = event.sequence;
-        Some(Next::Event(event))
+        let Kept { time, container, what } = ring.events.get(index)?;
+        self.seen += 1;
+        let (container, what) = (ContainerId::clone(container), what.clone());
+        Some(Next::Event(Event { sequence: self.seen, time: *time, container, what }))
     }
 }
 

@@ -124,6 +124,12 @@ impl Pool {
             inner = again;
             inner.idle -= 1;
             if waited.timed_out() && inner.queue.is_empty() {
+                let last = inner.threads == 1;
+                drop(inner);
+                if last {
+                    // Nothing has happened for a while: what launches have used is of no use now.
+                    berth_sys::memory::give_back();
+                }
                 return;
             }
         }
