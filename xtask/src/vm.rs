@@ -145,8 +145,9 @@ fn line_of(workspace: &Workspace, programs: &Programs, run: &Run, arguments: &st
         let what = format!("{} has no test program {}", run.folder, run.target);
         return Err(Error::Vm { what });
     };
-    let skip: String = run.without.iter().map(|part| format!(" --skip {part}")).collect();
-    let arguments = if arguments.is_empty() { skip } else { arguments.to_owned() };
+    let skip = run.without.iter().map(|part| format!(" --skip {part}"));
+    let own: String = run.only.iter().map(|part| format!(" {part}")).chain(skip).collect();
+    let arguments = if arguments.is_empty() { own } else { arguments.to_owned() };
     let folder = workspace.root.join(run.folder);
     let (folder, program) = (folder.display(), test.path.display());
     Ok(format!("{}/{} {} {folder} {program} {arguments}\n", run.folder, run.target, run.seconds))

@@ -105,26 +105,46 @@ impl Group {
     /// unshares its cgroup namespace if it is to have its own. Write-only, close-on-exec. On v1 they are of the
     /// `tasks` files and move the writing *thread*, so it must be the only one of its process; on v2 of
     /// `cgroup.procs` in a leaf below the group, which is made if it is not there: a group that hands controllers
-    /// down may hold no processes, and so whatever is in a container may get groups with limits of their own. The
-    /// limits stand one above what the container sees as its root, where it can not write.
+    /// down may hold no processes, and so whatever is in a container may get groups with limits of their own.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn join_fds(&self) -> Result<Vec<OwnedFd>> {
-        let open = |place: &Place| {
-            let leaf;
-            let (dir, file) = match self.hierarchies.place(place.index).version {
-                Version::V1 => (place.dir.as_fd(), "tasks"),
-                Version::V2 => {
-                    leaf = self.leaf(place)?;
-                    (leaf.as_fd(), "cgroup.procs")
-                }
-            };
-            self.hierarchies
-                .open_file(dir, file, OFlags::WRONLY)
-                .map_err(|errno| self.io("open for joining", place, file, errno))
+        let open = |place: &Place| match self.version(place) {
+            Version::V1 => self.tasks(place, place.dir.as_fd()),
+            Version::V2 => self.tasks(place, self.leaf(place)?.as_fd()),
         };
         self.dirs.iter().map(open).collect()
+    }
+
+    /// The same for a process that makes a cgroup namespace on its way: what it joins before, and what afterwards.
+    ///
+    /// A namespace is rooted in the group where it is made. On v2 that is to be the group itself and not its leaf, for
+    /// programs look for their limits at their root (`memory.max`, `cpu.max`). The kernel has processes there as long as
+    /// no controllers are handed down, and a container that begins has nobody yet to hand them to.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn entrance_fds(&self) -> Result<(Vec<OwnedFd>, Vec<OwnedFd>)> {
+        let before = self.dirs.iter().map(|place| self.tasks(place, place.dir.as_fd()));
+        let leaves = self.dirs.iter().filter(|place| self.version(place) == Version::V2);
+        let after = leaves.map(|place| self.tasks(place, self.leaf(place)?.as_fd()));
+        Ok((before.collect::<Result<_>>()?, after.collect::<Result<_>>()?))
+    }
+
+    fn version(&self, place: &Place) -> Version {
+        self.hierarchies.place(place.index).version
+    }
+
+    /// The file by which a process joins the directory of a group.
+    fn tasks(&self, place: &Place, dir: BorrowedFd<'_>) -> Result<OwnedFd> {
+        let file = match self.version(place) {
+            Version::V1 => "tasks",
+            Version::V2 => "cgroup.procs",
+        };
+        self.hierarchies
+            .open_file(dir, file, OFlags::WRONLY)
+            .map_err(|errno| self.io("open for joining", place, file, errno))
     }
 
     /// The directory of v2 in which a process may be born (clone3(2), `CLONE_INTO_CGROUP`), and with it be in every

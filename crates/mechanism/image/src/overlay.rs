@@ -91,7 +91,7 @@ pub fn mount(layers: &Layers<'_>, attributes: MountAttrFlags) -> Result<OwnedFd,
         done => return done,
     }
     match mount_by(Way::Names, layers, attributes) {
-        Err(error) if unknown(&error) => mount_by(Way::Page, layers, attributes),
+        Err(error) if unknown(&error) || is_legacy(&error) => mount_by(Way::Page, layers, attributes),
         done => done,
     }
 }
@@ -102,8 +102,16 @@ fn unknown(error: &OverlayError) -> bool {
     matches!(errno, Some(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)) && error.what == OPTION
 }
 
+/// Before 6.5, overlayfs takes any text as an option, and looks at it only when it is put together. What is wrong for
+/// another reason is then said by the last way, too.
+fn is_legacy(error: &OverlayError) -> bool {
+    error.source.raw_os_error() == Some(Errno::INVAL.raw_os_error()) && error.what == TOGETHER
+}
+
 /// What is said to go wrong when an option is not taken.
 const OPTION: &str = "set an option";
+/// What is said to go wrong when the options do not fit.
+const TOGETHER: &str = "put it together";
 
 /// Mounts in this way and no other: [`mount`] chooses; this is for those who test the ways.
 ///
@@ -136,7 +144,7 @@ pub fn mount_by(way: Way, layers: &Layers<'_>, attributes: MountAttrFlags) -> Re
             let _ = fsconfig_set_flag(&context, c"volatile");
         }
     }
-    fsconfig_create(&context).map_err(|errno| failed("put it together", Some(&context), errno))?;
+    fsconfig_create(&context).map_err(|errno| failed(TOGETHER, Some(&context), errno))?;
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
         .map_err(|errno| failed("mount it", Some(&context), errno))
 }

@@ -70,6 +70,20 @@ fn join(group: &Group, plan: &mut Plan) -> Result<()> {
     Ok(())
 }
 
+/// The same of a container's first process, around the making of its cgroup namespace.
+fn join_as_first(group: &Group, plan: &mut Plan) -> Result<()> {
+    let (before, after) = group.entrance_fds().map_err(failed)?;
+    for fd in before {
+        let fd = plan.descriptor(fd);
+        plan.first(NAME, Phase::Join, Step::Join { fd }, "join the container's control group");
+    }
+    for fd in after {
+        let fd = plan.descriptor(fd);
+        plan.step(NAME, Phase::Join, Step::Join { fd }, "join the leaf of the container's control group");
+    }
+    Ok(())
+}
+
 fn keyring(container: &Container<'_>, plan: &mut Plan) -> Result<()> {
     let name = format!("berth-{}", container.id);
     plan.step(NAME, Phase::Namespace, Step::Keyring { name: &text(&name)? }, "make a session keyring");
@@ -123,7 +137,7 @@ impl Isolator for Cgroups {
                 made?
             }
         };
-        join(&group, plan)
+        join_as_first(&group, plan)
     }
 
     fn watch(&self, _: &ContainerId, places: &Places) -> Result<Vec<Watched>> {

@@ -40,3 +40,72 @@ fn move_to(group: &OwnedFd, pid: i32) -> Result<()> {
         _ => Err(Errno::IO),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use berth_sys::rustix::fs::CWD;
+    use berth_sys::rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+    use std::path::{Path, PathBuf};
+
+    /// A new group of cgroup v2, removed when it is dropped.
+    struct Group(PathBuf);
+
+    impl Group {
+        fn new() -> Option<Group> {
+            let roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
+            let root = roots.into_iter().find(|root| root.join("cgroup.controllers").exists())?;
+            let path = root.join(format!("berth-home-{}", std::process::id()));
+            std::fs::create_dir(&path).ok().map(|()| Group(path))
+        }
+
+        fn members(&self) -> String {
+            std::fs::read_to_string(self.0.join("cgroup.procs")).unwrap()
+        }
+    }
+
+    impl Drop for Group {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir(&self.0);
+        }
+    }
+
+    fn open(path: &Path, flags: OFlags) -> OwnedFd {
+        openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty()).unwrap()
+    }
+
+    fn sleep() -> Spawn<2, 3> {
+        let null = || open(Path::new("/dev/null"), OFlags::RDWR);
+        Spawn {
+            program: open(Path::new("/bin/sleep"), OFlags::RDONLY),
+            argv: [c"sleep".to_owned(), c"1000".to_owned()],
+            descriptors: [null(), null(), null()],
+        }
+    }
+
+    fn end(process: &Spawned<2, 3>) {
+        process.executed().unwrap();
+        pidfd_send_signal(process.pidfd(), Signal::KILL).unwrap();
+        waitid(WaitId::PidFd(process.pidfd()), WaitIdOptions::EXITED).unwrap();
+    }
+
+    #[test]
+    fn a_supervisor_is_born_in_its_place_and_otherwise_moved_there() {
+        let Some(group) = Group::new() else {
+            println!("skipped: no cgroup v2 in which this user may make a group");
+            return;
+        };
+        let home = open(&group.0, OFlags::RDONLY | OFlags::DIRECTORY);
+        let born = spawn_in(sleep(), Some(home.as_fd())).unwrap();
+        assert!(born.is_in_group());
+        assert_eq!(group.members(), format!("{}\n", born.pid()));
+        end(&born);
+        // No group at all: the kernel refuses that as it would the flag.
+        let elsewhere = spawn_in(sleep(), Some(open(Path::new("/"), OFlags::RDONLY).as_fd())).unwrap();
+        assert!(!elsewhere.is_in_group());
+        assert_eq!(group.members(), "");
+        move_to(&home, elsewhere.pid()).unwrap();
+        assert_eq!(group.members(), format!("{}\n", elsewhere.pid()));
+        end(&elsewhere);
+    }
+}
