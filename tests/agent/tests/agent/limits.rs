@@ -3,7 +3,7 @@
 
 use crate::ground;
 use berth_proto::own::Inspection;
-use berth_test_agent::{Ground, long, number, until};
+use berth_test_agent::{Api, Ground, long, number, until};
 use std::time::{Duration, Instant};
 
 const MB: u64 = 1 << 20;
@@ -17,6 +17,18 @@ fn run(ground: &Ground, last: &str, options: &[&str], script: &str) -> String {
     words.extend(["--", "sh", "-c", script]);
     ground.berth(&words).good();
     name
+}
+
+/// A container that runs. What is late is left out of an inspection, on a busy machine.
+fn inspected(api: &Api, name: &str) -> Inspection {
+    let mut found = None;
+    until("its limits are told", || {
+        let inspection = api.inspect(name).unwrap();
+        let all = !inspection.applied_limits.is_empty() && inspection.used.is_some();
+        found = all.then_some(inspection);
+        found.is_some()
+    });
+    found.unwrap()
 }
 
 fn applied(inspection: &Inspection, limit: &str) -> Option<String> {
@@ -44,19 +56,19 @@ fn a_memory_limit_below_what_is_in_use_is_refused_with_the_usage_and_below_page_
     assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""), "{refused:?}");
     assert!(refused.stderr.contains("are in use") && refused.stderr.contains("MB anonymous"), "{refused:?}");
     println!("{}", refused.stderr);
-    let now = api.inspect(&name).unwrap();
+    let now = inspected(&api, &name);
     assert_eq!(applied(&now, "memory.max"), Some((64 * MB).to_string()));
     assert_eq!((now.limits["mem"].value, api.state(&name).unwrap().as_str()), (64.0, "RUNNING"));
     ground.berth(["update", "--memory", "56m", &name]).good();
     ground.berth(["update", "--memory", "128m", &name]).good();
-    assert_eq!(applied(&api.inspect(&name).unwrap(), "memory.max"), Some((128 * MB).to_string()));
+    assert_eq!(applied(&inspected(&api, &name), "memory.max"), Some((128 * MB).to_string()));
 
     let name = run(&ground, "c", &options, CACHED);
     until("it has read", || ground.sandbox(&name).join("read").exists());
-    let used = api.inspect(&name).unwrap().used.unwrap();
+    let used = inspected(&api, &name).used.unwrap();
     assert!(used.mem_file_bytes.unwrap_or(0) > 40 * MB, "{used:?}");
     ground.berth(["update", "--memory", "32m", &name]).good();
-    let now = api.inspect(&name).unwrap();
+    let now = inspected(&api, &name);
     assert_eq!(applied(&now, "memory.max"), Some((32 * MB).to_string()));
     assert!(now.used.and_then(|used| used.mem_total_bytes).unwrap_or(0) <= 32 * MB);
     assert_eq!(api.state(&name).unwrap(), "RUNNING");
@@ -70,7 +82,7 @@ fn every_limit_goes_up_and_down_and_away() {
     let first = ["--memory", "64m", "--cpus", "0.5", "--pids-limit", "50", "--cpuset-cpus", "0"];
     let name = run(&ground, "a", &first, "exec sleep 1000");
     let shows = |wanted: &[(&str, Option<&str>)]| {
-        let now = api.inspect(&name).unwrap();
+        let now = inspected(&api, &name);
         for (limit, value) in wanted {
             assert_eq!(applied(&now, limit).as_deref(), *value, "{limit}: {:?}", now.applied_limits);
         }
