@@ -31,10 +31,9 @@ pub(super) const RUNS: &[Run] = &[
     // Ways around what this kernel does not have: many layers, births in a group.
     Run { only: &["overlay::"], ..run("crates/mechanism/image", "image", 60) },
     run("crates/mechanism/launcher", "berth_launcher", 30),
-    run("tests/kernel", "kernel", 240),
+    run("tests/kernel", "kernel", 300),
     run("crates/containerizers/mesos", "containers", 120),
     run("crates/containerizers/mesos", "conformance", 120),
-    run("crates/containerizers/mesos", "attach", 60),
     run("crates/containerizers/mesos", "pause", 60),
     run("crates/containerizers/mesos", "killed_agent", 60),
     run("crates/containerizers/mesos", "sessions", 60),

@@ -5,6 +5,8 @@
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root TERM=dumb LANG=C USER=root
 export BERTH_TEST_DISK=/dev/vdc
 export BERTH_SKIPS=/run/skips BERTH_TEST_SLOW=10
+# Races are run where there is the time for them.
+export BERTH_RACE_SECONDS=1
 . /vm/environment
 exec >/dev/vport0p1 2>&1 </dev/null
 ulimit -n 65536
