@@ -36,7 +36,6 @@ pub(crate) fn run(global: &Global, args: &Run) -> Result<u8, Failure> {
         container: config.container_info,
         resources: config.resources,
         limits: config.limits,
-        ..Launch::default()
     };
     launch.command.user = config.user;
     launch.command.working_directory = args.workdir.clone();
