@@ -10,7 +10,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use berth_api::{Core, Listener, Options, UnixAccess, serve};
 use berth_cgroup::Hierarchies;
@@ -57,6 +57,7 @@ pub(crate) struct Inner {
     pub(crate) hierarchies: Option<Hierarchies>,
     pub(crate) tcp: OnceLock<SocketAddr>,
     pub(crate) started: Instant,
+    pub(crate) started_time: SystemTime,
     pub(crate) recovering: AtomicBool,
     /// How long it took.
     pub(crate) recovery: OnceLock<Duration>,
@@ -241,6 +242,7 @@ fn open(
         flags,
     })
 }
+        started_time: SystemTime::now(),
 
 async fn listen(inner: &Inner) -> Result<Vec<Listener>, StartError> {
     let flags = &inner.flags;

@@ -9,8 +9,10 @@ use std::time::{Duration, SystemTime};
 use berth_api::Refusal;
 use berth_proto::convert::container_id_of;
 use berth_proto::own::{CollectionExplanation, collection_explanation::Item};
+use berth_proto::v1::Metric;
 
 use crate::agent::Inner;
+use crate::counters::Counters;
 use crate::host::duration;
 use crate::lifecycle::{blocking, remove_container};
 use crate::table::Container;
@@ -36,10 +38,28 @@ async fn collect(agent: &Arc<Inner>) {
         }
         let _operation = agent.operations.begin("collect", Some(&container.id));
         match remove_container(agent, &container).await {
-            Ok(()) => tracing::info!(container = %container.id, "collected"),
-            Err(why) => tracing::warn!(container = %container.id, %why, "not collected"),
+            Ok(()) => {
+                Counters::add(&agent.counters.collected);
+                tracing::info!(container = %container.id, "collected");
+            }
+            Err(why) => {
+                Counters::add(&agent.counters.not_collected);
+                tracing::warn!(container = %container.id, %why, "not collected");
+            }
         }
     }
+}
+
+/// How many wait to be collected, and how long they may.
+pub(crate) async fn measured(agent: &Arc<Inner>) -> Vec<Metric> {
+    let pending = agent.table.all().iter().filter(|container| container.has_ended()).count();
+    let oldest = oldest(agent)
+        .await
+        .ok()
+        .map(|age| ("slave/executor_directory_max_allowed_age_secs", age.as_secs_f64()));
+    let pending = Some(("gc/path_removals_pending", pending as f64));
+    let metric = |(name, value): (&str, f64)| Metric { name: name.to_owned(), value: Some(value) };
+    pending.into_iter().chain(oldest).map(metric).collect()
 }
 
 /// How long ended containers may stay at the present use of the disk.

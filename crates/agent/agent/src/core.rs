@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use berth_api::{Answer, Caller, Core, Launched, LogRequest, Refusal, Session, Show, Stream};
 use berth_model::{Class, ContainerConfig, ContainerId, ContainerTermination, Image, Resources};
@@ -34,6 +34,17 @@ impl Core for Face {
         host::version()
     }
 
+    fn started(&self) -> SystemTime {
+        self.0.started_time
+    }
+
+    fn pid(&self) -> String {
+        match self.0.tcp.get() {
+            Some(address) => format!("slave(1)@{address}"),
+            None => format!("slave(1)@unix:{}", self.0.flags.socket.display()),
+        }
+    }
+
     fn flags(&self) -> Vec<v1::Flag> {
         let flag = |(name, value): (&str, String)| v1::Flag { name: name.to_owned(), value: Some(value) };
         self.0.flags.flags().into_iter().map(flag).collect()
@@ -45,7 +56,12 @@ impl Core for Face {
             crate::watch::hear(agent);
             let (uptime, recovery) = (agent.started.elapsed(), agent.recovery.get().copied());
             let mut metrics = counters::own(&agent.counters, &agent.table, uptime, recovery);
-            let system = blocking(counters::of_the_system);
+            metrics.extend(counters::of_resources(&agent.resources, &agent.table));
+            let system = async {
+                let mut measured = collect::measured(agent).await;
+                measured.extend(blocking(counters::of_the_system).await?);
+                Ok(measured)
+            };
             // What is not ready in time is left out.
             let system = match time {
                 None => Some(system.await?),
@@ -74,6 +90,16 @@ impl Core for Face {
     fn read_file<'a>(&'a self, path: &'a str, offset: u64, length: Option<u64>) -> Answer<'a, ReadFile> {
         let (places, path) = (Arc::clone(&self.0.places), path.to_owned());
         Box::pin(async move { blocking(move || files::read(&places, &path, offset, length)).await? })
+    }
+
+    fn file_places(&self) -> Answer<'_, Vec<(String, String)>> {
+        crate::watch::hear(&self.0);
+        let places = |container: Arc<crate::table::Container>| {
+            let real = self.0.places.sandbox(&container.id).display().to_string();
+            [(format!("/containers/{}", container.id), real.clone()), (real.clone(), real)]
+        };
+        let tops = self.0.table.all().into_iter().filter(|container| container.id.parent().is_none());
+        now(Ok(tops.flat_map(places).collect()))
     }
 
     fn state(&self) -> Answer<'_, GetState> {

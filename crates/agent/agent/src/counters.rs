@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use berth_contract::Phase;
+use berth_model::resources::{Resource, Resources, Value};
 use berth_proto::v1::Metric;
 
 use crate::table::Table;
@@ -18,6 +19,16 @@ pub(crate) struct Counters {
     pub(crate) ended: AtomicU64,
     pub(crate) removed: AtomicU64,
     pub(crate) sessions: AtomicU64,
+    /// Launches with a root file system of their own.
+    pub(crate) new_rootfs: AtomicU64,
+    /// Containers that could not be destroyed.
+    pub(crate) destroy_errors: AtomicU64,
+    /// Ended containers that a collection removed.
+    pub(crate) collected: AtomicU64,
+    /// Those that it could not remove.
+    pub(crate) not_collected: AtomicU64,
+    /// Records that a recovery could not read.
+    pub(crate) recovery_errors: AtomicU64,
 }
 
 impl Counters {
@@ -44,13 +55,75 @@ pub(crate) fn own(
         metric("berth/launch_failures", count(&counters.launch_failures)),
         metric("berth/launches", count(&counters.launches)),
         metric("berth/sessions", count(&counters.sessions)),
+        metric("containerizer/mesos/container_destroy_errors", count(&counters.destroy_errors)),
+        metric("containerizer/mesos/filesystem/containers_new_rootfs", count(&counters.new_rootfs)),
+        metric("gc/path_removals_failed", count(&counters.not_collected)),
+        metric("gc/path_removals_succeeded", count(&counters.collected)),
         metric("slave/container_launch_errors", count(&counters.launch_failures)),
         metric("slave/registered", 0.0),
+        metric("slave/recovery_errors", count(&counters.recovery_errors)),
         metric("slave/uptime_secs", uptime.as_secs_f64()),
     ];
     metrics.extend(recovery.map(|time| metric("slave/recovery_time_secs", time.as_secs_f64())));
     metrics.extend(by_state(table));
+    metrics.extend(OF_TASKS.iter().map(|name| metric(name, 0.0)));
     metrics
+}
+
+/// What Mesos counts of tasks, executors, frameworks, a master and resource providers: this agent has none of them, so
+/// these are 0 until it does. Dashboards that are made for Mesos's agents look for all of them.
+const OF_TASKS: &[&str] = &[
+    "resource_provider_manager/events/disconnect",
+    "resource_provider_manager/events/subscribe",
+    "resource_provider_manager/subscribed",
+    "slave/executors_preempted",
+    "slave/executors_registering",
+    "slave/executors_running",
+    "slave/executors_terminated",
+    "slave/executors_terminating",
+    "slave/frameworks_active",
+    "slave/invalid_framework_messages",
+    "slave/invalid_status_updates",
+    "slave/tasks_failed",
+    "slave/tasks_finished",
+    "slave/tasks_gone",
+    "slave/tasks_killed",
+    "slave/tasks_killing",
+    "slave/tasks_lost",
+    "slave/tasks_running",
+    "slave/tasks_staging",
+    "slave/tasks_starting",
+    "slave/valid_framework_messages",
+    "slave/valid_status_updates",
+];
+
+/// What the agent has of each resource, and how much of it the containers that live have asked for. In Mesos that is
+/// what tasks have; here no others ask.
+pub(crate) fn of_resources(total: &Resources, table: &Table) -> Vec<Metric> {
+    let living: Vec<_> = table.all().into_iter().filter(|container| crate::watch::lives(container)).collect();
+    let records: Vec<_> = living.iter().filter_map(|container| container.record()).collect();
+    let mut metrics = Vec::new();
+    for name in ["cpus", "disk", "gpus", "mem"] {
+        for (suffix, revocable) in [("", false), ("_revocable", true)] {
+            let total = amount(total, name, revocable);
+            let used: f64 =
+                records.iter().map(|record| amount(&record.config.resources, name, revocable)).sum();
+            let percent = if total > 0.0 { used / total } else { 0.0 };
+            for (what, value) in [("total", total), ("used", used), ("percent", percent)] {
+                metrics.push(metric(&format!("slave/{name}{suffix}_{what}"), value));
+            }
+        }
+    }
+    metrics
+}
+
+fn amount(resources: &Resources, name: &str, revocable: bool) -> f64 {
+    let is_it = |resource: &&Resource| resource.name == name && resource.revocable == revocable;
+    let scalar = |resource: &Resource| match &resource.value {
+        Value::Scalar(scalar) => scalar.thousandths() as f64 / 1000.0,
+        _ => 0.0,
+    };
+    resources.iter().filter(is_it).map(scalar).sum()
 }
 
 fn by_state(table: &Table) -> Vec<Metric> {

@@ -86,6 +86,7 @@ async fn launch_standalone(
         Err(Taken::Id) => return Ok(Launched::AlreadyLaunched),
         Err(Taken::Name(other)) => return Err(name_taken(id.value(), &other)),
     };
+    let record_has_root = has_root(&config);
     let places = Arc::clone(&agent.places);
     let made = blocking(move || places.make(&record)).await?;
     let launched = match made {
@@ -97,7 +98,12 @@ async fn launch_standalone(
         }
     };
     match &launched {
-        Ok(Launched::Started) => Counters::add(&agent.counters.launches),
+        Ok(Launched::Started) => {
+            Counters::add(&agent.counters.launches);
+            if record_has_root {
+                Counters::add(&agent.counters.new_rootfs);
+            }
+        }
         Ok(Launched::AlreadyLaunched) => {}
         Ok(Launched::NotSupported) | Err(_) => undo(agent, &container).await,
     }
@@ -139,11 +145,20 @@ async fn enter(
         Err(error) => {
             hear(agent);
             if let Err(undoing) = agent.containerizer.destroy(id).await {
+                Counters::add(&agent.counters.destroy_errors);
                 tracing::warn!(container = %id, error = undoing.chain(), "what is left of a failed launch");
             }
             Err(Refusal::bad_request(error.chain()))
         }
     }
+}
+
+/// Whether a container is to have a root file system of its own.
+fn has_root(config: &ContainerConfig) -> bool {
+    let of_image = |info: &berth_model::ContainerInfo| {
+        info.mesos.as_ref().is_some_and(|mesos| mesos.image.is_some()) || info.docker.is_some()
+    };
+    config.rootfs.is_some() || config.container_info.as_ref().is_some_and(of_image)
 }
 
 /// Takes away what a launch that did not succeed has made; the id is free then.

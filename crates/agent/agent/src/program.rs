@@ -24,6 +24,7 @@ const COMMANDS: &str = "\
 Commands beside running an agent:
   check-config [--json] [FLAGS]   say what an agent with these flags would run with, and what it would refuse
   check-host [--json] [FLAGS]     say what this host offers to containers, and what is missing
+  openapi                         print the API of the agent in the words of OpenAPI
 
 ";
 
@@ -42,8 +43,12 @@ pub fn main(arguments: Vec<OsString>) -> i32 {
             }
             (None, problems) => (berth_config::Problems(problems).to_string() + "\n", 1),
         }),
+        Some("openapi") => {
+            print(&format!("{:#}\n", berth_api::openapi()));
+            0
+        }
         Some(other) if !other.starts_with('-') => {
-            let advice = "use check-config, check-host, or flags alone to run an agent";
+            let advice = "use check-config, check-host, openapi, or flags alone to run an agent";
             refuse(&format!("'{}' is no command: {advice}", log::escape(other)))
         }
         _ => {

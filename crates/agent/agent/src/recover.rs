@@ -26,6 +26,7 @@ use berth_model::{Class, ContainerConfig, ContainerId, ContainerTermination};
 use berth_record::BootId;
 
 use crate::agent::Inner;
+use crate::counters::Counters;
 use crate::error::{StartError, chain};
 use crate::places::{Found, Places};
 use crate::record::{Record, Termination, time};
@@ -51,9 +52,8 @@ pub(crate) async fn recover(agent: &Arc<Inner>) -> Result<(), StartError> {
     // The only executors that an agent without a cluster could have are those of an agent that was another program.
     let recovered = agent.containerizer.recover(Some(AgentState::default())).await;
     recovered.map_err(|error| StartError::recovery(error.class(), error.chain()))?;
-    let places = Arc::clone(&agent.places);
-    let strict = agent.flags.strict;
-    let read = tokio::task::spawn_blocking(move || read(&places, strict)).await;
+    let own = Arc::clone(agent);
+    let read = tokio::task::spawn_blocking(move || read(&own.places, own.flags.strict, &own.counters)).await;
     let found = read.map_err(|error| StartError::recovery(Class::Internal, error.to_string()))??;
     let boot = BootId::current().map_err(|error| StartError::recovery(error.class(), chain(&error)))?;
     let living = agent.containerizer.containers().await;
@@ -74,7 +74,7 @@ pub(crate) async fn recover(agent: &Arc<Inner>) -> Result<(), StartError> {
 
 /// All records and sandboxes. One that can not be read is left alone, or with `strict` stops the agent; what a crash
 /// of the machine tears is no reason to: its container has lost its description.
-fn read(places: &Places, strict: bool) -> Result<Vec<(ContainerId, Found)>, StartError> {
+fn read(places: &Places, strict: bool, counters: &Counters) -> Result<Vec<(ContainerId, Found)>, StartError> {
     use berth_record::Error;
     let mut all = Vec::new();
     for name in places.names()? {
@@ -83,6 +83,7 @@ fn read(places: &Places, strict: bool) -> Result<Vec<(ContainerId, Found)>, Star
         match &found.record {
             Ok(_) | Err(Error::Missing { .. }) => {}
             Err(error @ Error::Torn { .. }) => {
+                Counters::add(&counters.recovery_errors);
                 tracing::warn!(container = %id, error = chain(error), "its description is lost");
             }
             Err(error) if strict => {
@@ -90,6 +91,7 @@ fn read(places: &Places, strict: bool) -> Result<Vec<(ContainerId, Found)>, Star
                 return Err(StartError::recovery(error.class(), format!("{}; {advice}", chain(error))));
             }
             Err(error) => {
+                Counters::add(&counters.recovery_errors);
                 tracing::warn!(container = %id, error = chain(error), "its record is left alone");
                 continue;
             }

@@ -63,7 +63,7 @@ async fn check(shared: &Shared, caller: Caller, request: Request<Incoming>) -> R
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text));
     }
     if request.method() != Method::POST {
-        return Err(Refusal::method(request.method()));
+        return Err(Refusal::method("POST", request.method()));
     }
     let content = negotiate::content(request.headers())?;
     let form = negotiate::accepted(request.headers())?;

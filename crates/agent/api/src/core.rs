@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use berth_model::{ContainerConfig, ContainerId, ContainerTermination, Image, Resources};
 use berth_proto::agent::ProcessIo;
@@ -128,6 +128,10 @@ pub trait Core: Send + Sync + 'static {
 
     /// The build.
     fn version(&self) -> v1::VersionInfo;
+    /// When this agent started.
+    fn started(&self) -> SystemTime;
+    /// Its process id in the words of libprocess, `slave(1)@address:port`; without TCP, its unix socket is the address.
+    fn pid(&self) -> String;
     /// The flags that have a value; secret ones masked.
     fn flags(&self) -> Vec<v1::Flag>;
     /// What is measured; without what can not be had in time.
@@ -140,6 +144,8 @@ pub trait Core: Send + Sync + 'static {
     fn list_files<'a>(&'a self, path: &'a str) -> Answer<'a, Vec<v1::FileInfo>>;
     /// A piece of a file of a sandbox. Not found: [`Refusal::empty`].
     fn read_file<'a>(&'a self, path: &'a str, offset: u64, length: Option<u64>) -> Answer<'a, ReadFile>;
+    /// The virtual paths below which files can be asked for, and the real ones that they stand for.
+    fn file_places(&self) -> Answer<'_, Vec<(String, String)>>;
     /// Tasks, executors and frameworks; all three are always set.
     fn state(&self) -> Answer<'_, GetState>;
     /// The agent itself.

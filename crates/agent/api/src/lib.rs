@@ -19,6 +19,7 @@ mod endpoints;
 mod input;
 mod listen;
 mod negotiate;
+mod openapi;
 mod output;
 mod patience;
 mod refusal;
@@ -29,5 +30,6 @@ pub use crate::core::{Answer, Caller, Core, Launched, LogRequest, Peer, Session,
 pub use auth::{Authenticate, Credential, CredentialsError, HttpBasic, Realm};
 pub use hyper::StatusCode;
 pub use listen::{BindError, Listener, UnixAccess};
+pub use openapi::openapi;
 pub use refusal::Refusal;
 pub use server::{Limits, Options, serve};

@@ -86,10 +86,12 @@ impl Refusal {
         Refusal { header: Some((WWW_AUTHENTICATE, challenge)), ..Refusal::bare(StatusCode::UNAUTHORIZED) }
     }
 
-    pub(crate) fn method(received: &hyper::Method) -> Refusal {
-        let text =
-            format!("405 Method Not Allowed. Expecting one of {{ 'POST' }}, but received '{received}'.");
-        let allow = Some((ALLOW, HeaderValue::from_static("POST")));
+    /// Another method than the one that is expected.
+    pub(crate) fn method(expected: &'static str, received: &hyper::Method) -> Refusal {
+        let text = format!(
+            "405 Method Not Allowed. Expecting one of {{ '{expected}' }}, but received '{received}'."
+        );
+        let allow = Some((ALLOW, HeaderValue::from_static(expected)));
         Refusal { header: allow, ..Refusal::new(StatusCode::METHOD_NOT_ALLOWED, text) }
     }
 

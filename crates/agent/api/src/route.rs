@@ -6,6 +6,7 @@ use hyper::Uri;
 use percent_encoding::percent_decode_str;
 
 use crate::Refusal;
+use crate::endpoints::Endpoint;
 use hyper::StatusCode;
 
 /// The agent's process id.
@@ -15,9 +16,7 @@ const PROCESS: &str = "/slave(1)";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Route {
     Api,
-    Health,
-    Flags,
-    Version,
+    Older(Endpoint),
     /// Known in Mesos, not served here.
     NotBuilt(&'static str),
 }
@@ -27,12 +26,26 @@ const OF_THE_AGENT: &[(&str, Route)] = &[
     ("/api/v1/resource_provider", Route::NotBuilt("The resource provider API")),
     ("/api/v1/executor", Route::NotBuilt("The executor API")),
     ("/api/v1", Route::Api),
-    ("/health", Route::Health),
-    ("/flags", Route::Flags),
+    ("/monitor/statistics", Route::Older(Endpoint::Statistics)),
+    ("/containerizer/debug", Route::Older(Endpoint::Debug)),
+    ("/containers", Route::Older(Endpoint::Containers)),
+    ("/health", Route::Older(Endpoint::Health)),
+    ("/events", Route::Older(Endpoint::Events)),
+    ("/flags", Route::Older(Endpoint::Flags)),
+    ("/state", Route::Older(Endpoint::State)),
 ];
 
 /// Those of other processes.
-const OF_OTHERS: &[(&str, Route)] = &[("/version", Route::Version)];
+const OF_OTHERS: &[(&str, Route)] = &[
+    ("/metrics/snapshot", Route::Older(Endpoint::Metrics)),
+    ("/system/stats.json", Route::Older(Endpoint::System)),
+    ("/logging/toggle", Route::Older(Endpoint::Logging)),
+    ("/files/download", Route::Older(Endpoint::Download)),
+    ("/files/browse", Route::Older(Endpoint::Browse)),
+    ("/files/debug", Route::Older(Endpoint::Places)),
+    ("/files/read", Route::Older(Endpoint::Read)),
+    ("/version", Route::Older(Endpoint::Version)),
+];
 
 pub(crate) fn route(uri: &Uri) -> Result<Route, Refusal> {
     let raw = uri.path();
@@ -50,6 +63,11 @@ pub(crate) fn route(uri: &Uri) -> Result<Route, Refusal> {
         None => find(OF_OTHERS, &path).or_else(|| find(OF_THE_AGENT, &path)),
     };
     found.ok_or_else(not_found)
+}
+
+/// All routes and their paths.
+pub(crate) fn all() -> impl Iterator<Item = &'static (&'static str, Route)> {
+    OF_THE_AGENT.iter().chain(OF_OTHERS)
 }
 
 fn find(routes: &[(&str, Route)], path: &str) -> Option<Route> {
@@ -78,10 +96,13 @@ mod tests {
         ] {
             assert_eq!(to(path), Ok(Route::Api), "{path}");
         }
-        assert_eq!(to("/health"), Ok(Route::Health));
-        assert_eq!(to("/slave(1)/health"), Ok(Route::Health));
-        assert_eq!(to("/flags/"), Ok(Route::Flags));
-        assert_eq!(to("/version"), Ok(Route::Version));
+        let older = |endpoint| Ok(Route::Older(endpoint));
+        assert_eq!(to("/health"), older(Endpoint::Health));
+        assert_eq!(to("/slave(1)/health"), older(Endpoint::Health));
+        assert_eq!(to("/flags/"), older(Endpoint::Flags));
+        assert_eq!(to("/version"), older(Endpoint::Version));
+        assert_eq!(to("/files/read?path=/x"), older(Endpoint::Read));
+        assert_eq!(to("/slave(1)/state"), older(Endpoint::State));
         assert!(matches!(to("/api/v1/executor"), Ok(Route::NotBuilt(_))));
     }
 
@@ -95,6 +116,8 @@ mod tests {
             "/slave(1)",
             "/slave(2)/api/v1",
             "/slave(1)/version",
+            "/files",
+            "/tasks",
             "/../etc/passwd",
             "/api/v1/../v1",
             "/api/v1/%2e%2e/x",

@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -13,9 +13,9 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::answer::{self, Body, Whole};
+use crate::answer::{self, Body};
 use crate::auth::{self, Authenticate, Realm};
 use crate::listen::Socket;
 use crate::negotiate::accepts_gzip;
@@ -81,6 +81,8 @@ impl Default for Options {
 pub(crate) struct Shared {
     pub(crate) core: Arc<dyn Core>,
     pub(crate) options: Options,
+    /// When statistics are told next.
+    pub(crate) statistics: Mutex<Option<Instant>>,
 }
 
 /// How far the end has come.
@@ -101,7 +103,7 @@ pub async fn serve(
 ) {
     let slots = Arc::new(Semaphore::new(options.limits.connections));
     let grace = options.limits.grace;
-    let shared = Arc::new(Shared { core, options });
+    let shared = Arc::new(Shared { core, options, statistics: Mutex::default() });
     let (stage, watched) = watch::channel(Stage::Serving);
     // Every task has a sender; the last one that goes ends the wait.
     let (alive, mut all_gone) = mpsc::channel::<Infallible>(1);
@@ -223,28 +225,16 @@ async fn answer(
     request: Request<Incoming>,
     gzip: bool,
 ) -> Result<Response<Body>, Refusal> {
-    let mut enter = |realm| {
-        let authenticate = shared.options.authenticate.as_deref();
-        caller.principal = auth::principal(authenticate, realm, request.headers())?;
-        Ok(())
-    };
-    let core = &*shared.core;
-    let whole = match route(request.uri())? {
+    match route(request.uri())? {
         Route::Api => {
-            enter(Realm::ReadWrite)?;
-            return call::answer(shared, caller, request, gzip).await;
+            let authenticate = shared.options.authenticate.as_deref();
+            caller.principal = auth::principal(authenticate, Realm::ReadWrite, request.headers())?;
+            call::answer(shared, caller, request, gzip).await
         }
-        Route::Health => endpoints::health(),
-        Route::Version => endpoints::version(core, request.uri())?,
-        Route::Flags => {
-            enter(Realm::ReadOnly)?;
-            call::allow(core, &caller, berth_proto::agent::call::Type::GetFlags, None).await?;
-            endpoints::flags(core, request.uri())?
-        }
+        Route::Older(endpoint) => endpoints::answer(shared, caller, endpoint, &request, gzip).await,
         Route::NotBuilt(what) => {
             let text = format!("{what} is not served by this agent");
-            return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, text));
+            Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, text))
         }
-    };
-    Ok(Whole::respond(whole, gzip).await)
+    }
 }

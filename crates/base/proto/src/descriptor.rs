@@ -54,7 +54,6 @@ pub(crate) enum Kind {
 #[derive(Debug)]
 pub(crate) struct Enum {
     /// With its package.
-    #[cfg_attr(not(test), expect(dead_code, reason = "only tests look enums up"))]
     pub(crate) name: &'static str,
     /// Numbers and names.
     pub(crate) values: &'static [(i32, &'static str)],

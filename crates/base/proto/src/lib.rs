@@ -19,6 +19,7 @@ mod descriptor;
 mod json;
 pub mod messages;
 pub mod recordio;
+pub mod schema;
 mod secret;
 pub mod validate;
 mod wire;

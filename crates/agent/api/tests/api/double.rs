@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use berth_api::{
     Answer, Caller, Core, Launched, LogRequest, Refusal, Session, Show, StatusCode, Stream, stream_of,
@@ -96,6 +96,18 @@ impl Core for Double {
     fn flags(&self) -> Vec<v1::Flag> {
         let flag = |name: &str, value: &str| v1::Flag { name: name.into(), value: Some(value.into()) };
         vec![flag("work_dir", "/w"), flag("ip", "127.0.0.1")]
+    }
+
+    fn started(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_millis(1500)
+    }
+
+    fn pid(&self) -> String {
+        "slave(1)@127.0.0.1:5051".to_owned()
+    }
+
+    fn file_places(&self) -> Answer<'_, Vec<(String, String)>> {
+        answer(async { Ok(vec![("/containers/c2".to_owned(), "/w/sandboxes/c2".to_owned())]) })
     }
 
     fn metrics(&self, timeout: Option<Duration>) -> Answer<'_, Vec<v1::Metric>> {
