@@ -53,6 +53,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Show what a container wrote
     Logs(Logs),
+    /// Copy files to or from a container
+    Cp(Cp),
     /// Send a signal to containers' first processes
     Kill(Kill),
     /// End containers: SIGTERM, and after a while SIGKILL
@@ -61,6 +63,8 @@ pub(crate) enum Command {
     Wait(Wait),
     /// Remove ended containers
     Rm(Rm),
+    /// Remove the ended containers of the agent whose time is over, or say what would go
+    Gc(Gc),
     /// Freeze all processes of containers of the agent
     Pause(Names),
     /// Let paused containers go on
@@ -137,6 +141,9 @@ pub(crate) struct Run {
     /// The same in words: type=bind,source=/host/path,target=/container/path[,readonly]
     #[arg(long, value_name = "WORDS")]
     pub(crate) mount: Vec<String>,
+    /// Fetch this into the sandbox first: URI[,executable][,extract=false][,cache][,output_file=NAME]
+    #[arg(long, value_name = "URI[,OPTION...]")]
+    pub(crate) uri: Vec<String>,
     /// Working directory inside (default: / with --rootfs, else the sandbox)
     #[arg(short, long, value_name = "DIR")]
     pub(crate) workdir: Option<String>,
@@ -157,6 +164,14 @@ pub(crate) struct Run {
     pub(crate) pids_limit: Option<i64>,
     #[command(flatten)]
     pub(crate) limiting: Limiting,
+    /// Who takes what it writes: sandbox (files that it writes itself), rotating (also json-file), local, journald, external,
+    /// none
+    #[arg(long, value_name = "DRIVER")]
+    pub(crate) log_driver: Option<String>,
+    /// max-size=10m, max-file=3, compress=true, mode=blocking|non-blocking|block|drop|spill, max-buffer-size=1m,
+    /// program="/path arguments"
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) log_opt: Vec<String>,
     /// Let it use a device of the host: /dev/NAME[:/dev/NAME_INSIDE][:rwm]
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Vec<String>,

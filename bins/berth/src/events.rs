@@ -51,6 +51,7 @@ fn line(event: &Event) -> String {
         event::Type::Resumed => "unpause".to_owned(),
         event::Type::Removed => "destroy".to_owned(),
         event::Type::Missed => "missed".to_owned(),
+        event::Type::Advanced => "advance".to_owned(),
         other => other.as_str_name().to_lowercase(),
     };
     let id = event.container_id.as_ref().and_then(|id| container_id(id).ok());
@@ -68,6 +69,11 @@ fn line(event: &Event) -> String {
     tell("oldName", event.renamed_from.as_ref().and_then(|id| container_id(id).ok()).map(text_of));
     tell("missed", event.missed.map(|missed| missed.to_string()));
     tell("waitingFor", event.state.as_ref().and_then(|state| state.waiting_for.clone()));
+    if let Some(now) = &event.advance {
+        tell("what", now.what.clone());
+        tell("bytes", now.bytes.map(|bytes| bytes.to_string()));
+        tell("of", now.total_bytes.map(|bytes| bytes.to_string()));
+    }
     tell("message", event.message.clone());
     let id = id.map(|id| format!(" {}", escaped(&id.to_string()))).unwrap_or_default();
     let more = if more.is_empty() { String::new() } else { format!(" ({})", more.join(", ")) };

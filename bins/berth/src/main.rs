@@ -10,14 +10,19 @@ mod about;
 mod act;
 mod attach;
 mod cli;
+mod copy;
+mod escaped;
 mod events;
 mod exit;
+mod fetch;
 mod find;
+mod gc;
 mod image;
 mod inspect;
 mod keys;
 mod limits;
 mod list;
+mod logging;
 mod logs;
 mod open;
 mod options;
@@ -43,6 +48,10 @@ use clap::Parser;
 pub extern "C" fn main() -> std::ffi::c_int {
     if berth_sys::fd::open_standard().is_err() {
         return exit::OURS.into();
+    }
+    // A child that fetches: this program, started anew. It has its instructions from the socket it was given.
+    if std::env::args_os().nth(1).is_some_and(|first| first == "fetch-role") {
+        return berth_fetcher::role();
     }
     // What the entry point began (see build.rs) can go on from here.
     berth_factory::oneshot::early::start();
@@ -80,10 +89,12 @@ fn run_command() -> u8 {
         cli::Command::Ps(args) => list::ps(global, &args),
         cli::Command::Inspect(args) => inspect::inspect(global, &args),
         cli::Command::Logs(args) => logs::logs(global, &args),
+        cli::Command::Cp(args) => copy::cp(global, &args),
         cli::Command::Kill(args) => act::kill(global, &args),
         cli::Command::Stop(args) => act::stop(global, &args),
         cli::Command::Wait(args) => act::wait(global, &args),
         cli::Command::Rm(args) => act::rm(global, &args),
+        cli::Command::Gc(args) => gc::gc(global, &args),
         cli::Command::Pause(args) => act::pause(global, &args),
         cli::Command::Unpause(args) => act::unpause(global, &args),
         cli::Command::Update(args) => act::update(global, &args),

@@ -34,6 +34,7 @@ pub(crate) fn config(args: &Run, security: &Security) -> Result<ContainerConfig,
     config.command_info.value = words.first().filter(|_| image.is_none()).cloned();
     config.command_info.arguments = words.to_vec();
     config.command_info.environment.variables = variables(&args.env_file, &args.env)?;
+    config.command_info.uris = crate::fetch::uris(args)?;
     config.limits = limits(args)?;
     for list in limits::lists(&args.limiting)? {
         config.resources.try_add(list).map_err(|e| Failure::text(e.to_string()))?;

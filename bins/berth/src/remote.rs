@@ -38,6 +38,7 @@ pub(crate) fn run(global: &Global, args: &Run) -> Result<u8, Failure> {
         limits: config.limits,
     };
     launch.command.user = config.user;
+    launch.command.environment.variables.extend(crate::logging::variables(args)?);
     launch.command.working_directory = args.workdir.clone();
     if args.tty {
         default_term(&mut launch.command);
@@ -53,7 +54,11 @@ pub(crate) fn run(global: &Global, args: &Run) -> Result<u8, Failure> {
     let terms = Terms { interactive: args.interactive, tty: args.tty, keys, proxy: true, end_input: true };
     let run = async {
         let mut connection = agent.connect().await.map_err(|e| Failure::client(&e))?;
-        came_up(connection.launch(&id, &launch).await, &id)?;
+        let launched = match launch.command.uris.is_empty() {
+            true => connection.launch(&id, &launch).await,
+            false => crate::fetch::launch(&agent, &mut connection, &id, &launch, &signals).await?,
+        };
+        came_up(launched, &id)?;
         // What it wrote before anybody listened is kept.
         let request = LogRequest { follow: true, ..LogRequest::default() };
         let output = agent.logs(&id, request).await.map_err(|e| Failure::client(&e))?;

@@ -4,10 +4,11 @@
 use crate::attach;
 use crate::cli::{Global, Run};
 use crate::exit::{Failure, OURS, say};
+use crate::fetch;
 use crate::open::open;
 use crate::options::{self, Security};
 use crate::terminal;
-use berth_factory::oneshot::{Ending, Live, Native, Request, RootSource};
+use berth_factory::oneshot::{Ending, Live, Native, Request, RootSource, WatchFetch};
 use std::io::IsTerminal;
 use std::path::Path;
 
@@ -28,6 +29,10 @@ pub(crate) fn run(global: &Global, args: Run) -> Result<u8, Failure> {
         (Some(image), _) => image_request(global, &args, &security, image)?,
         (None, _) => request(&args, &security, root(args.rootfs.as_deref())?)?,
     };
+    if !request.config.command_info.uris.is_empty() {
+        // What began in our memory is not to stay there as long as a fetch may take.
+        berth_factory::oneshot::early::abandon();
+    }
     // It comes up while we look at the host.
     request.begin().map_err(|e| Failure::of(&e))?;
     let mut without = Vec::new();
@@ -35,13 +40,30 @@ pub(crate) fn run(global: &Global, args: Run) -> Result<u8, Failure> {
         without.push("linux/nnp".to_owned());
     }
     let native = open(global, without, true)?;
-    let (request, stdin) = attach::with_stdin(request, args.interactive && !args.tty)?;
+    let native = fetch::prepared(native, &request.config.command_info.uris)?;
+    let (mut request, stdin) = attach::with_stdin(request, args.interactive && !args.tty)?;
     // Blocked from before there is a container, so that none is lost and none ends us half-way.
     let signals = attach::Signals::block()?;
     let mut progress = terminal::Progress::new("unpacking");
+    let bar = fetch::Bar::new();
+    let ears = fetch::Ears::open(&mut request, &signals)?;
+    if ears.is_some() {
+        request.fetching = Some(watch_fetch(bar.clone()));
+    }
     let launched = native.launch(request, &mut |p| progress.show(p.entries, p.bytes));
     progress.done();
-    let live = launched.map_err(|e| Failure::of(&e))?;
+    bar.done();
+    let live = match (launched, ears.and_then(fetch::Ears::close)) {
+        (Ok(live), heard) => {
+            // It came too late for the fetch: it is the command's.
+            if let Some(number) = heard {
+                let _ = live.signal(number);
+            }
+            live
+        }
+        (Err(_), Some(number)) => return Err(fetch::interrupted(number)),
+        (Err(error), None) => return Err(Failure::of(&error)),
+    };
     print_timings(&live);
     let together = match args.limiting.oom_group {
         Some(true) => attach::Together::Yes,
@@ -49,6 +71,20 @@ pub(crate) fn run(global: &Global, args: Run) -> Result<u8, Failure> {
     };
     let attached = attach::attach(&live, &signals, stdin, args.tty, args.interactive, together);
     conclude(&native, live, attached)
+}
+
+fn watch_fetch(bar: fetch::Bar) -> WatchFetch {
+    let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    WatchFetch(Box::new(move |now| {
+        bar.show(&fetch::Step {
+            what: now.uri,
+            index: number(now.index),
+            count: number(now.of),
+            bytes: now.bytes,
+            total: now.total,
+            unpacking: now.unpacking,
+        });
+    }))
 }
 
 fn conclude(
@@ -111,7 +147,16 @@ fn request(args: &Run, security: &Security, root: RootSource) -> Result<Request,
         environment.push(("TERM".to_owned(), "xterm".to_owned()));
     }
     let request = Request::new(id, config);
-    Ok(Request { root, working_directory: workdir, init: args.init, environment, remove: args.rm, ..request })
+    let logger = crate::logging::settings(args)?;
+    Ok(Request {
+        root,
+        working_directory: workdir,
+        init: args.init,
+        environment,
+        remove: args.rm,
+        logger,
+        ..request
+    })
 }
 
 fn root(path: Option<&Path>) -> Result<RootSource, Failure> {

@@ -347,7 +347,7 @@ async fn feed(input: Input, mut keys: Option<Keys>, tty: bool) -> bool {
     deprecated,
     reason = "what takes its place is unsafe; a type that is AsFd keeps its descriptor open"
 )]
-fn watch<T: AsFd + AsRawFd>(what: T) -> std::io::Result<AsyncFd<T>> {
+pub(crate) fn watch<T: AsFd + AsRawFd>(what: T) -> std::io::Result<AsyncFd<T>> {
     AsyncFd::with_interest(what, Interest::READABLE)
 }
 

@@ -34,12 +34,18 @@ pub(crate) struct Logs {
     /// Begin at this byte of --stream
     #[arg(long, value_name = "BYTE", requires = "stream", conflicts_with = "tail")]
     pub(crate) offset: Option<u64>,
-    /// Not to be had: output is kept as it was written, without times (see --tail and --offset)
+    /// Only what was written since then: 2026-11-26T12:00:00Z, seconds since 1970, or a time ago such as 10m
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<String>,
-    /// Not to be had: output is kept as it was written, without times
+    /// Only what was written before then
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+    /// Begin each line with the time at which it was written
     #[arg(short, long)]
     pub(crate) timestamps: bool,
+    /// Show control sequences to a terminal as they are
+    #[arg(long)]
+    pub(crate) raw: bool,
     #[arg(value_name = "CONTAINER")]
     pub(crate) name: String,
 }
@@ -73,9 +79,9 @@ pub(crate) struct Stop {
     /// Seconds to wait before SIGKILL; -1 waits for ever
     #[arg(short, long = "timeout", alias = "time", value_name = "SECONDS", default_value_t = 10, allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1..))]
     pub(crate) time: i64,
-    /// The signal to begin with, by name or number
-    #[arg(short, long, default_value = "TERM")]
-    pub(crate) signal: String,
+    /// The signal to begin with, by name or number; without it the one that the image names, or TERM
+    #[arg(short, long)]
+    pub(crate) signal: Option<String>,
     #[arg(required = true, value_name = "CONTAINER")]
     pub(crate) names: Vec<String>,
 }
@@ -159,6 +165,32 @@ pub(crate) struct Update {
     pub(crate) limiting: Limiting,
     #[arg(required = true, value_name = "CONTAINER")]
     pub(crate) names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Cp {
+    /// Keep to whom the files belong (only for copies of files of this host, and to it)
+    #[arg(short, long)]
+    pub(crate) archive: bool,
+    /// Copy what a link leads to, if the path names one
+    #[arg(short = 'L', long)]
+    pub(crate) follow_link: bool,
+    /// CONTAINER:PATH, a path of this host, or - for a tar from standard input
+    #[arg(value_name = "FROM", allow_hyphen_values = true)]
+    pub(crate) from: String,
+    /// CONTAINER:PATH, a path of this host, or - for a tar on standard output
+    #[arg(value_name = "TO", allow_hyphen_values = true)]
+    pub(crate) to: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Gc {
+    /// Remove nothing: say what would go, what stays, for how long and why
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// table or json (of --explain)
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: Format,
 }
 
 #[derive(Debug, Args)]

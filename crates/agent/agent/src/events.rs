@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use berth_api::{Stream, stream_of};
-use berth_contract::Phase;
+use berth_contract::{Advance, Phase};
 use berth_model::{ContainerId, ContainerLimitation, ContainerTermination, Reason};
 use berth_proto::convert::{container_id_of, termination_of};
 use berth_proto::own::{self, event};
@@ -188,6 +188,20 @@ pub(crate) fn termination(ended: &Ended) -> own::inspection::Termination {
         message: wait.message,
         ended: ended.at.map(moment),
     }
+}
+
+/// Something that is brought for a container is so far.
+pub(crate) fn advanced(id: &ContainerId, advance: Advance) -> own::Event {
+    let number = |number| u32::try_from(number).ok();
+    let advance = event::Advance {
+        index: number(advance.index),
+        count: number(advance.of),
+        bytes: Some(advance.bytes),
+        total_bytes: advance.total,
+        unpacking: Some(advance.unpacking),
+        what: Some(advance.what),
+    };
+    own::Event { advance: Some(advance), ..of(event::Type::Advanced, id) }
 }
 
 /// The limit that ended a container, if one did.

@@ -99,6 +99,10 @@ async fn start(agent: &Arc<Inner>, id: ContainerId, config: ContainerConfig) -> 
         let parent = id.parent().map(ToString::to_string).unwrap_or_default();
         return Err(Refusal::bad_request(format!("Parent container {parent} does not exist")));
     }
+    if !config.command_info.uris.is_empty() {
+        let text = "a session gets no URIs: what its container has fetched is there, and more can be copied in";
+        return Err(Refusal::of(Class::Unsupported, text));
+    }
     let exec = require(agent.containerizer.exec()).map_err(|error| refusal(&error))?;
     if agent.table.get(&id).is_some() {
         return Ok(Session::Other(Launched::AlreadyLaunched));
@@ -164,6 +168,7 @@ async fn both(stdout: Option<Pipe>, stderr: Option<Pipe>, to: mpsc::Sender<Resul
 /// The session is over: its container goes, and of many that ended the oldest is forgotten.
 async fn end(agent: &Arc<Inner>, id: &ContainerId) {
     if let Err(error) = agent.containerizer.destroy(id).await {
+        Counters::add(&agent.counters.destroy_errors);
         tracing::warn!(container = %id, error = error.chain(), "the container of a session is not destroyed");
     }
     hear(agent);

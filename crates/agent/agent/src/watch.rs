@@ -108,6 +108,7 @@ fn take(agent: &Arc<Inner>, event: Event) {
             agent.events.publish(event);
             tracing::info!(container = %id, why, "the launch failed");
         }
+        What::Advanced(advance) => agent.events.publish(events::advanced(&id, *advance)),
         What::Limited(limit) => {
             agent.events.publish(events::limited(&id, &limit));
             let message = limit.message.as_deref().unwrap_or_default();

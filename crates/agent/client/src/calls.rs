@@ -55,6 +55,14 @@ pub struct LogRequest {
     pub tail: Option<u64>,
     /// On until it ends.
     pub follow: bool,
+    /// Only what was written then or later, in nanoseconds since 1970.
+    pub since_time: Option<u64>,
+    /// Only what was written before.
+    pub until_time: Option<u64>,
+}
+
+fn time_info(nanoseconds: u64) -> v1::TimeInfo {
+    v1::TimeInfo { nanoseconds: i64::try_from(nanoseconds).unwrap_or(i64::MAX) }
 }
 
 macro_rules! call {
@@ -120,13 +128,21 @@ impl Connection {
         Ok(answer.containers)
     }
 
+    /// What a collection would remove now, what it would keep, and why.
+    ///
+    /// # Errors
+    /// As [`Connection::version`].
+    pub async fn explain_gc(&mut self) -> Result<own::CollectionExplanation, Error> {
+        self.ask(&call!(ExplainGc), |r| r.explain_gc).await
+    }
+
     /// All containers at the top, also those that have ended and are kept: Mesos lists only those that live, so this
     /// asks what a collection would look at. Cheaper than [`Connection::containers`], since nothing is measured.
     ///
     /// # Errors
     /// As [`Connection::version`].
     pub async fn kept(&mut self) -> Result<Vec<v1::ContainerId>, Error> {
-        let all = self.ask(&call!(ExplainGc), |r| r.explain_gc).await?;
+        let all = self.explain_gc().await?;
         let items = all.removed.into_iter().chain(all.kept);
         let mut ids: Vec<v1::ContainerId> = items.filter_map(|item| item.container_id).collect();
         ids.dedup();
@@ -283,6 +299,8 @@ impl Agent {
             since: request.since,
             tail: request.tail,
             follow: Some(request.follow),
+            since_time: request.since_time.map(time_info),
+            until_time: request.until_time.map(time_info),
         };
         self.streamed(&call!(ReadLogs, read_logs: payload)).await
     }

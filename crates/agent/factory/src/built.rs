@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use berth_cgroup::Hierarchies;
-use berth_mesos::{Directories, MesosContainerizer, Settings};
+use berth_mesos::{Directories, Fetching, MesosContainerizer, Settings};
 
 use crate::create::{Cause, CreateError, Kind, Made, Makers, Native, Plan, plan};
 use crate::flags::Flags;
@@ -23,7 +23,6 @@ const NOT_HONOURED: &[&str] = &[
     "effective_capabilities",
     "enforce_container_disk_quota",
     "host_path_volume_force_creation",
-    "image_gc_config",
     "network_cni_config_dir",
     "network_cni_plugins_dir",
     "network_cni_root_dir_persist",
@@ -41,11 +40,6 @@ enum Unmade {
     /// The launcher without namespaces.
     #[error("the 'posix' launcher is not built into this version: leave --launcher away, or use 'linux'")]
     Posix,
-    /// A backend that root file systems of images are not made with.
-    #[error(
-        "--image_provisioner_backend={0} is not built into this version: leave it away, or use 'overlay'"
-    )]
-    Backend(String),
     /// Not root.
     #[error("containers are made by root, and this is not root (rootless mode is not built yet)")]
     NotRoot,
@@ -83,11 +77,10 @@ fn check_native(flags: &Flags, native: &Native) -> Result<Vec<String>, Cause> {
     if native.launcher != Launcher::Linux {
         return Err(Unmade::Posix.into());
     }
-    if let Some(backend) = native.backend.as_deref().filter(|backend| *backend != "overlay") {
-        return Err(Unmade::Backend(backend.to_owned()).into());
-    }
     cgroups_root(flags)?;
     crate::images::check(flags)?;
+    crate::fetcher::config(flags)?;
+    crate::logger::settings(flags)?;
     crate::groups::check(flags)?;
     Ok(berth_mesos::isolators_left_out(&native.isolation.names)?)
 }
@@ -112,9 +105,10 @@ fn mesos(flags: &Flags, native: &Native) -> Made {
         cgroup: cgroups_root(flags)?,
     };
     let provision = crate::images::provision(flags, native)?;
+    let fetching = Fetching::with_cache(crate::fetcher::config(flags)?).map_err(Cause::from)?;
     let containerizer =
-        MesosContainerizer::with_images(&directories, &settings, provision).map_err(Cause::from)?;
-    Ok(Arc::new(containerizer))
+        MesosContainerizer::with(&directories, &settings, provision, Some(fetching)).map_err(Cause::from)?;
+    Ok(Arc::new(containerizer.with_logger(crate::logger::settings(flags)?)))
 }
 
 /// Where containers have their control groups, relative to each hierarchy; not given: a place that no other agent has.

@@ -69,7 +69,7 @@ pub const KNOWN: &[Known] = &[
     flag("default_role", Text),
     flag("switch_user", Bool),
     flag("default_container_info", Json),
-    flag("container_logger", Text).not_built(),
+    flag("container_logger", Text),
     flag("sandbox_directory", Path),
     flag("executor_environment_variables", Json),
     flag("http_heartbeat_interval", Duration),
@@ -82,7 +82,7 @@ pub const KNOWN: &[Known] = &[
     flag("authenticate_http_executors", Bool).not_built(),
     flag("secret_resolver", Text).not_built(),
     flag("hooks", Text).not_built(),
-    flag("modules", Json).not_built(),
+    flag("modules", Json),
     flag("modules_dir", Path).not_built(),
     flag("volume_gid_range", Text).not_built(),
     flag("host_path_volume_force_creation", Text),
@@ -93,7 +93,7 @@ pub const KNOWN: &[Known] = &[
     flag("systemd_runtime_directory", Path),
     flag("max_completed_executors_per_framework", Integer),
     flag("frameworks_home", Text),
-    flag("hadoop_home", Path).not_built(),
+    flag("hadoop_home", Path),
     // The external containerizer's (gone from later versions of Mesos).
     flag("containerizer_path", Text).not_built(),
     flag("default_container_image", Text).not_built(),
@@ -179,6 +179,11 @@ pub const KNOWN: &[Known] = &[
     flag("fetcher_cache_dir", Path),
     flag("fetcher_cache_size", Bytes),
     flag("fetcher_stall_timeout", Duration),
+    // Its own of berth.
+    flag("fetcher_allow", Text),
+    flag("fetcher_deny", Text),
+    flag("fetcher_local_files", Bool),
+    flag("fetcher_certificates", Path),
     // The Docker containerizer's.
     flag("docker", Path).not_built(),
     flag("docker_socket", Text).not_built(),

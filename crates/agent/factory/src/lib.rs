@@ -7,6 +7,7 @@
 
 mod built;
 mod create;
+mod fetcher;
 mod flags;
 mod gpus;
 mod groups;
@@ -15,10 +16,13 @@ mod images;
 mod isolation;
 mod known;
 mod load;
+mod logger;
 pub mod oneshot;
 mod resources;
 mod scope;
 
+/// How output is kept and read.
+pub use berth_mesos::logger as output;
 pub use built::{check as check_flags, makers};
 pub use create::{
     Cause, ComposingMaker, CreateError, Created, ImageKind, Kind, Made, Maker, Makers, Native, NativeMaker,

@@ -3,8 +3,8 @@
 //! answers and threads. It is named here, because nobody else names a concrete containerizer.
 
 pub use berth_mesos::{
-    Collected, DEFAULT_CAPABILITIES, Directories, Ending, Error, Event, ImageSource, Kind, Listed, Live,
-    Native, Outcome, Output, Record, Request, RootSource, Settings, Standing,
+    Collected, DEFAULT_CAPABILITIES, Directories, Ending, Error, Event, Fetching, ImageSource, Kind, Listed,
+    Live, Native, Outcome, Output, Record, Request, RootSource, Settings, Standing, WatchFetch, Written,
 };
 
 pub use berth_mesos::early;

@@ -138,12 +138,31 @@ pub enum What {
     },
     /// The launch failed; the text of the failure. A destroy has to follow.
     LaunchFailed(String),
+    /// Something that takes long is so far; told some times a second at most.
+    Advanced(Box<Advance>),
     /// The container met one of its limits. It may go on; if it ends for that, its termination says so as well.
     Limited(ContainerLimitation),
     /// The container ended, and this is how.
     Ended(ContainerTermination),
     /// The record is gone.
     Removed,
+}
+
+/// How far something is that takes long: what is brought before a container runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advance {
+    /// What is being brought, without what may be secret.
+    pub what: String,
+    /// Which of several, from 0.
+    pub index: usize,
+    /// How many there are.
+    pub of: usize,
+    /// Bytes so far.
+    pub bytes: u64,
+    /// Bytes that there will be, where that is known.
+    pub total: Option<u64>,
+    /// Whether it is being unpacked.
+    pub unpacking: bool,
 }
 
 /// What a subscription hands out.

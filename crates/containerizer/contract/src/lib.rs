@@ -17,9 +17,9 @@ pub use containerizer::{
     AgentState, Containerizer, KnownRun, LaunchResult, Limits, UNKNOWN_DESTROYED, Variables,
 };
 pub use error::{Cause, Error};
-pub use event::{DEFAULT_CAPACITY, Event, EventLog, Next, Phase, Subscription, What};
+pub use event::{Advance, DEFAULT_CAPACITY, Event, EventLog, Next, Phase, Subscription, What};
 pub use facet::{
-    Attach, Attached, Exec, ExecRequest, ExecSession, LayerExplained, Nesting, Pause, Pull, PullExplained,
-    Streams, WindowSize, require,
+    Attach, Attached, Exec, ExecRequest, ExecSession, ImageKept, LayerExplained, Nesting, Pause, Pull,
+    PullExplained, Streams, WindowSize, require,
 };
 pub use settled::{Settled, Wait};

@@ -5,9 +5,10 @@
 //! what owners publish, or put something into their inboxes, and never block. What blocks (removal, recovery) has a thread
 //! of its own as long as it takes.
 //!
-//! Refused, because this version has nothing behind it: nested containers, URIs to fetch, and secrets.
+//! Refused, because this version has nothing behind it: nested containers, and secrets.
 
 use crate::entry::Entry;
+use crate::fetch::Fetching;
 use crate::measure::{self, Groups};
 use crate::native::{Directories, Kind, Native};
 use crate::owner::Job;
@@ -47,24 +48,36 @@ impl MesosContainerizer {
     /// # Errors
     /// As [`Native::open`].
     pub fn new(directories: &Directories, settings: &Settings) -> crate::Result<MesosContainerizer> {
-        MesosContainerizer::with_images(directories, settings, None)
+        MesosContainerizer::with(directories, settings, None, None)
     }
 
-    /// The same, with images that containers may ask for.
+    /// The same, with images that containers may ask for, and with what brings URIs.
     ///
     /// # Errors
     /// As [`Native::open`].
-    pub fn with_images(
+    pub fn with(
         directories: &Directories,
         settings: &Settings,
         provision: Option<Provision>,
+        fetching: Option<Fetching>,
     ) -> crate::Result<MesosContainerizer> {
         let mut native = Native::open(directories, Kind::Agent, settings)?;
         if let Some(provision) = provision {
             native = native.with_images(provision);
         }
+        if let Some(fetching) = fetching {
+            native = native.with_fetching(fetching);
+        }
         let groups = Groups(settings.hierarchies.clone(), settings.groups.clone());
         Ok(MesosContainerizer { shared: Arc::new(Shared::new(native, groups)?) })
+    }
+
+    /// The same, with the output of containers kept so.
+    #[must_use]
+    pub fn with_logger(mut self, logger: berth_logger::Settings) -> MesosContainerizer {
+        let shared = Arc::get_mut(&mut self.shared).expect("nobody else has it before it is given away");
+        shared.native.logger = logger;
+        self
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -187,6 +200,10 @@ impl Containerizer for MesosContainerizer {
         Box::pin(entry.ended.wait())
     }
 
+    fn stop_signal(&self, id: &ContainerId) -> Option<i32> {
+        self.shared.native.look(&id.to_string()).ok().flatten()?.record.stop_signal
+    }
+
     fn kill(&self, id: &ContainerId, signal: i32) -> Answer<'_, bool> {
         let Some(entry) = self.shared.get(id) else { return ready(Ok(false)) };
         let now = entry.now();
@@ -227,6 +244,10 @@ impl Containerizer for MesosContainerizer {
     fn containers(&self) -> Answer<'_, Vec<ContainerId>> {
         let living = |entry: &Arc<Entry>| (!entry.now().terminated).then(|| entry.id.clone());
         ready(Ok(self.shared.all().iter().filter_map(living).collect()))
+    }
+
+    fn knows(&self, id: &ContainerId) -> bool {
+        self.shared.get(id).is_some()
     }
 
     fn remove(&self, id: &ContainerId) -> Answer<'_, ()> {
@@ -310,9 +331,6 @@ fn request(
 /// [`Class::Unsupported`], with what it is.
 pub(crate) fn supported(config: &ContainerConfig) -> crate::Result<()> {
     let refused = |text: &str| Err(berth_launcher::Error::Unsupported(text.to_owned()).into());
-    if !config.command_info.uris.is_empty() {
-        return refused("URIs can not be fetched by this version: put the files into the sandbox beforehand");
-    }
     let secret = |v: &&Variable| v.r#type == VariableType::Secret;
     if let Some(secret) = config.command_info.environment.variables.iter().find(secret) {
         // The words of Mesos.
@@ -382,21 +400,16 @@ fn remove_sandbox(sandbox: &Path) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use berth_model::{CommandInfo, Uri};
 
     #[test]
     fn what_this_version_would_leave_out_is_refused_by_name() {
-        let uris = vec![Uri { value: "http://h/x".to_owned(), ..Uri::default() }];
-        let command_info = CommandInfo { uris, ..CommandInfo::default() };
-        let error = supported(&ContainerConfig { command_info, ..ContainerConfig::default() }).unwrap_err();
-        assert_eq!(error.class(), Class::Unsupported);
-        assert!(error.to_string().contains("URIs"), "{error}");
         assert!(supported(&ContainerConfig::default()).is_ok());
 
         let mut config = ContainerConfig::default();
         config.command_info.environment.variables =
             vec![Variable { name: "S".to_owned(), r#type: VariableType::Secret, ..Variable::default() }];
         let error = supported(&config).unwrap_err();
+        assert_eq!(error.class(), Class::Unsupported);
         assert_eq!(
             error.to_string(),
             "Error: Environment variable 'S' contains secret but no secret resolver provided"

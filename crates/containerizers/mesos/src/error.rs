@@ -57,6 +57,21 @@ pub enum Error {
         #[source]
         source: Box<berth_images::ImagesError>,
     },
+    /// A URI that can not be fetched, whatever the world looks like.
+    #[error(transparent)]
+    Uri(berth_fetcher::FetchError),
+    /// The URIs.
+    #[error("Failed to fetch all URIs for container '{id}'")]
+    Fetch {
+        /// The container.
+        id: String,
+        /// Why not.
+        #[source]
+        source: berth_fetcher::FetchError,
+    },
+    /// The fetcher's cache.
+    #[error("Could not fetch URIs")]
+    FetcherCache(#[source] berth_fetcher::OpenError),
     /// The user.
     #[error("resolve the user")]
     User(#[source] berth_image::UserError),
@@ -93,6 +108,8 @@ impl Error {
             Error::Record { source, .. } => source.class(),
             Error::Rootfs { class, .. } => *class,
             Error::Image { source, .. } => source.class(),
+            Error::Uri(source) | Error::Fetch { source, .. } => source.class(),
+            Error::FetcherCache(e) => e.class(),
             Error::User(e) => e.class(),
             Error::Launch(e) => e.class(),
             Error::Undo { cause, .. } => cause.class(),

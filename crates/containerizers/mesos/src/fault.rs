@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Named fault points, compiled in with the feature `faults` only. `BERTH_FAULT=<name>=<action>` arms one, with
-//! actions `kill` (SIGKILL to this process), `error` (the step fails with EIO) and `delay` (one second).
+//! actions `kill` (SIGKILL to this process), `error` (the step fails with EIO) and `delay` (one second; `delay:5` is five).
 //!
-//! Names: `lock`, `record`, `dirs`, `spawn`, `isolate`, `send`, `forked`, `pid`, `go`, `exited`, `cleanup`, `remove`.
+//! Names: `lock`, `record`, `dirs`, `spawn`, `isolate`, `send`, `forked`, `pid`, `fetch`, `fetched`, `go`, `exited`, `cleanup`, `remove`.
 
 use crate::Result;
 
@@ -19,8 +19,9 @@ pub(crate) fn point(name: &'static str) -> Result<()> {
             );
             Ok(())
         }
-        Some((at, "delay")) if at == name => {
-            std::thread::sleep(std::time::Duration::from_secs(1));
+        Some((at, action)) if at == name && action.starts_with("delay") => {
+            let seconds = action.strip_prefix("delay:").and_then(|text| text.parse().ok());
+            std::thread::sleep(std::time::Duration::from_secs(seconds.unwrap_or(1)));
             Ok(())
         }
         Some((at, "error")) if at == name => {

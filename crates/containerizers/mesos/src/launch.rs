@@ -7,19 +7,22 @@
 //! lock and record                             the intent, before anything that it announces
 //! directories, output files                   (an archive is unpacked now, and its supervisor started after)
 //! isolate                                     control group, writable layer, detached mounts
-//! plan to the child, pid recorded, go
+//! plan to the child, pid recorded, URIs fetched while it waits at the gate, go
 //! ```
 //! A failure after the record undoes all in reverse and removes the record after it; a kill anywhere leaves the record,
 //! by which the next command finds the rest (`collect`).
 
 use crate::fault;
+use crate::fetch::{self, Ends};
 use crate::live::Live;
 use crate::native::{self, Kind, Native};
+use crate::output::{self, Pipes};
 use crate::record::{CONFIG, LOCK, PID, Pid, Record, STATUS_BEFORE};
 use crate::request::{Output, Request, RootSource, Timings, Watch};
 use crate::{Error, Result, rootfs};
 use berth_image::{Progress, ResolvedUser};
 use berth_launcher::{Container, Event, Part, Phase, Places, Plan, Rootfs, Supervisor, wire};
+use berth_logger::Driver;
 use berth_model::{ContainerConfig, ContainerId, NativeEvent};
 use berth_record::{BootId, Lock, Sync};
 use berth_sys::Errno;
@@ -45,6 +48,10 @@ impl Native {
         if !request.config.directory.as_os_str().is_empty() {
             places.sandbox = request.config.directory.clone();
         }
+        let logger = self.settings_of(&request)?;
+        let piped = logger.is_piped();
+        request.logger = Some(logger);
+        self.check_uris(fetch::wanted(&request))?;
         let opened = rootfs::open(&request.root)?;
         if !matches!(request.root, RootSource::Image(_)) {
             arguments(&request.config)?;
@@ -58,10 +65,14 @@ impl Native {
         // The supervisor makes its child's namespaces, the longest part of a launch, while we do the rest. Neither
         // needs a record: both end by themselves when we do.
         // A pull may take long, and needs none.
-        if request.supervisor.is_none() && !matches!(request.root, RootSource::Image(_)) {
+        let pulls = matches!(request.root, RootSource::Image(_)) || !request.volumes.is_empty();
+        if request.supervisor.is_none() && !pulls {
             request.begin()?;
         }
         let mut supervisor = request.supervisor.take();
+        if let (Some(supervisor), true) = (&mut supervisor, piped) {
+            supervisor.apart()?;
+        }
         if let (Some(supervisor), Some(checked)) = (&mut supervisor, &checked) {
             supervisor.prepare(checked.plan.wanted())?;
         }
@@ -118,10 +129,11 @@ impl Native {
         let rest = || {
             let work = self.work(request, places)?;
             timings.mark("work");
-            let early = checked.is_some();
+            self.provision_volumes(request)?;
+            let early = checked.is_some() && supervisor.is_some();
             let checked = match (checked, &request.root) {
                 (None, RootSource::Image(_)) => {
-                    let root = self.provision(request, &dir, places)?;
+                    let root = self.provision(request, &dir, &work, places)?;
                     arguments(&request.config)?;
                     timings.mark("provision");
                     self.check(request, root, places)?
@@ -142,6 +154,9 @@ impl Native {
             }
             let gone = || berth_launcher::Error::Gone("the start of the container");
             let supervisor = supervisor.as_mut().ok_or_else(gone)?;
+            if !early && request.logger.as_ref().is_some_and(berth_logger::Settings::is_piped) {
+                supervisor.apart()?;
+            }
             if !early {
                 supervisor.prepare(checked.plan.wanted())?;
             }
@@ -149,6 +164,7 @@ impl Native {
                 fault::point("begin")?;
                 Ok(supervisor.begin_with(part)?)
             };
+            let run_as = self.run_as(&checked.user, &request.config);
             let (encoded, files) = self.plan(request, places, checked, (&dir, work), begin, timings)?;
             timings.mark("isolate");
             fault::point("send")?;
@@ -166,20 +182,35 @@ impl Native {
             let (status, stdout) = (files.status.as_fd(), files.stdout.as_fd());
             let attend = [dir.as_fd(), lock.as_fd(), status, stdout, files.work.as_fd()];
             let input = files.input.iter().map(|(_, ours)| ours.as_fd());
-            let attend: Vec<BorrowedFd<'_>> = attend.into_iter().chain(input).collect();
-            supervisor.send(
-                &encoded,
-                &attend,
-                [stdin.as_fd(), files.stdout.as_fd(), files.stderr.as_fd()],
-            )?;
+            let piped = files.pipes.iter().flat_map(|pipes| pipes.ours.iter().map(AsFd::as_fd));
+            let links = files.links.then(|| files.sandbox.as_fd());
+            let attend: Vec<BorrowedFd<'_>> =
+                attend.into_iter().chain(input).chain(piped).chain(links).collect();
+            let [stdout, stderr] = files.streams();
+            supervisor.send(&encoded, &attend, [stdin.as_fd(), stdout, stderr])?;
             timings.mark("send");
             let (checkpoint, watch) = (request.pid_checkpoint.as_deref(), &mut request.watch);
-            let (pid, pidfd) = commit(supervisor, &encoded, &dir, checkpoint, watch, timings)?;
+            let uris = &request.config.command_info.uris;
+            let fetch = |watch: &mut Option<Watch>| match uris.is_empty() {
+                true => Ok(()),
+                false => {
+                    let ends = Ends {
+                        sandbox: files.sandbox.as_fd(),
+                        stdout: files.stdout.as_fd(),
+                        stderr: files.stderr.as_fd(),
+                    };
+                    let from = (&request.cancel, request.fetching.as_ref());
+                    self.fetch(&request.id.to_string(), uris, &run_as, &ends, from, watch)
+                }
+            };
+            let (pid, pidfd) = commit(supervisor, &encoded, &dir, checkpoint, watch, fetch, timings)?;
             Ok((encoded, pid, pidfd, files))
         };
         match rest() {
             Ok((plan, pid, pidfd, files)) => {
-                Ok(Made { plan, pid, pidfd, dir, lock, output: Some((files.stdout, files.stderr)) })
+                let logged = files.pipes.is_some();
+                let output = Some((files.stdout, files.stderr));
+                Ok(Made { plan, pid, pidfd, dir, lock, output, logged })
             }
             Err(cause) => Err(Failed { cause, claimed: Some((dir, lock)) }),
         }
@@ -261,6 +292,7 @@ impl Native {
         }
         timings.mark("root");
         let mut files = self.files(places, dir, work)?;
+        self.keep_output(request, &user, &mut files, &mut plan)?;
         if self.kind == Kind::Agent {
             // Others than the owner attach to its streams, now or after this agent: the supervisor keeps their other ends.
             plan.flag(wire::FLAG_DETACHED);
@@ -322,6 +354,7 @@ impl Native {
             places,
             work,
             sandbox,
+            image_volumes: &request.image_volumes,
             skeleton: self.skeleton.as_fd(),
             sandbox_directory: &self.sandbox_directory,
             tty: is_tty(&request.config),
@@ -374,6 +407,33 @@ impl Native {
         native::directory(self.work.as_fd(), name).map_err(fault("open"))
     }
 
+    /// Has the output go where it is to be kept.
+    fn keep_output(
+        &self,
+        request: &Request,
+        user: &ResolvedUser,
+        files: &mut Files,
+        plan: &mut Plan,
+    ) -> Result<()> {
+        let Some(logger) = &request.logger else { return Ok(()) };
+        match logger.driver {
+            Driver::Sandbox => plan.flag(wire::FLAG_FILES),
+            Driver::None => files.nowhere = Some(output::nowhere()?),
+            Driver::Rotating | Driver::Journald | Driver::External => {
+                plan.logging(output::encode(logger, request));
+                if !is_tty(&request.config) {
+                    files.pipes = Some(Pipes::make(user)?);
+                }
+                if files.links {
+                    plan.flag(wire::FLAG_LINKS);
+                }
+                return Ok(());
+            }
+        }
+        files.links = false;
+        Ok(())
+    }
+
     /// Makes what is in it, but for the root file system, and the exit record before it is one.
     fn files(&self, places: &Places, dir: &OwnedFd, work: OwnedFd) -> Result<Files> {
         let fault = |what| Error::directory(what, &places.work);
@@ -384,7 +444,8 @@ impl Native {
         let sandbox = openat(CWD, &places.sandbox, flags, Mode::empty())
             .map_err(Error::directory("open the sandbox", &places.sandbox))?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let output = |output: Output| {
+        let mut links = !places.sandbox.starts_with(&places.work);
+        let mut output = |output: Output| {
             let mode = Mode::from_bits_truncate(0o640);
             let name = output.name();
             let file = openat(&work, name, flags | OFlags::WRONLY, mode)?;
@@ -401,6 +462,7 @@ impl Native {
                     // The sandbox is on another file system: it has the only name.
                     Err(Errno::XDEV) => {
                         unlinkat(&work, name, AtFlags::empty())?;
+                        links = false;
                         return openat(&sandbox, name, flags | OFlags::WRONLY, mode);
                     }
                     other => other?,
@@ -411,7 +473,8 @@ impl Native {
         let stdout = output(Output::Stdout).map_err(fault("make stdout in"))?;
         let stderr = output(Output::Stderr).map_err(fault("make stderr in"))?;
         let status = exit_record(places, dir)?;
-        Ok(Files { work, sandbox, stdout, stderr, status, input: None })
+        let (input, pipes, nowhere) = (None, None, None);
+        Ok(Files { work, sandbox, stdout, stderr, status, input, pipes, nowhere, links })
     }
 }
 
@@ -423,6 +486,23 @@ struct Files {
     status: OwnedFd,
     /// What it reads, if others write it: both ends.
     input: Option<(OwnedFd, OwnedFd)>,
+    /// What it writes to, if its supervisor keeps that.
+    pipes: Option<Pipes>,
+    /// … and if nobody does.
+    nowhere: Option<OwnedFd>,
+    /// The output files have other names in the sandbox.
+    links: bool,
+}
+
+impl Files {
+    /// What the program writes to.
+    fn streams(&self) -> [BorrowedFd<'_>; 2] {
+        match (&self.pipes, &self.nowhere) {
+            (Some(pipes), _) => [pipes.theirs[0].as_fd(), pipes.theirs[1].as_fd()],
+            (None, Some(nowhere)) => [nowhere.as_fd(), nowhere.as_fd()],
+            (None, None) => [self.stdout.as_fd(), self.stderr.as_fd()],
+        }
+    }
 }
 
 /// A pipe whose reading end the user can open by its name.
@@ -451,6 +531,8 @@ pub(crate) struct Made {
     pub(crate) lock: Lock,
     /// What it writes to, if that is files.
     pub(crate) output: Option<(OwnedFd, OwnedFd)>,
+    /// It goes through its supervisor.
+    pub(crate) logged: bool,
 }
 
 /// A launch that did not, and what is to be undone under its lock.
@@ -472,13 +554,14 @@ impl Failed {
     }
 }
 
-/// Waits for the first process, writes its pid down, and lets its program start.
+/// Waits for the first process, writes its pid down, does what is to be done `before` its program starts, and lets it.
 pub(crate) fn commit(
     supervisor: &Supervisor,
     plan: &berth_launcher::Encoded,
     dir: &OwnedFd,
     pid_checkpoint: Option<&Path>,
     watch: &mut Option<Watch>,
+    before: impl FnOnce(&mut Option<Watch>) -> Result<()>,
     timings: &mut Timings,
 ) -> Result<(i32, OwnedFd)> {
     let (pid, pidfd) = match supervisor.next() {
@@ -498,6 +581,8 @@ pub(crate) fn commit(
         .map_err(|source| Error::Record { what: "write the container's pid", source })?;
     fault::point("pid")?;
     Watch::tell(watch, NativeEvent::Forked)?;
+    before(watch)?;
+    timings.mark("fetch");
     if let Err(gone) = supervisor.go() {
         // Its child failed at a step before the gate: that is said already.
         return Err(match supervisor.next() {

@@ -16,6 +16,7 @@ mod entry;
 mod error;
 mod exec;
 mod fault;
+mod fetch;
 mod follow;
 mod isolation;
 mod launch;
@@ -23,6 +24,7 @@ mod limited;
 mod live;
 mod measure;
 mod native;
+mod output;
 mod owner;
 mod pause;
 mod pool;
@@ -39,16 +41,19 @@ mod watching;
 pub use collect::Collected;
 pub use containerizer::MesosContainerizer;
 pub use error::Error;
+pub use fetch::{Fetching, WatchFetch};
 pub use isolation::{has_isolator, isolators_left_out};
-pub use live::{Ending, Live, Outcome};
+pub use live::{Ending, Live, Outcome, Written};
 pub use native::{Directories, Kind, Native};
 pub use provision::{ImageSource, Provision};
 pub use record::{Listed, Record, Standing};
 pub use request::{Output, Request, RootSource, Timings, Watch};
 
+pub use berth_fetcher as fetcher;
 pub use berth_images as images;
 pub use berth_isolator::{DEFAULT_CAPABILITIES, GroupSettings, Handles, Settings, device_rule};
 pub use berth_launcher::{Error as IsolatorError, Event, early};
+pub use berth_logger as logger;
 
 /// The result of an operation on native containers.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The blocking core: directories, instance, isolators.
 
+use crate::fetch::Fetching;
 use crate::provision::Provision;
 use crate::record::{self, LOCK, Listed, PID, Record, STATUS, Standing, UNKNOWN};
 use crate::{Error, Result};
@@ -60,6 +61,10 @@ pub struct Native {
     pub(crate) store: PathBuf,
     /// Which images containers may ask for.
     pub(crate) provision: Option<Provision>,
+    /// How output is kept.
+    pub(crate) logger: berth_logger::Settings,
+    /// What brings URIs.
+    pub(crate) fetching: Option<Fetching>,
     /// Where a container sees its sandbox (`--sandbox_directory`).
     pub(crate) sandbox_directory: PathBuf,
 }
@@ -103,6 +108,8 @@ impl Native {
             instance,
             store: directories.work.join("store"),
             provision: None,
+            fetching: None,
+            logger: berth_logger::Settings::default(),
             sandbox_directory,
         })
     }
@@ -112,6 +119,20 @@ impl Native {
     pub fn with_images(mut self, provision: Provision) -> Native {
         self.store.clone_from(&provision.images.settings().store);
         self.provision = Some(provision);
+        self
+    }
+
+    /// The same, with output kept so.
+    #[must_use]
+    pub fn with_logger(mut self, logger: berth_logger::Settings) -> Native {
+        self.logger = logger;
+        self
+    }
+
+    /// The same, with what brings URIs.
+    #[must_use]
+    pub fn with_fetching(mut self, fetching: Fetching) -> Native {
+        self.fetching = Some(fetching);
         self
     }
 
@@ -329,7 +350,7 @@ impl Native {
             Err(_) => (String::new(), String::new()),
         };
         Ok(serde_json::json!({
-            "id": name, "record": record, "limits_applied": applied, "usage": used,
+            "id": name, "record": record, "output_lost": self.losses(name), "limits_applied": applied, "usage": used,
             "places": { "runtime": places.runtime, "work": places.work, "sandbox": places.sandbox, "cgroup": places.cgroup },
         }))
     }

@@ -15,6 +15,7 @@ use crate::adopt::Adopted;
 use crate::collect::chain;
 use crate::containerizer;
 use crate::entry::{Entry, Process, Update, Wishes};
+use crate::fetch::WatchFetch;
 use crate::live::{Ending, Live, Outcome};
 use crate::pause;
 use crate::provision;
@@ -24,7 +25,7 @@ use crate::session::Session;
 use crate::shared::{Shared, warn};
 use crate::watcher::Waits;
 use crate::watching::Watching;
-use berth_contract::{Attached, Error, LaunchResult, Phase, What, block_on_until};
+use berth_contract::{Advance, Attached, Error, LaunchResult, Phase, What, block_on_until};
 use berth_launcher::{Event, Places};
 use berth_model::{
     Class, ContainerLimitation, ContainerTermination, Denied, NativeEvent, NativeState, TaskState,
@@ -63,6 +64,9 @@ const STAYS: Duration = Duration::from_millis(40);
 
 /// How long the sessions of a container may take to end before it does.
 const SESSIONS: Duration = Duration::from_secs(30);
+
+/// How long nothing is told of a fetch after something was.
+const TOLD: Duration = Duration::from_millis(300);
 
 /// How many ended sessions of one container are remembered.
 const REMEMBERED: usize = 32;
@@ -229,7 +233,15 @@ impl Owner<'_> {
             Ok(Some(image)) => request.root = RootSource::Image(Box::new(image)),
             Err(e) => return self.failed(e),
         }
+        match provision::volumes_asked(&self.shared.native, &request.config, self.entry.inbox.cancel()) {
+            Ok(volumes) => request.volumes = volumes,
+            Err(e) => return self.failed(e),
+        }
         request.watch = Some(self.watch_launch());
+        request.cancel = self.entry.inbox.cancel().clone();
+        if !request.config.command_info.uris.is_empty() {
+            request.fetching = Some(self.watch_fetch());
+        }
         let mut live = match self.shared.native.launch(request, &mut |_| {}) {
             Ok(live) => live,
             Err(e) => return self.failed(e),
@@ -298,6 +310,28 @@ impl Owner<'_> {
         }))
     }
 
+    /// Publishes how far a fetch is, some times a second at most.
+    fn watch_fetch(&self) -> WatchFetch {
+        let (shared, entry) = (Arc::clone(self.shared), Arc::clone(self.entry));
+        let last: Mutex<Option<(Instant, usize)>> = Mutex::new(None);
+        WatchFetch(Box::new(move |now| {
+            let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+            if last.is_some_and(|(at, index)| index == now.index && at.elapsed() < TOLD) {
+                return;
+            }
+            *last = Some((Instant::now(), now.index));
+            let advance = Advance {
+                what: now.uri.to_owned(),
+                index: now.index,
+                of: now.of,
+                bytes: now.bytes,
+                total: now.total,
+                unpacking: now.unpacking,
+            };
+            shared.events.publish(&entry.id, What::Advanced(Box::new(advance)));
+        }))
+    }
+
     /// Waits until the program was executed, and all that was asked for is in force.
     fn started(&self, live: &Live) -> Result<(), Stop> {
         let events = &self.shared.events;
@@ -320,7 +354,10 @@ impl Owner<'_> {
             }
             let event = live.supervisor().next();
             if matches!(event, Event::Running) {
-                self.entry.step(events, NativeEvent::Isolated).map_err(denied)?;
+                // With URIs that was told before they were fetched.
+                if self.entry.now().state == NativeState::Isolating {
+                    self.entry.step(events, NativeEvent::Isolated).map_err(denied)?;
+                }
                 return self.entry.step(events, NativeEvent::Fetched).map_err(denied);
             }
             if let Some(ending) = live.judge(event).map_err(Stop::Failed)? {

@@ -2,8 +2,10 @@
 //! What is asked of a launch beside Mesos's ContainerConfig.
 
 use crate::Result;
+use crate::fetch::WatchFetch;
 use crate::provision::ImageSource;
-use berth_launcher::Supervisor;
+use berth_image::Cancel;
+use berth_launcher::{ImageVolume, Supervisor};
 use berth_model::{ContainerConfig, ContainerId, NativeEvent};
 use std::ffi::CString;
 use std::path::PathBuf;
@@ -18,6 +20,10 @@ pub struct Request {
     pub config: ContainerConfig,
     /// Where the root file system comes from.
     pub root: RootSource,
+    /// The images of its volumes that are images, in the order of the configuration.
+    pub volumes: Vec<ImageSource>,
+    /// The same, held and open: by the launch.
+    pub image_volumes: Vec<ImageVolume>,
     /// The working directory inside; none for the sandbox.
     pub working_directory: Option<String>,
     /// Whether a small init is its first process.
@@ -34,10 +40,16 @@ pub struct Request {
     pub stdin: Option<std::os::fd::OwnedFd>,
     /// Where the first process's pid is written, as decimal text, before it may execute.
     pub pid_checkpoint: Option<PathBuf>,
+    /// How its output is kept; none: as the containerizer keeps it. Its environment may change it.
+    pub logger: Option<berth_logger::Settings>,
     /// Who is told how far the launch is.
     pub watch: Option<Watch>,
     /// What asks it to end, if its image says so.
     pub stop_signal: Option<i32>,
+    /// Ends what brings its URIs.
+    pub cancel: Cancel,
+    /// Who is told how far that is.
+    pub fetching: Option<WatchFetch>,
 }
 
 impl Request {
@@ -58,6 +70,8 @@ impl Request {
             id,
             config,
             root: RootSource::Host,
+            volumes: Vec::new(),
+            image_volumes: Vec::new(),
             working_directory: None,
             init: false,
             environment: Vec::new(),
@@ -67,7 +81,10 @@ impl Request {
             stdin: None,
             pid_checkpoint: None,
             watch: None,
+            logger: None,
             stop_signal: None,
+            cancel: Cancel::new(),
+            fetching: None,
         }
     }
 }

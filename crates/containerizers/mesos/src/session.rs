@@ -100,11 +100,13 @@ impl Native {
             supervisor.send(&plan, &attend, [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])?;
             let mut timings = Timings::start();
             let (pid, pidfd) =
-                launch::commit(supervisor, &plan, &dir, None, &mut session.watch, &mut timings)?;
+                launch::commit(supervisor, &plan, &dir, None, &mut session.watch, |_| Ok(()), &mut timings)?;
             Ok((plan, pid, pidfd, streams.outer))
         };
         match rest() {
-            Ok((plan, pid, pidfd, outer)) => Ok((Made { plan, pid, pidfd, dir, lock, output: None }, outer)),
+            Ok((plan, pid, pidfd, outer)) => {
+                Ok((Made { plan, pid, pidfd, dir, lock, output: None, logged: false }, outer))
+            }
             Err(cause) => Err(Failed { cause, claimed: Some((dir, lock)) }),
         }
     }
@@ -124,6 +126,7 @@ impl Native {
             places: &places,
             work: None,
             sandbox: None,
+            image_volumes: &[],
             skeleton: self.skeleton.as_fd(),
             sandbox_directory: &self.sandbox_directory,
             tty: session.request.terminal.is_some(),

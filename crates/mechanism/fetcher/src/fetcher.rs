@@ -124,7 +124,8 @@ const AT_ONCE: u32 = 16;
 
 struct Shared {
     config: Config,
-    cache: Cache,
+    /// None: nothing is kept for others.
+    cache: Option<Cache>,
     slots: Slots,
     succeeded: AtomicU64,
     failed: AtomicU64,
@@ -143,10 +144,18 @@ impl Fetcher {
     /// The directory can not be used.
     pub fn open(config: Config) -> Result<Fetcher, OpenError> {
         let cache = Cache::open(&config.cache_dir, config.cache_size)?;
+        Ok(Fetcher::with(config, Some(cache)))
+    }
+
+    /// One that keeps nothing, and touches no directory but sandboxes: for one container. What is to come from the cache
+    /// is fetched directly, with a warning in the container's stderr.
+    pub fn without_cache(config: Config) -> Fetcher {
+        Fetcher::with(config, None)
+    }
+
+    fn with(config: Config, cache: Option<Cache>) -> Fetcher {
         let (succeeded, failed) = (AtomicU64::new(0), AtomicU64::new(0));
-        Ok(Fetcher {
-            shared: Arc::new(Shared { config, cache, slots: Slots::new(AT_ONCE), succeeded, failed }),
-        })
+        Fetcher { shared: Arc::new(Shared { config, cache, slots: Slots::new(AT_ONCE), succeeded, failed }) }
     }
 
     /// Whether URIs can be fetched at all, as far as that is known without fetching: for a launch that is to fail early.
@@ -178,7 +187,7 @@ impl Fetcher {
 
     /// Numbers so far.
     pub fn metrics(&self) -> Metrics {
-        let (used, total) = self.shared.cache.sizes();
+        let (used, total) = self.shared.cache.as_ref().map_or((0, 0), Cache::sizes);
         Metrics {
             task_fetches_succeeded: self.shared.succeeded.load(Ordering::Relaxed),
             task_fetches_failed: self.shared.failed.load(Ordering::Relaxed),
@@ -189,6 +198,11 @@ impl Fetcher {
 }
 
 impl Shared {
+    /// For those who have something of it already.
+    fn cache(&self) -> &Cache {
+        self.cache.as_ref().expect("leases and downloads are of a cache that there is")
+    }
+
     fn plan(&self, uris: &[Uri]) -> Result<Vec<Item>, FetchError> {
         let home = self.config.frameworks_home.as_deref();
         uris.iter()
@@ -220,7 +234,10 @@ impl Shared {
         // Downloads for the cache begin together, while the first item is under way.
         let mut leases = Vec::new();
         for item in &items {
-            leases.push(if item.cache { Some(self.acquire(request, item)?) } else { None });
+            leases.push(match &self.cache {
+                Some(cache) if item.cache => Some(self.acquire(cache, request, item)?),
+                _ => None,
+            });
         }
         let mut run =
             Run { shared: self, request, stop, progress, items: &items, strict: None, clients: None };
@@ -233,11 +250,16 @@ impl Shared {
     }
 
     /// Finds a resource in the cache, or begins its download.
-    fn acquire(self: &Arc<Self>, request: &Request<'_>, item: &Item) -> Result<Lease, FetchError> {
+    fn acquire(
+        self: &Arc<Self>,
+        cache: &Cache,
+        request: &Request<'_>,
+        item: &Item,
+    ) -> Result<Lease, FetchError> {
         let user = request.user.map(|user| user.name.clone()).unwrap_or_default();
         let key = Key { user, uri: item.uri.clone() };
         let failed = |error| FetchError::host("look into the fetcher cache", error);
-        let (id, state) = match self.cache.acquire(&key).map_err(failed)? {
+        let (id, state) = match cache.acquire(&key).map_err(failed)? {
             Found::Ready(id, ready) => (id, LeaseState::Ready(ready)),
             Found::Pending(id, waiter) => (id, LeaseState::Pending(waiter)),
             Found::New(id, waiter, name) => {
@@ -263,12 +285,12 @@ impl Shared {
             let shared = self.clone();
             std::thread::Builder::new().name("fetch".into()).stack_size(256 << 10).spawn(move || {
                 let outcome = download.run(&shared);
-                shared.cache.finish(download.id, outcome);
+                shared.cache().finish(download.id, outcome);
             })?;
             Ok(())
         };
         if let Err(error) = begun() {
-            self.cache.finish(id, Err(format!("begin the download: {error}")));
+            self.cache().finish(id, Err(format!("begin the download: {error}")));
         }
     }
 
@@ -351,7 +373,7 @@ enum LeaseState {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.shared.cache.release(self.id);
+        self.shared.cache().release(self.id);
     }
 }
 
@@ -387,6 +409,9 @@ impl Run<'_> {
             }
         }
         drop(lease);
+        if item.cache && self.shared.cache.is_none() {
+            self.warn(&format!("'{uri}' is fetched directly into the sandbox: no agent, so no cache"));
+        }
         let bytes = self.ask(index, item, &ToChild::Fetch(job(item, false)), None)?;
         Ok(fetched(How::Fetched, bytes))
     }
@@ -427,7 +452,8 @@ impl Run<'_> {
             )
         };
         if item.archive().is_some() {
-            let file = self.shared.cache.open_file(ready).map_err(|error| failed("open its file", error))?;
+            let file =
+                self.shared.cache().open_file(ready).map_err(|error| failed("open its file", error))?;
             let bytes = self.ask(index, item, &ToChild::Extract(job(item, false)), Some(&file))?;
             return Ok((How::Extracted, bytes));
         }
@@ -438,7 +464,7 @@ impl Run<'_> {
             user: self.request.user,
             share_above: self.shared.config.share_above,
         };
-        let how = put(&self.shared.cache, ready, &order, &self.stop.bell)
+        let how = put(self.shared.cache(), ready, &order, &self.stop.bell)
             .map_err(|error| failed("put its file into the sandbox from where it is", error))?;
         how.map(|how| (how, ready.size)).ok_or(FetchError::Stopped)
     }
@@ -514,17 +540,17 @@ struct Download {
 impl Download {
     fn run(&self, shared: &Shared) -> Outcome {
         let gone = || Err("nobody waits for it".into());
-        let Some(stop) = shared.cache.stop_of(self.id) else { return gone() };
+        let Some(stop) = shared.cache().stop_of(self.id) else { return gone() };
         let Some(_turn) = shared.slots.take(&stop) else { return gone() };
         if !matches!(self.item.source, Source::External(_)) {
             return self.fetch(shared, &stop, None);
         }
         let ids = self.user.as_ref().filter(|_| rustix::process::geteuid().is_root());
         let (uid, gid) = (ids.map(|user| user.uid), ids.map(|user| user.gid));
-        let staged = shared.cache.stage(&self.name, uid, gid);
+        let staged = shared.cache().stage(&self.name, uid, gid);
         let (dir, path) = staged.map_err(|error| format!("make a directory for the download: {error}"))?;
         let outcome = self.fetch(shared, &stop, Some((dir, path)));
-        shared.cache.unstage(&self.name);
+        shared.cache().unstage(&self.name);
         outcome
     }
 
@@ -548,7 +574,7 @@ impl Download {
                 Ok(FromChild::Size(total)) if file.is_none() => {
                     let size = self.reserve(shared, total)?;
                     let made = shared
-                        .cache
+                        .cache()
                         .create(&self.name)
                         .map_err(|error| failed("make a file of the cache", error))?;
                     let handed = match staging {
@@ -585,7 +611,7 @@ impl Download {
         match total {
             None => Err("No URL content-length available".into()),
             Some(0) => Err(format!("URI reported content-length 0: {}", self.item.shown())),
-            Some(size) => shared.cache.reserve(self.id, size).map(|()| size),
+            Some(size) => shared.cache().reserve(self.id, size).map(|()| size),
         }
     }
 

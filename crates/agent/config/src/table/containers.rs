@@ -26,8 +26,8 @@ pub(super) const GENERAL: &[Row] = &[
     row("domain_socket_location", "Where that socket is, or systemd:ID")
         .mesos("<runtime_dir>/agent.sock")
         .not_built(),
-    row("frameworks_home", "What is put before relative URIs").both("").not_built(),
-    row("hadoop_home", "Where the hadoop client is").not_built(),
+    row("frameworks_home", "What is put before relative URIs").both(""),
+    row("hadoop_home", "Where the hadoop client is; not given: HADOOP_HOME, then the PATH"),
 ];
 
 pub(super) const LIMITS: &[Row] = &[

@@ -9,7 +9,7 @@ pub(super) const IMAGES: &[Row] = &[
         "image_provisioner_backend",
         "How root file systems are put together; not given: the best that works",
     ),
-    row("image_gc_config", "When unused images are collected, as JSON").not_built(),
+    row("image_gc_config", "When unused images are collected, as JSON; not given: only when asked"),
     row(
         "docker_registry",
         "Where images come from that name no registry; a directory: archives of docker save, for all",
@@ -28,10 +28,18 @@ pub(super) const IMAGES: &[Row] = &[
 pub(super) const FETCHER: &[Row] = &[
     row("fetcher_cache_dir", "Where fetched files are kept for the next container")
         .ours("<work_dir>/fetch")
-        .mesos("<tmp>/mesos/fetch")
-        .not_built(),
-    row("fetcher_cache_size", "How large that cache may become").both("2GB").not_built(),
-    row("fetcher_stall_timeout", "How long a transfer may stand still").both("1mins").not_built(),
+        .mesos("<tmp>/mesos/fetch"),
+    row("fetcher_cache_size", "How large that cache may become; 0B: nothing is kept").both("2GB"),
+    row("fetcher_stall_timeout", "How long a transfer may stand still").both("1mins"),
+    row(
+        "fetcher_allow",
+        "Networks that are spoken to though they are private, link-local or of a cloud's metadata, by redirect too: \
+         addresses with commas between, as in 10.0.0.0/8",
+    ),
+    row("fetcher_deny", "Networks that are never spoken to"),
+    row("fetcher_local_files", "Let URIs name files of this host that the container's user may read")
+        .ours("true"),
+    row("fetcher_certificates", "A file of certificates that are trusted instead of the host's"),
 ];
 
 pub(super) const DISK: &[Row] = &[

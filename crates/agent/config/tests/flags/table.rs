@@ -90,8 +90,8 @@ fn booleans_may_stand_alone_and_be_negated_and_hyphens_are_underscores() {
 
 #[test]
 fn a_flag_that_is_not_built_is_accepted_with_its_default_whatever_its_spelling() {
-    good(&["--perf_interval=1mins", "--docker_kill_orphans", "--fetcher_cache_size=2048MB"]);
-    good(&["--work_dir=/w", "--fetcher_cache_dir=/w/fetch", "--docker_stop_timeout=0secs"]);
+    good(&["--perf_interval=60secs", "--docker_kill_orphans"]);
+    good(&["--work_dir=/w", "--docker_stop_timeout=0secs"]);
     let resolved = good(&["--docker_kill_orphans=true"]);
     assert_eq!(resolved.factory.loaded.get("docker_kill_orphans"), None, "nothing is behind it");
 }
