@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use berth_api::{Core, Listener, Options, UnixAccess, serve};
+use berth_api::{Authenticate, Core, HttpBasic, Listener, Options, Realm, UnixAccess, serve};
 use berth_cgroup::Hierarchies;
 use berth_config::log::LogControl;
-use berth_config::{AgentDirs, Resolved};
+use berth_config::{AgentDirs, Http, Resolved};
 use berth_contract::{Containerizer, Settled, Subscription};
 use berth_factory::{Host, create, enter_scope, makers, resources};
 use berth_model::{Class, Resources};
@@ -114,17 +114,25 @@ impl Agent {
         let opened =
             opened.await.map_err(|error| StartError::recovery(Class::Internal, error.to_string()))?;
         let inner = Arc::new(opened?);
+        let authenticate = authenticate(&inner.flags.http)?;
         let listeners = listen(&inner).await?;
         let (stop, stopped) = watch::channel(false);
         let core: Arc<dyn Core> = Arc::new(Face(Arc::clone(&inner)));
-        let options = Options { heartbeat: inner.flags.http_heartbeat_interval, ..Options::default() };
-        let shutdown = {
+        let shutdown = move || {
             let mut stopped = stopped.clone();
             async move {
                 let _ = stopped.wait_for(|stop| *stop).await;
             }
         };
-        let serving = tokio::spawn(serve(listeners, core, options, shutdown));
+        let heartbeat = inner.flags.http_heartbeat_interval;
+        // Whoever comes over TCP says who they are; whoever may open the socket is known by that.
+        let open = Options { heartbeat, ..Options::default() };
+        let asked = Options { heartbeat, authenticate, ..Options::default() };
+        let unix = serve(listeners.unix, Arc::clone(&core), open, shutdown());
+        let tcp = serve(listeners.tcp, core, asked, shutdown());
+        let serving = tokio::spawn(async {
+            tokio::join!(unix, tcp);
+        });
         let recovered = Settled::new();
         let (settle, agent) = (recovered.clone(), Arc::clone(&inner));
         inner.tasks.spawn(async move {
@@ -236,24 +244,43 @@ fn open(
         hierarchies: Hierarchies::probe(std::path::Path::new(Hierarchies::ROOT)).ok(),
         tcp: OnceLock::new(),
         started,
+        started_time: SystemTime::now(),
         recovering: AtomicBool::new(true),
         recovery: OnceLock::new(),
         dirs,
         flags,
     })
 }
-        started_time: SystemTime::now(),
 
-async fn listen(inner: &Inner) -> Result<Vec<Listener>, StartError> {
+/// Where clients come in.
+struct Listeners {
+    unix: Vec<Listener>,
+    tcp: Vec<Listener>,
+}
+
+async fn listen(inner: &Inner) -> Result<Listeners, StartError> {
     let flags = &inner.flags;
-    let mut listeners = vec![Listener::unix(&flags.socket, UnixAccess::of_group(&flags.socket_group))?];
+    let unix = vec![Listener::unix(&flags.socket, UnixAccess::of_group(&flags.socket_group))?];
     tracing::info!(socket = %flags.socket.display(), "listening");
+    let mut tcp = Vec::new();
     if let Some(address) = flags.tcp {
         let listener = Listener::tcp(address).await?;
         let address = listener.address().unwrap_or(address);
         let _ = inner.tcp.set(address);
         tracing::info!(%address, "listening");
-        listeners.push(listener);
+        tcp.push(listener);
     }
-    Ok(listeners)
+    Ok(Listeners { unix, tcp })
+}
+
+/// How who comes over TCP is told, if anybody is asked.
+fn authenticate(http: &Http) -> Result<Option<Arc<dyn Authenticate>>, StartError> {
+    let asked = [(http.readonly, Realm::ReadOnly), (http.readwrite, Realm::ReadWrite)];
+    let realms: Vec<Realm> = asked.into_iter().filter_map(|(asked, realm)| asked.then_some(realm)).collect();
+    match &http.credentials {
+        Some(credentials) if !realms.is_empty() => {
+            Ok(Some(Arc::new(HttpBasic::new(credentials.expose_secret(), realms)?)))
+        }
+        _ => Ok(None),
+    }
 }

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use berth_api::{BindError, Refusal};
+use berth_api::{BindError, CredentialsError, Refusal};
 use berth_config::DirsError;
 use berth_factory::{CreateError, ResourcesError};
 use berth_model::Class;
@@ -34,6 +34,9 @@ pub enum StartError {
     /// Nobody could come in.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// Nobody could say who they are.
+    #[error("read --http_credentials")]
+    Credentials(#[from] CredentialsError),
     /// Containers of an earlier agent could not be taken over.
     #[error("Failed to perform recovery: {what}; containers that run go on")]
     Recovery {
@@ -61,6 +64,7 @@ impl StartError {
             StartError::Containerizer(error) => error.class(),
             StartError::Resources(error) => error.class(),
             StartError::Bind(error) => error.class(),
+            StartError::Credentials(error) => error.class(),
             StartError::Recovery { class, .. } => *class,
         }
     }

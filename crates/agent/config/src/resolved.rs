@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use berth_factory::{Flags, Loaded};
+use berth_model::SecretBytes;
 
 use crate::log::{Format, Level, Logging};
 use crate::problem::{Origin, Problem, Problems, What};
@@ -29,6 +30,8 @@ pub struct Resolved {
     pub socket_group: String,
     /// Where to serve over TCP, if `--ip` or `--port` asks for that.
     pub tcp: Option<SocketAddr>,
+    /// Who is asked over TCP who they are.
+    pub http: Http,
     /// `--logging_level` and `--log_format`.
     pub logging: Logging,
     /// `--http_heartbeat_interval`.
@@ -50,6 +53,18 @@ pub struct Resolved {
     /// What the operator should be told.
     pub warnings: Vec<String>,
     settings: Vec<Setting>,
+}
+
+/// `--authenticate_http_readonly`, `--authenticate_http_readwrite` and `--http_credentials`. They concern TCP: who may open
+/// the socket is told by its mode and group.
+#[derive(Debug, Clone, Default)]
+pub struct Http {
+    /// Whoever asks the endpoints that read.
+    pub readonly: bool,
+    /// Whoever asks the API.
+    pub readwrite: bool,
+    /// The contents of the credentials, JSON.
+    pub credentials: Option<SecretBytes>,
 }
 
 /// What becomes of the containers of an agent before.
@@ -209,7 +224,13 @@ fn resolve(typed: &Typed) -> Result<Resolved, Box<Problem>> {
     let view = View(settings.iter().map(|setting| (setting.row.name, setting)).collect());
     // What is wrong with it the rules say.
     let tcp = tcp(view.0["ip"], view.0["port"]).unwrap_or(None);
-    let exposed = tcp.filter(|address| !address.ip().is_loopback()).map(|address| {
+    let http = Http {
+        readonly: view.bool("authenticate_http_readonly"),
+        readwrite: view.bool("authenticate_http_readwrite"),
+        credentials: view.value("http_credentials").map(|json| SecretBytes::new(json.to_string())),
+    };
+    // Only by an explicit word; without one the rules refuse it.
+    let exposed = tcp.filter(|_| !http.readwrite).map(|address| {
         format!("anybody who can reach {address} can start containers: nobody is asked who they are over TCP")
     });
     Ok(Resolved {
@@ -218,6 +239,7 @@ fn resolve(typed: &Typed) -> Result<Resolved, Box<Problem>> {
         socket: view.path("socket"),
         socket_group: view.text("socket_group"),
         tcp,
+        http,
         logging: Logging {
             level: Level::parse(&view.text("logging_level")).unwrap_or(Level::Info),
             format: if view.text("log_format") == "json" { Format::Json } else { Format::Text },

@@ -33,11 +33,53 @@ pub(crate) fn check(typed: &Typed, resolved: &Resolved) -> Vec<Problem> {
         problems.push(not_allowed(setting("socket"), why, "give a shorter --socket or --runtime_dir"));
     }
     problems.extend(crate::resolved::tcp(setting("ip"), setting("port")).err().map(|problem| *problem));
+    problems.extend(authentication(typed, resolved, &setting));
     if typed.get("socket_group").is_some() && resolved.socket_group.is_empty() {
         let advice = "leave it away, or name a group";
         problems.push(not_allowed(setting("socket_group"), "a group has a name", advice));
     }
     problems
+}
+
+/// Whoever can ask the API is root of this host: over TCP they are asked who they are, unless somebody said that they are not.
+fn authentication<'a>(
+    typed: &Typed,
+    resolved: &Resolved,
+    setting: &impl Fn(&str) -> &'a Setting,
+) -> Vec<Problem> {
+    const CREDENTIALS: &str = "give --http_credentials the path of a file with {\"credentials\":[{\"principal\":\"...\",\"secret\":\"...\"}]}";
+    let mut problems = Vec::new();
+    let (http, readwrite) = (&resolved.http, "authenticate_http_readwrite");
+    for (name, on) in [("authenticate_http_readonly", http.readonly), (readwrite, http.readwrite)] {
+        if on && http.credentials.is_none() {
+            let what = What::Conflict(format!("--{name} asks everybody who they are, and nobody could tell"));
+            let origin = setting(name).origin.clone();
+            problems.push(Problem::new(what, Some(origin), CREDENTIALS).about(setting(name).row.name));
+        }
+    }
+    let credentials = setting("http_credentials");
+    if let Some(Value::Json(json)) = &credentials.value
+        && !are_credentials(json)
+    {
+        let why = "it is no list of principals and their secrets";
+        problems.push(not_allowed(credentials, why, CREDENTIALS));
+    }
+    if let Some(address) = resolved.tcp.filter(|_| !http.readwrite && typed.get(readwrite).is_none()) {
+        let asked = [setting("ip"), setting("port")].into_iter().find(|setting| setting.value.is_some());
+        let what =
+            format!("whoever can reach {address} would be root of this host, and is not asked who they are");
+        let advice = "give --authenticate_http_readwrite and --http_credentials; \
+                      or --no-authenticate_http_readwrite, if everybody is meant";
+        let problem = Problem::new(What::Conflict(what), asked.map(|asked| asked.origin.clone()), advice);
+        problems.push(problem.about(setting(readwrite).row.name));
+    }
+    problems
+}
+
+fn are_credentials(json: &serde_json::Value) -> bool {
+    let Some(all) = json["credentials"].as_array() else { return false };
+    let is_one = |one: &serde_json::Value| one["principal"].is_string() && one["secret"].is_string();
+    !all.is_empty() && all.iter().all(is_one)
 }
 
 fn directories(work: &Setting, runtime: &Setting, resolved: &Resolved) -> Vec<Problem> {

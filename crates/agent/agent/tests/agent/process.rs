@@ -178,15 +178,47 @@ fn a_clean_up_destroys_everything_and_exits() {
 fn an_agent_serves_on_tcp_when_asked_to_and_on_its_socket_too() {
     on("tcp", |ground| {
         ground.with("--port=0");
+        ground.with("--no-authenticate_http_readwrite");
         ground.start();
         let address = ground.tcp().unwrap();
         assert!(address.ip().is_loopback());
-        let mut stream = std::net::TcpStream::connect(address).unwrap();
-        let request = "GET /slave(1)/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-        std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
+        let answer = over_tcp(address, "GET /slave(1)/health HTTP/1.1\r\n", "");
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
         assert_eq!(get(&ground.socket(), "/health").unwrap().says(), (200, ""));
+    });
+}
+
+/// What an agent answers to one request over TCP.
+fn over_tcp(address: std::net::SocketAddr, head: &str, body: &str) -> String {
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let length = body.len();
+    let request = format!("{head}Host: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}");
+    std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn who_comes_over_tcp_says_who_they_are_and_who_opens_the_socket_does_not() {
+    on("tcp-asked", |ground| {
+        ground.with("--ip=127.0.0.1");
+        ground.with("--port=0");
+        ground.with("--authenticate_http_readwrite");
+        ground.with(r#"--http_credentials={"credentials":[{"principal":"ops","secret":"hunter2"}]}"#);
+        ground.start();
+        let address = ground.tcp().unwrap();
+        let call = |authorization: &str| {
+            let head = format!("POST /api/v1 HTTP/1.1\r\nContent-Type: application/json\r\n{authorization}");
+            over_tcp(address, &head, r#"{"type":"GET_CONTAINERS"}"#)
+        };
+        let refused = call("");
+        assert!(refused.starts_with("HTTP/1.1 401 Unauthorized\r\n"), "{refused}");
+        assert!(refused.contains("Basic realm=\"mesos-agent-readwrite\""), "{refused}");
+        // "ops:wrong" and "ops:hunter2".
+        assert!(call("Authorization: Basic b3BzOndyb25n\r\n").starts_with("HTTP/1.1 401 "));
+        let let_in = call("Authorization: Basic b3BzOmh1bnRlcjI=\r\n");
+        assert!(let_in.starts_with("HTTP/1.1 200 OK\r\n"), "{let_in}");
+        assert_eq!(ground.listed(), [""; 0]);
     });
 }

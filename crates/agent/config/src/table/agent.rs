@@ -113,8 +113,7 @@ pub(super) const CLUSTER: &[Row] = &[
     row("hostname_lookup", "Whether the name is resolved first").of(Bool).both("true").not_built(),
     row("domain", "The fault domain of this agent").of(Json).not_built(),
     row("agent_features", "Features that the agent says it has").of(Json).not_built(),
-    row("ip", "The address to serve on over TCP; nobody is asked who they are, so mind who can reach it")
-        .of(Text),
+    row("ip", "The address to serve on over TCP; needs --authenticate_http_readwrite").of(Text),
     row("ip_discovery_command", "A command that prints the address").of(Path).not_built(),
     row("port", "The port to serve on over TCP; 5051 with --ip alone, and without --ip on 127.0.0.1")
         .of(Integer)
@@ -139,16 +138,25 @@ pub(super) const CLUSTER: &[Row] = &[
         .of(Duration)
         .both("1mins")
         .not_built(),
-    row("http_authenticators", "How clients of the API authenticate").of(Text).both("basic").not_built(),
-    row("http_credentials", "Who may authenticate, as JSON or its file").of(Json).secret().not_built(),
-    row("authenticate_http_readonly", "Require authentication for what reads")
+    row("http_authenticators", "How clients that come over TCP authenticate")
+        .of(Text)
+        .both("basic")
+        .one_of(&["basic"]),
+    row(
+        "http_credentials",
+        "Who may authenticate, as JSON or its file: {\"credentials\":[{\"principal\":...,\"secret\":...}]}",
+    )
+    .of(Json)
+    .secret(),
+    row("authenticate_http_readonly", "Ask who comes over TCP who they are, for the endpoints that read")
         .of(Bool)
-        .both("false")
-        .not_built(),
-    row("authenticate_http_readwrite", "Require authentication for what changes")
-        .of(Bool)
-        .both("false")
-        .not_built(),
+        .both("false"),
+    row(
+        "authenticate_http_readwrite",
+        "Ask who comes over TCP who they are, for the API; TCP is not served without, but by an explicit 'false'",
+    )
+    .of(Bool)
+    .both("false"),
     row("authenticate_http_executors", "Require authentication of executors")
         .mesos("false")
         .ours("false")

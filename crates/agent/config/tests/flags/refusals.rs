@@ -270,3 +270,29 @@ fn what_is_no_address_to_serve_on_is_refused() {
     let [text] = &refused(&["--port=65536"])[..] else { panic!("one problem") };
     assert!(text.contains("a port is a number from 0 to 65535"), "{text}");
 }
+
+#[test]
+fn tcp_is_not_served_to_people_who_are_not_asked_who_they_are() {
+    for asked in ["--port=5051", "--ip=127.0.0.1", "--ip=0.0.0.0"] {
+        let [text] = &refused(&[asked])[..] else { panic!("one problem") };
+        assert!(text.contains("would be root of this host, and is not asked who they are"), "{text}");
+        assert!(text.contains("--authenticate_http_readwrite and --http_credentials"), "{text}");
+        // Whoever says that it is meant has it.
+        crate::good(&[asked, "--no-authenticate_http_readwrite"]);
+        let credentials = r#"--http_credentials={"credentials":[{"principal":"p","secret":"s"}]}"#;
+        crate::good(&[asked, "--authenticate_http_readwrite", credentials]);
+    }
+}
+
+#[test]
+fn who_is_asked_who_they_are_must_have_something_to_say() {
+    for asked in ["--authenticate_http_readwrite", "--authenticate_http_readonly"] {
+        let [text] = &refused(&[asked])[..] else { panic!("one problem") };
+        assert!(text.contains("asks everybody who they are, and nobody could tell"), "{text}");
+    }
+    for wrong in [r#"{}"#, r#"{"credentials":[]}"#, r#"{"credentials":[{"principal":"p","secret":7}]}"#] {
+        let given = format!("--http_credentials={wrong}");
+        let [text] = &refused(&["--authenticate_http_readwrite", &given])[..] else { panic!("one problem") };
+        assert!(text.contains("'***' is not allowed: it is no list of principals"), "{text}");
+    }
+}
