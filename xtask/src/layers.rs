@@ -36,6 +36,8 @@ pub(crate) const WITHIN_ROW: &[(&str, &str)] = &[
     ("crates/mechanism/launcher", "crates/mechanism/logger"),
     ("crates/mechanism/launcher", "crates/mechanism/seccomp"),
     ("crates/mechanism/launcher", "crates/mechanism/supervisor"),
+    // The supervisor writes the output of its container through the writers of the logger.
+    ("crates/mechanism/supervisor", "crates/mechanism/logger"),
     // An isolator implements the launcher's trait over one mechanism.
     ("crates/mechanism/isolator", "crates/mechanism/launcher"),
     ("crates/mechanism/isolator", "crates/mechanism/cgroup"),
@@ -58,6 +60,8 @@ pub(crate) const WITHIN_ROW: &[(&str, &str)] = &[
     ("crates/agent/agent", "crates/agent/config"),
     ("crates/agent/agent", "crates/agent/factory"),
     ("crates/agent/executor", "crates/agent/api"),
+    // The agent as a process, its ground and what it must not leave behind, for tests of its API.
+    ("tests/api", "tests/agent"),
 ];
 
 /// The one crate, beside tests and benches, that names concrete containerizers.

@@ -6,7 +6,8 @@
 
 use crate::exit::Failure;
 use crate::terminal;
-use berth_factory::oneshot::{Ending, Error, Event, Live, Output, Request};
+use berth_factory::oneshot::{Ending, Error, Event, Live, Output, Request, Written};
+use berth_factory::output as logger;
 use berth_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
 use berth_sys::rustix::fs::inotify;
 use berth_sys::rustix::io::{read, write};
@@ -106,7 +107,7 @@ struct Owner<'a> {
     /// Read from stdin, and not yet taken.
     pending: Vec<u8>,
     /// What the container writes, and where it goes.
-    output: Vec<(OwnedFd, Output)>,
+    output: Vec<(Written, Output)>,
     watch: Option<OwnedFd>,
     /// How often its output was looked at, while it is not watched.
     looks: Option<u32>,
@@ -125,18 +126,28 @@ impl Owner<'_> {
 
     /// From looking now and then to being woken by each write. Closing a watch waits for the kernel's grace period
     /// (fsnotify's, more than 10 ms): nothing that a command of some milliseconds should pay.
+    ///
+    /// Each is told once, and then looked at again for a while: a program that prints without end pays for no watch.
     fn watch(&mut self) {
         self.looks = None;
+        if self.watch.is_none() {
+            self.watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).ok();
+        }
         // Without inotify (its instances can run out) we go on looking.
-        let Ok(watch) = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK) else {
+        let Some(watch) = &self.watch else {
             self.looks = Some(0);
             return;
         };
-        for (file, _) in &self.output {
-            let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file));
-            let _ = inotify::add_watch(&watch, path, inotify::WatchFlags::MODIFY);
+        let wanted = inotify::WatchFlags::MODIFY
+            | inotify::WatchFlags::MOVE_SELF
+            | inotify::WatchFlags::ATTRIB
+            | inotify::WatchFlags::ONESHOT;
+        for (written, _) in &self.output {
+            let path = written.file_in_use().map(logger::watch_path);
+            if !path.is_some_and(|path| inotify::add_watch(watch, path, wanted).is_ok()) {
+                self.looks = Some(0);
+            }
         }
-        self.watch = Some(watch);
         self.copy_output();
     }
 
@@ -217,16 +228,20 @@ impl Owner<'_> {
         if let Some(watch) = &self.watch {
             while matches!(read(watch, &mut room), Ok(1..)) {}
         }
+        self.looks = Some(0);
         self.copy_output();
     }
 
     fn copy_output(&mut self) {
         // Most of the time there is nothing or little: a large room for it only once there was a lot.
         let (mut small, mut large) = ([0u8; 1024], Vec::new());
-        for (file, output) in &self.output {
+        for (written, output) in &mut self.output {
             loop {
                 let room = if large.is_empty() { small.as_mut_slice() } else { large.as_mut_slice() };
-                let Ok(n @ 1..) = read(file, &mut *room) else { break };
+                let n = written.read(&mut *room);
+                if n == 0 {
+                    break;
+                }
                 match output {
                     Output::Stdout => write_all(std::io::stdout().as_fd(), &room[..n]),
                     Output::Stderr => write_all(std::io::stderr().as_fd(), &room[..n]),

@@ -5,9 +5,14 @@ use std::{env, path::PathBuf, process::Command};
 
 fn main() {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo")).join("../../..");
-    for path in
-        ["bins/berth-init", "crates/base/sys", "crates/mechanism/supervisor", "Cargo.lock", "Cargo.toml"]
-    {
+    for path in [
+        "bins/berth-init",
+        "crates/base/sys",
+        "crates/mechanism/logger",
+        "crates/mechanism/supervisor",
+        "Cargo.lock",
+        "Cargo.toml",
+    ] {
         println!("cargo:rerun-if-changed={}", root.join(path).display());
     }
     println!("cargo:rerun-if-changed=build.rs");

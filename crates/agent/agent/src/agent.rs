@@ -222,7 +222,7 @@ fn open(
     for degraded in dirs.degraded() {
         tracing::warn!(path = %degraded.path.display(), "nothing can be launched: {}", degraded.reason);
     }
-    let places = Arc::new(Places::open(dirs.work(), &flags.work_dir)?);
+    let places = Arc::new(Places::open(dirs.work(), &flags.work_dir, &flags.runtime_dir)?);
     let determined = resources(&flags.factory, &Host::probe(&flags.work_dir))?;
     for warning in flags.warnings.iter().chain(&determined.warnings) {
         tracing::warn!("{warning}");

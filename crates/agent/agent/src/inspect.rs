@@ -39,8 +39,11 @@ pub(crate) async fn inspect(agent: &Arc<Inner>, id: &ContainerId) -> Result<Insp
     let pid = |measured: &Measured| measured.status.as_ref().and_then(|status| status.executor_pid);
     let Some(first) = pid(&measured) else { return Ok(inspection) };
     let hierarchies = agent.hierarchies.clone();
-    let looking = tokio::task::spawn_blocking(move || Inside::look(first, hierarchies.as_ref()));
-    let Ok(Ok(inside)) = timeout(PATIENCE, looking).await else { return Ok(inspection) };
+    let (containerizer, own) = (Arc::clone(&agent.containerizer), container.id.clone());
+    let looking = tokio::task::spawn_blocking(move || {
+        (Inside::look(first, hierarchies.as_ref()), containerizer.stop_signal(&own))
+    });
+    let Ok(Ok((inside, stop_signal))) = timeout(PATIENCE, looking).await else { return Ok(inspection) };
     // What was seen under its pid is its own only if that is still its pid.
     let again = agent.containerizer.status(&container.id);
     let again = timeout(PATIENCE, again).await.ok().and_then(Result::ok);
@@ -50,6 +53,7 @@ pub(crate) async fn inspect(agent: &Arc<Inner>, id: &ContainerId) -> Result<Insp
         inspection.namespaces = inside.namespaces;
         inspection.mounts = inside.mounts;
         inspection.cgroup = inside.cgroup;
+        inspection.stop_signal = stop_signal;
     }
     Ok(inspection)
 }
@@ -63,6 +67,7 @@ fn remembered(agent: &Inner, container: &Container) -> Inspection {
         created: container.created.map(moment),
         state: Some(events::state_of(&now)),
         termination: now.ended.as_ref().map(events::termination),
+        output_lost: agent.places.losses(&container.id),
         ..Inspection::default()
     };
     let Some(record) = record else { return inspection };

@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use berth_logger::Reader;
 use berth_model::ContainerId;
 use berth_record::Sync;
 use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, statat, unlinkat};
@@ -25,6 +26,8 @@ pub(crate) struct Places {
     sandboxes_path: PathBuf,
     /// Where the native containerizer has output files out of its containers' reach.
     outputs_path: PathBuf,
+    /// Where its supervisors tell of lost output.
+    losses_path: PathBuf,
 }
 
 /// Why a container's places could not be made.
@@ -50,7 +53,11 @@ pub(crate) struct Found {
 
 impl Places {
     /// Opens them, and makes them where they are missing.
-    pub(crate) fn open(work: BorrowedFd<'_>, work_dir: &Path) -> Result<Places, StartError> {
+    pub(crate) fn open(
+        work: BorrowedFd<'_>,
+        work_dir: &Path,
+        runtime_dir: &Path,
+    ) -> Result<Places, StartError> {
         let meta = directory(work, "meta", 0o700, work_dir)?;
         let meta_path = work_dir.join("meta");
         let records = directory(meta.as_fd(), "containers", 0o700, &meta_path)?;
@@ -61,6 +68,7 @@ impl Places {
             sandboxes,
             sandboxes_path: work_dir.join("sandboxes"),
             outputs_path: work_dir.join("containers"),
+            losses_path: runtime_dir.join("containers"),
         })
     }
 
@@ -158,24 +166,22 @@ impl Places {
         }
     }
 
-    /// Opens what a container wrote, for reading. The containerizer's own name for it comes first, which the
-    /// container can not reach; what stands in the sandbox is looked at before it is used, since that can be
-    /// anything.
-    pub(crate) fn output(&self, id: &ContainerId, name: &str) -> io::Result<std::fs::File> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let ours = openat(CWD, self.outputs_path.join(id.value()).join(name), flags, Mode::empty());
-        let file = match ours {
-            Ok(file) => file,
-            Err(Errno::NOENT) => {
-                let sandbox = open(self.sandboxes.as_fd(), id.value())?;
-                openat(&sandbox, name, flags, Mode::empty())?
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let file = std::fs::File::from(file);
-        match file.metadata()?.is_file() {
-            true => Ok(file),
-            false => Err(io::Error::new(io::ErrorKind::InvalidData, "it is not a regular file")),
+    /// What of a container's output is missing in its log, in words.
+    pub(crate) fn losses(&self, id: &ContainerId) -> Vec<String> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = openat(CWD, self.losses_path.join(id.to_string()), flags, Mode::empty());
+        dir.map_or_else(|_| Vec::new(), |dir| berth_logger::losses(dir.as_fd()))
+    }
+
+    /// What a container wrote to a stream, for reading: from the containerizer's own directory, which the container can not
+    /// reach; else from the sandbox, where what stands is looked at before it is used, since that can be anything.
+    pub(crate) fn log(&self, id: &ContainerId, name: &str) -> io::Result<Reader> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let sandbox = || open(self.sandboxes.as_fd(), id.value());
+        match openat(CWD, self.outputs_path.join(id.value()), flags, Mode::empty()) {
+            Ok(ours) => Ok(Reader::new(ours, sandbox().ok(), name)),
+            Err(Errno::NOENT) => Ok(Reader::new(sandbox()?, None, name)),
+            Err(error) => Err(error.into()),
         }
     }
 

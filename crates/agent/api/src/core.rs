@@ -109,6 +109,10 @@ pub struct LogRequest {
     pub tail: Option<u64>,
     /// Go on until the container has ended.
     pub follow: bool,
+    /// Only what was written then or later, in nanoseconds since 1970.
+    pub since_time: Option<u64>,
+    /// Only what was written before.
+    pub until_time: Option<u64>,
 }
 
 /// The agent, as the face sees it.

@@ -147,6 +147,8 @@ registry! {
         READ_LOGS_SINCE = 3 "since",
         READ_LOGS_TAIL = 4 "tail",
         READ_LOGS_FOLLOW = 5 "follow",
+        READ_LOGS_SINCE_TIME = 6 "since_time",
+        READ_LOGS_UNTIL_TIME = 7 "until_time",
     }
 }
 

@@ -4,9 +4,12 @@
 use crate::{Result, raw};
 use linux_raw_sys::general as k;
 use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use rustix::io::Errno;
 
 /// `include/uapi/linux/close_range.h`.
 const CLOSE_RANGE_CLOEXEC: usize = 4;
+/// `include/uapi/asm-generic/poll.h`: the number is not open.
+const POLLNVAL: i16 = 0x20;
 
 /// Takes ownership of a descriptor number that was arranged for this process before its start (inherited at
 /// exec), once. Refused with `EBADF` when nothing is open there.
@@ -27,7 +30,39 @@ pub fn close_from(first: RawFd, fate: Fate) -> Result<()> {
     };
     // SAFETY: no pointers. Closing descriptors that Rust values own would break their invariants; every
     // caller is a child about to exec, which drops none of them (it execs or exits).
-    unsafe { raw::call(k::__NR_close_range, [first as usize, u32::MAX as usize, flags, 0, 0, 0]).map(drop) }
+    let done = unsafe { raw::call(k::__NR_close_range, [first as usize, u32::MAX as usize, flags, 0, 0, 0]) };
+    match done {
+        // Linux 5.9 and 5.10 can only close.
+        Err(Errno::INVAL) if fate == Fate::CloseOnExec => mark_each_from(first as usize),
+        done => done.map(drop),
+    }
+}
+
+/// Marks them one by one. poll(2) tells in pieces which numbers are open, since there may be a million.
+fn mark_each_from(first: usize) -> Result<()> {
+    const PIECE: usize = 256;
+    /// The most that `fs.nr_open` may be set to on 64 bits is far more; its default is where processes end in practice.
+    const NR_OPEN: usize = 1 << 20;
+    let mut polled = [k::pollfd { fd: 0, events: 0, revents: 0 }; PIECE];
+    let mut next = first;
+    while next < NR_OPEN {
+        for (at, one) in polled.iter_mut().enumerate() {
+            *one = k::pollfd { fd: (next + at) as RawFd, events: 0, revents: 0 };
+        }
+        // SAFETY: the kernel reads and writes `PIECE` elements of `polled`, which has as many, and keeps no pointer.
+        let told =
+            unsafe { raw::call(k::__NR_poll, [polled.as_mut_ptr() as usize, PIECE, 0, 0, 0, 0]).is_ok() };
+        for one in &polled {
+            // Not told: this process may have fewer descriptors than one piece has numbers.
+            if !told || one.revents & POLLNVAL == 0 {
+                let args = [one.fd as usize, k::F_SETFD as usize, k::FD_CLOEXEC as usize, 0, 0, 0];
+                // SAFETY: no pointers; on a number that is not open it fails with EBADF, which is fine.
+                let _ = unsafe { raw::call(k::__NR_fcntl, args) };
+            }
+        }
+        next += PIECE;
+    }
+    Ok(())
 }
 
 /// What [`close_from`] does with a range.
@@ -37,6 +72,18 @@ pub enum Fate {
     Close,
     /// Close at the next exec.
     CloseOnExec,
+}
+
+/// Has the kernel send SIGIO to this process once, when something in the directory is written to (fcntl(2), `F_NOTIFY`).
+/// Older than inotify(7) and without its bound on instances, of which root has 128 in all; and what was told once costs
+/// the writers nothing any more. The caller blocks SIGIO and reads it, or it ends the process.
+pub fn tell_when_written(directory: BorrowedFd<'_>) -> Result<()> {
+    const F_NOTIFY: usize = 1024 + 2;
+    const DN_MODIFY: usize = 2;
+    // SAFETY: no pointers.
+    unsafe {
+        raw::call(k::__NR_fcntl, [directory.as_raw_fd() as usize, F_NOTIFY, DN_MODIFY, 0, 0, 0]).map(drop)
+    }
 }
 
 /// A copy of a descriptor, closed on exec (fcntl(2), `F_DUPFD_CLOEXEC`).

@@ -123,13 +123,14 @@ fn connect(shared: &Arc<Shared>, entry: &Entry, streams: Streams) -> Result<Atta
 
 /// A pipe with what is written to the file from its present end on.
 fn follow(shared: &Arc<Shared>, id: &ContainerId, output: Output) -> Result<OwnedFd, Error> {
-    let file = shared.native.output(&id.to_string(), output).map_err(|e| failed(id, &e))?;
+    let mut log = shared.native.log(&id.to_string(), output).map_err(|e| failed(id, &e))?;
     let io = |e: std::io::Error| Error::because(Class::of_io(&e), format!("attach to container {id}"), e);
-    let end = file.metadata().map_err(io)?.len();
+    let end = log.end().map_err(io)?;
+    log.seek(end);
     let (ours, theirs) = pipe()?;
     let flags = fcntl_getfl(&theirs).map_err(|e| io(e.into()))?;
     fcntl_setfl(&theirs, flags | OFlags::NONBLOCK).map_err(|e| io(e.into()))?;
-    shared.followers.add(id, file, end, theirs, |work| shared.thread(work))?;
+    shared.followers.add(id, log, theirs, |work| shared.thread(work))?;
     Ok(ours)
 }
 

@@ -12,14 +12,14 @@
 use crate::collect::chain;
 use crate::shared::warn;
 use berth_contract::Error;
+use berth_logger::{Piece, Reader, watch_path};
 use berth_model::{Class, ContainerId};
 use berth_sys::rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use berth_sys::rustix::fs::{fstat, inotify};
+use berth_sys::rustix::fs::inotify;
 use berth_sys::rustix::io;
 use berth_sys::{Errno, signal};
-use std::fs::File;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How much is copied at once for one follower, before the others have their turn.
@@ -47,8 +47,9 @@ struct Letters {
 #[derive(Debug)]
 struct Follower {
     id: ContainerId,
-    file: File,
-    at: u64,
+    log: Reader,
+    /// What was read and not taken yet.
+    rest: Vec<u8>,
     /// Never waited for.
     sink: OwnedFd,
     watch: Option<i32>,
@@ -70,7 +71,7 @@ enum State {
 }
 
 impl Followers {
-    /// Copies what is written to `file` from `at` on into `sink`, until the container ends or nobody reads any more.
+    /// Copies what comes next in `log` into `sink`, until the container ends or nobody reads any more.
     /// `spawn` starts the thread when there is none.
     ///
     /// # Errors
@@ -78,13 +79,12 @@ impl Followers {
     pub(crate) fn add(
         self: &Arc<Self>,
         id: &ContainerId,
-        file: File,
-        at: u64,
+        log: Reader,
         sink: OwnedFd,
         spawn: impl FnOnce(Box<dyn FnOnce() + Send>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let follower =
-            Follower { id: id.clone(), file, at, sink, watch: None, state: State::Ready, ended: false };
+        let (rest, state) = (Vec::new(), State::Ready);
+        let follower = Follower { id: id.clone(), log, rest, sink, watch: None, state, ended: false };
         let mut letters = self.lock();
         if letters.bell.is_none() {
             let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|e| {
@@ -147,7 +147,7 @@ impl Followers {
             }
             for follower in &mut all {
                 if follower.watch.is_none() {
-                    follower.watch = watcher.as_ref().and_then(|watcher| watch(watcher, &follower.file));
+                    follower.watch = watcher.as_ref().and_then(|watcher| watch(watcher, &follower.log));
                 }
                 if follower.state == State::Ready {
                     follower.copy(&mut room);
@@ -184,23 +184,23 @@ impl Letters {
 impl Follower {
     fn copy(&mut self, room: &mut [u8]) {
         for _ in 0..TURN {
-            let n = match io::pread(&self.file, &mut *room, self.at) {
-                Ok(0) => {
-                    // Somebody made it shorter: what is written from now on is new.
-                    let size = fstat(&self.file).map_or(self.at, |stat| stat.st_size.unsigned_abs());
-                    self.at = self.at.min(size);
-                    self.state = if self.ended { State::Done } else { State::Idle };
-                    return;
+            if self.rest.is_empty() {
+                match self.log.read(room) {
+                    Ok(Piece::Data { length, .. }) => self.rest.extend_from_slice(&room[..length]),
+                    // It goes on after what is gone, or from the beginning of what was cut off.
+                    Ok(Piece::Missed(_)) => continue,
+                    Ok(Piece::Nothing) => {
+                        self.state = if self.ended { State::Done } else { State::Idle };
+                        return;
+                    }
+                    Err(_) => {
+                        self.state = State::Done;
+                        return;
+                    }
                 }
-                Ok(n) => n,
-                Err(Errno::INTR) => continue,
-                Err(_) => {
-                    self.state = State::Done;
-                    return;
-                }
-            };
-            match io::write(&self.sink, &room[..n]) {
-                Ok(written) => self.at += written as u64,
+            }
+            match io::write(&self.sink, &self.rest) {
+                Ok(written) => drop(self.rest.drain(..written)),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
                     self.state = State::Full;
@@ -215,9 +215,15 @@ impl Follower {
     }
 }
 
-fn watch(watcher: &OwnedFd, file: &File) -> Option<i32> {
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    inotify::add_watch(watcher, path, inotify::WatchFlags::MODIFY).ok()
+/// Has the next write or rotation told, once: who prints without end pays for one in each round.
+fn watch(watcher: &OwnedFd, log: &Reader) -> Option<i32> {
+    let path = watch_path(log.file_in_use()?);
+    inotify::add_watch(watcher, path, watch_flags()).ok()
+}
+
+fn watch_flags() -> inotify::WatchFlags {
+    use inotify::WatchFlags;
+    WatchFlags::MODIFY | WatchFlags::MOVE_SELF | WatchFlags::ATTRIB | WatchFlags::ONESHOT
 }
 
 /// Waits until there is something to do for somebody, and marks whom.
@@ -243,10 +249,14 @@ fn wait(bell: &OwnedFd, watcher: Option<&OwnedFd>, all: &mut [Follower]) {
     drop(slots);
     let written = watcher.map(written).unwrap_or_default();
     for (follower, flags) in all.iter_mut().zip(states) {
+        let told = follower.watch.is_some_and(|watch| written.contains(&watch));
+        if told {
+            follower.watch = None;
+        }
         if flags.intersects(PollFlags::ERR | PollFlags::HUP) {
             follower.state = State::Done;
         } else if flags.contains(PollFlags::OUT)
-            || follower.state == State::Idle && follower.watch.is_none_or(|watch| written.contains(&watch))
+            || follower.state == State::Idle && (told || follower.watch.is_none())
         {
             follower.state = State::Ready;
         }

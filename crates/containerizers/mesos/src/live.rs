@@ -7,6 +7,7 @@ use crate::record::{UNKNOWN, Unknown};
 use crate::request::{Output, Timings};
 use crate::{Error, Result, fault};
 use berth_launcher::{Encoded, Event, Places, Supervisor};
+use berth_logger::{Piece, Reader};
 use berth_model::{ContainerId, WaitStatus};
 use berth_record::{Lock, Sync};
 use berth_sys::rustix::event::{PollFd, PollFlags, poll};
@@ -15,6 +16,39 @@ use berth_sys::rustix::process::{Pid, WaitOptions, waitpid};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// What a container writes, for who reads it while it runs.
+#[derive(Debug)]
+pub enum Written {
+    /// In one file.
+    File(OwnedFd),
+    /// In files that are rotated.
+    Log(Box<Reader>),
+}
+
+impl Written {
+    /// Reads what is there; nothing when no more is there now.
+    pub fn read(&mut self, room: &mut [u8]) -> usize {
+        match self {
+            Written::File(file) => berth_sys::rustix::io::read(&*file, room).unwrap_or(0),
+            Written::Log(reader) => loop {
+                match reader.read(room) {
+                    Ok(Piece::Data { length, .. }) => break length,
+                    Ok(Piece::Missed(_)) => {}
+                    Ok(Piece::Nothing) | Err(_) => break 0,
+                }
+            },
+        }
+    }
+
+    /// The file that is written to now, to be watched.
+    pub fn file_in_use(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Written::File(file) => Some(file.as_fd()),
+            Written::Log(reader) => reader.file_in_use(),
+        }
+    }
+}
 
 /// How a container ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +81,7 @@ pub struct Live {
     dir: OwnedFd,
     lock: Lock,
     output: Option<(OwnedFd, OwnedFd)>,
+    logged: bool,
     remove: bool,
     phases: Vec<(&'static str, Duration)>,
 }
@@ -59,11 +94,24 @@ impl Live {
         made: crate::launch::Made,
         remove: bool,
     ) -> Live {
-        let crate::launch::Made { mut plan, pid, pidfd, dir, lock, output } = made;
+        let crate::launch::Made { mut plan, pid, pidfd, dir, lock, output, logged } = made;
         // The child has its copies: what stays open here would keep its mounts alive after it.
         plan.close();
         let (pidfd, plan) = (Arc::new(pidfd), Some(plan));
-        Live { id, places, supervisor, pid, pidfd, plan, dir, lock, output, remove, phases: Vec::new() }
+        Live {
+            id,
+            places,
+            supervisor,
+            pid,
+            pidfd,
+            plan,
+            dir,
+            lock,
+            output,
+            logged,
+            remove,
+            phases: Vec::new(),
+        }
     }
 
     pub(crate) fn timings(&mut self, timings: &Timings) {
@@ -110,11 +158,22 @@ impl Live {
         &self.supervisor
     }
 
-    /// One of its output files, opened anew for reading through our own descriptor of it.
+    /// One of its streams of output, for reading as it is written.
     ///
     /// # Errors
     /// No descriptors left.
-    pub fn reader(&self, output: Output) -> Result<OwnedFd> {
+    pub fn reader(&self, output: Output) -> Result<Written> {
+        if self.logged {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let dir = openat(berth_sys::rustix::fs::CWD, &self.places.work, flags, Mode::empty())
+                .map_err(Error::directory("open the output of", &self.places.work))?;
+            return Ok(Written::Log(Box::new(Reader::new(dir, None, output.name()))));
+        }
+        self.file(output).map(Written::File)
+    }
+
+    /// An output file, opened anew through our own descriptor of it.
+    fn file(&self, output: Output) -> Result<OwnedFd> {
         let none = || Error::directory("open the output of", &self.places.work)(berth_sys::Errno::NOENT);
         let (stdout, stderr) = self.output.as_ref().ok_or_else(none)?;
         let file = match output {

@@ -24,11 +24,11 @@ pub use ask::{Ask, ask};
 pub use connection::{Connection, open_process};
 pub use error::Error;
 pub use home::place_supervisors;
-pub use isolator::{Container, Heard, Isolator, Places, Rootfs, Watched};
+pub use isolator::{Container, Heard, ImageVolume, Isolator, Places, Rootfs, Watched};
 pub use plan::{Encoded, Part, Phase, Plan};
 pub use supervisor::{Event, Supervisor};
 
-pub use berth_supervisor::{supervise, wire};
+pub use berth_supervisor::{logging, supervise, wire};
 pub use berth_sys as sys;
 
 /// The result of a step of a launch.

@@ -3,6 +3,7 @@
 //! does, so that a failure inside the container is told in words.
 
 use crate::{Error, Result};
+use berth_supervisor::protocol::DATA;
 use berth_supervisor::wire::{self, Encoder, MAX_DESCRIPTORS, STREAMS, Step};
 use berth_sys::process::Namespaces;
 use std::ffi::CString;
@@ -59,6 +60,7 @@ pub struct Plan {
     descriptors: Vec<OwnedFd>,
     namespaces: Namespaces,
     flags: u32,
+    logging: Vec<u8>,
     size: (u16, u16),
     /// Of the steps that were taken out already.
     labels: Vec<Label>,
@@ -75,6 +77,7 @@ impl Plan {
             descriptors: Vec::new(),
             namespaces: Namespaces::default(),
             flags: 0,
+            logging: Vec::new(),
             size: (0, 0),
             labels: Vec::new(),
             sent: 0,
@@ -94,6 +97,12 @@ impl Plan {
     /// Sets a flag of the wire (`FLAG_*`).
     pub fn flag(&mut self, flag: u32) {
         self.flags |= flag;
+    }
+
+    /// Has the supervisor keep the output as `logging` says ([`berth_supervisor::logging`]).
+    pub fn logging(&mut self, logging: Vec<u8>) {
+        self.flag(wire::FLAG_LOGGED);
+        self.logging = logging;
     }
 
     /// The terminal's size in rows and columns.
@@ -141,8 +150,14 @@ impl Plan {
     pub fn encode(mut self) -> Result<Encoded> {
         self.fits()?;
         let bytes = self.take(PHASES);
-        let Plan { descriptors, sent, labels, flags, .. } = self;
-        Ok(Encoded { bytes, flags, descriptors, sent, labels })
+        let Plan { descriptors, sent, labels, flags, logging, .. } = self;
+        if logging.len() > DATA {
+            return Err(Error::Invalid(format!(
+                "the settings of the container's logger have {} bytes, and at most {DATA} can travel: use a shorter program",
+                logging.len()
+            )));
+        }
+        Ok(Encoded { bytes, flags, logging, descriptors, sent, labels })
     }
 
     fn fits(&self) -> Result<()> {
@@ -180,6 +195,7 @@ pub struct Part<'a> {
 pub struct Encoded {
     pub(crate) bytes: Vec<u8>,
     pub(crate) flags: u32,
+    pub(crate) logging: Vec<u8>,
     pub(crate) descriptors: Vec<OwnedFd>,
     /// How many of them went with the first part.
     pub(crate) sent: usize,

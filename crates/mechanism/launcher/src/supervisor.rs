@@ -160,15 +160,24 @@ impl Supervisor {
         self.tell(Message::new(Kind::Prepare, namespaces.bits() as u32, 0), &[])
     }
 
+    /// Makes sure that it shares no memory with this process: one that does has no room for a container's output.
+    ///
+    /// # Errors
+    /// No memory, processes or descriptors left.
+    pub fn apart(&mut self) -> Result<()> {
+        if let Process::Early(early) = &self.process {
+            let other = Supervisor::execute(&early.title)?;
+            std::mem::replace(self, other).abort();
+        }
+        Ok(())
+    }
+
     /// Has it make its child in the pid namespace of the process behind a pidfd.
     ///
     /// # Errors
     /// The supervisor is gone.
     pub fn prepare_within(&mut self, process: BorrowedFd<'_>) -> Result<()> {
-        if let Process::Early(early) = &self.process {
-            let other = Supervisor::execute(&early.title)?;
-            std::mem::replace(self, other).abort();
-        }
+        self.apart()?;
         let message = Message::new(Kind::Prepare, 0, 1);
         protocol::send(&self.socket, message, &[], &[process]).map_err(|_| Error::Gone("a request"))
     }
@@ -221,7 +230,7 @@ impl Supervisor {
         streams: [BorrowedFd<'_>; STREAMS],
     ) -> Result<()> {
         let message = Message::new(Kind::Attend, plan.flags, 0);
-        protocol::send(&self.socket, message, &[], attend).map_err(hand_over)?;
+        protocol::send(&self.socket, message, &plan.logging, attend).map_err(hand_over)?;
         self.part(1, &plan.bytes, plan.borrowed().chain(streams).collect())
     }
 

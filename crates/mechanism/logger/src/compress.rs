@@ -11,8 +11,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use berth_sys::rustix::fs::{
-    AtFlags, FlockOperation, Mode, OFlags, Stat, fchmod, fchown, flock, fstat, openat, renameat, statat,
-    unlinkat,
+    AtFlags, FlockOperation, Mode, OFlags, Stat, fchmod, fchown, flock, fstat, linkat, openat, renameat,
+    statat, unlinkat,
 };
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -30,12 +30,14 @@ pub struct Compressed {
     pub after: u64,
 }
 
-/// Compresses the old files of the log `base` in `dir`, numbers 2 to `kept`. `stop` is asked now and then.
+/// Compresses the old files of the log `base` in `dir`, numbers 2 to `kept`, and puts the results in place of their links in
+/// `links`, too. `stop` is asked now and then.
 ///
 /// # Errors
 /// A file can not be read or written. What was compressed before stays so; nothing is lost.
 pub fn compress(
     dir: BorrowedFd<'_>,
+    links: Option<BorrowedFd<'_>>,
     base: &str,
     kept: u32,
     stop: &dyn Fn() -> bool,
@@ -57,7 +59,7 @@ pub fn compress(
         let written = shrink(dir, &temporary, plain.into(), &stat, stop);
         let put = written.and_then(|size| match size {
             Some(size) => {
-                put(dir, &lock.as_fd(), base, kept, &stat, &temporary).map(|put| put.then_some(size))
+                put((dir, links), &lock.as_fd(), base, kept, &stat, &temporary).map(|put| put.then_some(size))
             }
             None => Ok(None),
         });
@@ -113,7 +115,7 @@ fn shrink(
 
 /// Puts it in place of the file it was made from, wherever that is now; `false` when that is gone.
 fn put(
-    dir: BorrowedFd<'_>,
+    (dir, links): (BorrowedFd<'_>, Option<BorrowedFd<'_>>),
     lock: &BorrowedFd<'_>,
     base: &str,
     kept: u32,
@@ -130,10 +132,23 @@ fn put(
         None => Ok(false),
         Some(name) => renameat(dir, temporary, dir, format!("{name}.gz").as_str())
             .and_then(|()| unlinkat(dir, name.as_str(), AtFlags::empty()))
-            .map(|()| true),
+            .map(|()| {
+                links.map(|links| relink(dir, links, name, stat));
+                true
+            }),
     };
     let _ = flock(lock, FlockOperation::Unlock);
     Ok(done?)
+}
+
+/// Has the link to a file that was compressed lead to the result; whatever the container made of the name stays.
+fn relink(dir: BorrowedFd<'_>, links: BorrowedFd<'_>, name: &str, stat: &Stat) {
+    let same = statat(links, name, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|found| (found.st_dev, found.st_ino) == (stat.st_dev, stat.st_ino));
+    if same && unlinkat(links, name, AtFlags::empty()).is_ok() {
+        let packed = format!("{name}.gz");
+        let _ = linkat(dir, packed.as_str(), links, packed.as_str(), AtFlags::empty());
+    }
 }
 
 #[cfg(test)]
@@ -169,9 +184,9 @@ mod tests {
             let compressor = scope.spawn(|| {
                 let mut files = 0;
                 while !over.load(std::sync::atomic::Ordering::SeqCst) {
-                    files += compress(open().as_fd(), "stdout", 50, &|| false).unwrap().files;
+                    files += compress(open().as_fd(), None, "stdout", 50, &|| false).unwrap().files;
                 }
-                files + compress(open().as_fd(), "stdout", 50, &|| false).unwrap().files
+                files + compress(open().as_fd(), None, "stdout", 50, &|| false).unwrap().files
             });
             for number in 0..3000 {
                 let line = format!("line {number:05}\n");
@@ -200,7 +215,7 @@ mod tests {
     fn what_is_stopped_leaves_the_file_as_it_was() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("stdout.2"), "text").unwrap();
-        let done = compress(File::open(dir.path()).unwrap().as_fd(), "stdout", 3, &|| true).unwrap();
+        let done = compress(File::open(dir.path()).unwrap().as_fd(), None, "stdout", 3, &|| true).unwrap();
         assert_eq!(
             (done, fs::read(dir.path().join("stdout.2")).unwrap()),
             (Compressed::default(), b"text".into())

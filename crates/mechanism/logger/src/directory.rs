@@ -9,12 +9,14 @@
 use core::ffi::CStr;
 
 use berth_sys::Errno;
-use berth_sys::rustix::fd::OwnedFd;
+use berth_sys::rustix::fd::{AsFd, OwnedFd};
 use berth_sys::rustix::fs::{
-    AtFlags, FlockOperation, Mode, OFlags, flock, fstat, openat, renameat, unlinkat,
+    AtFlags, FlockOperation, Gid, Mode, OFlags, Uid, fchown, flock, fstat, linkat, openat, renameat, unlinkat,
 };
 use berth_sys::rustix::io::write;
+use berth_sys::rustix::time::{ClockId, clock_gettime};
 
+use crate::times::Times;
 use crate::writer::Output;
 
 /// The file whose lock is held while files change their names.
@@ -34,7 +36,12 @@ pub struct Directory {
     kept: u32,
     mode: u32,
     file: Option<OwnedFd>,
+    /// Bytes in it, once it was looked at.
+    size: Option<u64>,
+    owner: Option<(u32, u32)>,
     lock: Option<OwnedFd>,
+    links: Option<OwnedFd>,
+    times: Times,
 }
 
 impl Directory {
@@ -55,7 +62,26 @@ impl Directory {
         }
         let mut room = [0; BASE];
         room[..base.len()].copy_from_slice(base);
-        Ok(Directory { dir, base: room, len: base.len(), kept, mode, file, lock: None })
+        Ok(Directory {
+            dir,
+            base: room,
+            len: base.len(),
+            kept,
+            mode,
+            file,
+            size: None,
+            owner: None,
+            lock: None,
+            links: None,
+            times: Times::new(0),
+        })
+    }
+
+    /// The same, with the names as links in another directory of the same file system.
+    #[must_use]
+    pub fn with_links(mut self, links: Option<OwnedFd>) -> Directory {
+        self.links = links;
+        self
     }
 
     /// The size of the current file, and whether its last line has ended: what [`crate::Writer::new`] wants.
@@ -77,26 +103,65 @@ impl Directory {
         Ok((size, count == 1 && last == *b"\n"))
     }
 
+    /// When the index is due to be written, in nanoseconds since 1970.
+    pub fn due(&self) -> Option<u64> {
+        self.times.due()
+    }
+
+    /// Writes what the index still lacks, if that is due at `now`.
+    pub fn mark_due(&mut self, now: u64) {
+        let name = self.name(0, Form::Times);
+        self.times.flush_due(now, self.dir.as_fd(), name.as_c());
+    }
+
+    /// Writes what the index still lacks.
+    pub fn mark(&mut self) {
+        let name = self.name(0, Form::Times);
+        self.times.flush(self.dir.as_fd(), name.as_c());
+    }
+
     fn open(&mut self) -> Result<&OwnedFd, Errno> {
         let file = match self.file.take() {
             Some(file) => file,
-            None => {
-                let flags = OFlags::WRONLY
-                    | OFlags::APPEND
-                    | OFlags::CREATE
-                    | OFlags::NOFOLLOW
-                    | OFlags::NONBLOCK
-                    | OFlags::NOCTTY
-                    | OFlags::CLOEXEC;
-                openat(&self.dir, self.name(0, Form::Plain).as_c(), flags, Mode::from_raw_mode(self.mode))?
-            }
+            None => self.make()?,
         };
+        if self.size.is_none() {
+            let stat = fstat(&file)?;
+            self.size = Some(stat.st_size.max(0) as u64);
+            self.owner = Some((stat.st_uid, stat.st_gid));
+        }
         Ok(self.file.insert(file))
+    }
+
+    fn make(&mut self) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::WRONLY
+            | OFlags::APPEND
+            | OFlags::CREATE
+            | OFlags::NOFOLLOW
+            | OFlags::NONBLOCK
+            | OFlags::NOCTTY
+            | OFlags::CLOEXEC;
+        let name = self.name(0, Form::Plain);
+        let file = openat(&self.dir, name.as_c(), flags, Mode::from_raw_mode(self.mode))?;
+        if let Some((uid, gid)) = self.owner {
+            // Whose the one before was; who may not give it away keeps it.
+            let _ = fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        }
+        if let Some(links) = &self.links {
+            let _ = linkat(&self.dir, name.as_c(), links, name.as_c(), AtFlags::empty());
+        }
+        Ok(file)
     }
 
     fn name(&self, number: u32, form: Form) -> Name {
         let mut name = Name { text: [0; NAME], len: 0 };
+        if form == Form::Times {
+            name.push(b".");
+        }
         name.push(&self.base[..self.len]);
+        if form == Form::Times {
+            name.push(b".times");
+        }
         if number > 0 {
             name.push(b".");
             name.push_number(number);
@@ -113,18 +178,37 @@ impl Directory {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(error),
         };
-        let (dir, plain) = (&self.dir, self.name(0, Form::Plain));
-        if self.kept == 0 {
-            return gone(unlinkat(dir, plain.as_c(), AtFlags::empty()));
-        }
-        for form in [Form::Plain, Form::Compressed] {
-            gone(unlinkat(dir, self.name(self.kept, form).as_c(), AtFlags::empty()))?;
+        for form in [Form::Times, Form::Compressed, Form::Plain] {
+            gone(self.drop_in(&self.dir, form))?;
             for number in (1..self.kept).rev() {
-                let (from, to) = (self.name(number, form), self.name(number + 1, form));
-                gone(renameat(dir, from.as_c(), dir, to.as_c()))?;
+                gone(self.move_in(&self.dir, number, form))?;
             }
         }
-        gone(renameat(dir, plain.as_c(), dir, self.name(1, Form::Plain).as_c()))
+        if self.kept > 0 {
+            gone(self.move_in(&self.dir, 0, Form::Times))?;
+            gone(self.move_in(&self.dir, 0, Form::Plain))?;
+        }
+        // Whatever the container made of these names.
+        if let Some(links) = &self.links {
+            for form in [Form::Compressed, Form::Plain] {
+                let _ = self.drop_in(links, form);
+                for number in (1..self.kept).rev() {
+                    let _ = self.move_in(links, number, form);
+                }
+            }
+            if self.kept > 0 {
+                let _ = self.move_in(links, 0, Form::Plain);
+            }
+        }
+        Ok(())
+    }
+
+    fn drop_in(&self, dir: &OwnedFd, form: Form) -> Result<(), Errno> {
+        unlinkat(dir, self.name(self.kept, form).as_c(), AtFlags::empty())
+    }
+
+    fn move_in(&self, dir: &OwnedFd, number: u32, form: Form) -> Result<(), Errno> {
+        renameat(dir, self.name(number, form).as_c(), dir, self.name(number + 1, form).as_c())
     }
 
     fn lock(&mut self) -> Result<&OwnedFd, Errno> {
@@ -139,18 +223,32 @@ impl Directory {
     }
 }
 
+/// Nanoseconds since 1970.
+pub fn now() -> u64 {
+    let now = clock_gettime(ClockId::Realtime);
+    (now.tv_sec.max(0) as u64).saturating_mul(1_000_000_000).saturating_add(now.tv_nsec.max(0) as u64)
+}
+
 impl Output for Directory {
     fn write(&mut self, data: &[u8]) -> Result<usize, Errno> {
-        write(self.open()?, data)
+        let count = write(self.open()?, data)?;
+        let size = self.size.unwrap_or(0) + count as u64;
+        self.size = Some(size);
+        let name = self.name(0, Form::Times);
+        self.times.note(size, now(), self.dir.as_fd(), name.as_c());
+        Ok(count)
     }
 
     fn rotate(&mut self) -> Result<(), Errno> {
         flock(self.lock()?, FlockOperation::NonBlockingLockExclusive)?;
+        self.mark();
         let shifted = self.shift();
         let _ = flock(self.lock()?, FlockOperation::Unlock);
         shifted?;
         // A new one is made at the next write; until that works, output is lost and counted.
         self.file = None;
+        self.times.next(self.times.base() + self.size.unwrap_or(0));
+        self.size = None;
         Ok(())
     }
 }
@@ -159,6 +257,7 @@ impl Output for Directory {
 enum Form {
     Plain,
     Compressed,
+    Times,
 }
 
 struct Name {
@@ -207,7 +306,7 @@ mod tests {
         let mut names: Vec<_> = fs::read_dir(path)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .filter(|name| name != ".rotate")
+            .filter(|name| !name.starts_with('.'))
             .collect();
         names.sort();
         names

@@ -13,7 +13,7 @@
 //!
 //! The crate needs neither the standard library nor an allocator, and does no work of its own: the supervisor, which has one
 //! thread and no libc, calls it with what it has read. What a container's environment says about its logger is read by the
-//! agent, with the feature `settings`; old files are compressed by it too (`compress`).
+//! agent, with the feature `settings`; old files are compressed by it, and all are read, with the feature `compress`.
 
 #![cfg_attr(not(any(feature = "settings", feature = "compress", test)), no_std)]
 #![forbid(unsafe_code)]
@@ -23,18 +23,32 @@ mod compress;
 mod directory;
 mod journald;
 mod loss;
+#[cfg(feature = "compress")]
+mod read;
 #[cfg(feature = "settings")]
 mod settings;
 mod spill;
+mod times;
+#[cfg(feature = "compress")]
+mod together;
+#[cfg(feature = "compress")]
+mod told;
 mod writer;
 
 pub use berth_sys::Errno;
 #[cfg(feature = "compress")]
 pub use compress::{Compressed, compress};
-pub use directory::{Directory, LOCK};
+pub use directory::{Directory, LOCK, now};
 pub use journald::{Entry, Fields, Journald, LONGEST_LINE, Priority};
 pub use loss::{Loss, NOTICE};
+#[cfg(feature = "compress")]
+pub use read::{Piece, Reader, watch_path};
 #[cfg(feature = "settings")]
-pub use settings::{PREFIX, Settings, SettingsError, Stream};
+pub use settings::{Driver, Mode, PREFIX, Settings, SettingsError, Stream};
 pub use spill::{Spill, SpillFile, Store};
+pub use times::{STEP, Times};
+#[cfg(feature = "compress")]
+pub use together::{Chunk, Range, Together};
+#[cfg(feature = "compress")]
+pub use told::losses;
 pub use writer::{Output, Policy, Writer};

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a container's environment says about its logger: the variables of Mesos's logrotate module.
+//! What an operator and a container's environment say about its logger: the variables of Mesos's logrotate module, and ours.
 //!
 //! | variable | meaning |
 //! |---|---|
 //! | `CONTAINER_LOGGER_MAX_STDOUT_SIZE`, `…_MAX_STDERR_SIZE` | bytes of a file, as `10MB`; at least a page |
 //! | `CONTAINER_LOGGER_LOGROTATE_STDOUT_OPTIONS`, `…_STDERR_OPTIONS` | lines of logrotate's configuration |
+//! | `CONTAINER_LOGGER_DRIVER` | `sandbox`, `rotating`, `journald`, `external`, `none` (ours) |
+//! | `CONTAINER_LOGGER_MODE` | `block`, `drop`, `spill`: when journald or the program is slow (ours) |
+//! | `CONTAINER_LOGGER_BUFFER` | bytes that `spill` keeps (ours) |
 //!
 //! Of logrotate's options those are understood that mean something here: `rotate N`, `compress`, `nocompress`,
 //! `delaycompress`, `nodelaycompress`, `missingok`, `notifempty`, `nocreate`, `nomail`, `nodateext`. Any other is refused by
 //! name: an option that silently does nothing would be found out when the disk is full. As in Mesos, a name with the prefix
-//! that is not known fails the launch.
+//! that is not known fails the launch; and with the sandbox logger, all are for others.
 
 use std::str::FromStr;
 
@@ -41,13 +44,80 @@ impl Default for Stream {
     }
 }
 
-/// How the output of a container is kept.
+/// Who takes the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Driver {
+    /// The container writes a file itself.
+    #[default]
+    Sandbox,
+    /// Files that are rotated.
+    Rotating,
+    /// journald, and rotated files for who reads them here.
+    Journald,
+    /// A program of the operator's, and rotated files.
+    External,
+    /// Nobody: it is not kept.
+    None,
+}
+
+impl Driver {
+    const NAMES: &'static [(&'static str, Driver)] = &[
+        ("sandbox", Driver::Sandbox),
+        ("rotating", Driver::Rotating),
+        ("journald", Driver::Journald),
+        ("external", Driver::External),
+        ("none", Driver::None),
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Driver::NAMES.iter().find(|(_, driver)| *driver == self).map_or("sandbox", |(name, _)| name)
+    }
+}
+
+/// What happens when who takes it is slow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// The container waits.
+    Block,
+    /// It is lost, and counted.
+    Drop,
+    /// It is kept for a while, and what does not fit is lost and counted.
+    #[default]
+    Spill,
+}
+
+/// How the output of a container is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
+    /// Who takes it.
+    pub driver: Driver,
     /// Its stdout.
     pub stdout: Stream,
     /// Its stderr.
     pub stderr: Stream,
+    /// When journald or the program is slow.
+    pub mode: Mode,
+    /// What [`Mode::Spill`] keeps.
+    pub buffer: Bytes,
+    /// The operator's program and its arguments; only the operator names one.
+    pub program: Vec<String>,
+    /// How the variables of containers begin.
+    pub prefix: String,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            driver: Driver::Sandbox,
+            stdout: Stream::default(),
+            stderr: Stream::default(),
+            mode: Mode::Spill,
+            buffer: Bytes(1 << 20),
+            program: Vec::new(),
+            prefix: PREFIX.to_owned(),
+        }
+    }
 }
 
 /// Why settings can not be used. The texts are Mesos's where it has one.
@@ -56,7 +126,7 @@ pub enum SettingsError {
     /// A variable with the prefix that is not one of ours.
     #[error(
         "Failed to load container logger settings: Failed to load unknown flag '{name}'; known are max_stdout_size, \
-         max_stderr_size, logrotate_stdout_options, logrotate_stderr_options"
+         max_stderr_size, logrotate_stdout_options, logrotate_stderr_options, driver, mode, buffer"
     )]
     Unknown {
         /// Its name without the prefix, in small letters.
@@ -89,34 +159,77 @@ impl SettingsError {
 }
 
 impl Settings {
-    /// These settings, changed by the variables of a container whose names begin with `prefix`. Of two with one name the
-    /// later counts, as in an environment.
+    /// These settings, changed by the variables of a container. Of two with one name the later counts, as in an
+    /// environment. Unless a driver is named, the sandbox logger heeds none of them.
     ///
     /// # Errors
     /// A name or a value is wrong.
     pub fn overridden<'a>(
         mut self,
-        prefix: &str,
         environment: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Settings, SettingsError> {
-        for (name, value) in environment {
-            let Some(name) = name.strip_prefix(prefix) else { continue };
-            match name.to_ascii_lowercase().as_str() {
-                "max_stdout_size" => self.stdout.max = size("max_stdout_size", value)?,
-                "max_stderr_size" => self.stderr.max = size("max_stderr_size", value)?,
-                "logrotate_stdout_options" => self.stdout.set("logrotate_stdout_options", value)?,
-                "logrotate_stderr_options" => self.stderr.set("logrotate_stderr_options", value)?,
-                other => return Err(SettingsError::Unknown { name: other.escape_debug().to_string() }),
-            }
+        let prefix = std::mem::take(&mut self.prefix);
+        let given: Vec<(String, &str)> = environment
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.strip_prefix(&prefix)?.to_ascii_lowercase(), value)))
+            .collect();
+        self.prefix = prefix;
+        if self.driver == Driver::Sandbox && !given.iter().any(|(name, _)| name == "driver") {
+            return Ok(self);
+        }
+        for (name, value) in given {
+            self.set(&name, value)?;
         }
         self.check()
     }
 
-    fn check(self) -> Result<Settings, SettingsError> {
-        match self.stdout.max.0 < PAGE || self.stderr.max.0 < PAGE {
-            true => Err(SettingsError::TooSmall),
-            false => Ok(self),
+    /// Sets one by its name without the prefix.
+    ///
+    /// # Errors
+    /// The name or the value is wrong.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<(), SettingsError> {
+        match name {
+            "max_stdout_size" => self.stdout.max = size("max_stdout_size", value)?,
+            "max_stderr_size" => self.stderr.max = size("max_stderr_size", value)?,
+            "logrotate_stdout_options" => self.stdout.set("logrotate_stdout_options", value)?,
+            "logrotate_stderr_options" => self.stderr.set("logrotate_stderr_options", value)?,
+            "driver" => {
+                let known = Driver::NAMES.iter().find(|(name, _)| *name == value);
+                let why = "known are sandbox, rotating, journald, external, none";
+                self.driver = known.ok_or_else(|| wrong("driver", value, why))?.1;
+            }
+            "mode" => {
+                self.mode = match value {
+                    "block" => Mode::Block,
+                    "drop" => Mode::Drop,
+                    "spill" => Mode::Spill,
+                    _ => return Err(wrong("mode", value, "known are block, drop, spill")),
+                }
+            }
+            "buffer" => self.buffer = size("buffer", value)?,
+            other => return Err(SettingsError::Unknown { name: other.escape_debug().to_string() }),
         }
+        Ok(())
+    }
+
+    /// Whether they can be used together.
+    ///
+    /// # Errors
+    /// They can not.
+    pub fn check(self) -> Result<Settings, SettingsError> {
+        if self.stdout.max.0 < PAGE || self.stderr.max.0 < PAGE {
+            return Err(SettingsError::TooSmall);
+        }
+        if self.driver == Driver::External && self.program.is_empty() {
+            let why = "the operator has named no program for containers' output; use another driver";
+            return Err(wrong("driver", "external", why));
+        }
+        Ok(self)
+    }
+
+    /// Whether the output goes through the supervisor.
+    pub fn is_piped(&self) -> bool {
+        !matches!(self.driver, Driver::Sandbox | Driver::None)
     }
 }
 
@@ -170,7 +283,8 @@ mod tests {
     use super::*;
 
     fn read(environment: &[(&str, &str)]) -> Result<Settings, String> {
-        Settings::default().overridden(PREFIX, environment.iter().copied()).map_err(|error| error.to_string())
+        let rotating = Settings { driver: Driver::Rotating, ..Settings::default() };
+        rotating.overridden(environment.iter().copied()).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -184,7 +298,7 @@ mod tests {
         .unwrap();
         assert_eq!(settings.stdout, Stream { max: Bytes(1 << 20), kept: 9, compress: true });
         assert_eq!(settings.stderr, Stream { max: Bytes(10 << 20), kept: 2, compress: false });
-        assert_eq!(read(&[]).unwrap(), Settings::default());
+        assert_eq!(read(&[]).unwrap().stdout, Stream::default());
     }
 
     #[test]
@@ -214,7 +328,26 @@ mod tests {
     #[test]
     fn another_prefix_makes_the_usual_one_mean_nothing() {
         let environment = [("CONTAINER_LOGGER_MAX_STDOUT_SIZE", "x"), ("LOG_MAX_STDOUT_SIZE", "2MB")];
-        let settings = Settings::default().overridden("LOG_", environment).unwrap();
+        let own = Settings { driver: Driver::Rotating, prefix: "LOG_".to_owned(), ..Settings::default() };
+        let settings = own.overridden(environment).unwrap();
         assert_eq!(settings.stdout.max, Bytes(2 << 20));
+    }
+
+    #[test]
+    fn the_sandbox_logger_heeds_nothing_but_a_driver() {
+        let with = |environment: &[(&str, &str)]| Settings::default().overridden(environment.iter().copied());
+        assert_eq!(with(&[("CONTAINER_LOGGER_COLOUR", "1")]), Ok(Settings::default()));
+        let journald =
+            with(&[("CONTAINER_LOGGER_MODE", "block"), ("CONTAINER_LOGGER_DRIVER", "journald")]).unwrap();
+        assert_eq!((journald.driver, journald.mode), (Driver::Journald, Mode::Block));
+        // Which program takes output is not for containers to say.
+        for (name, value) in
+            [("DRIVER", "external"), ("DRIVER", "syslog"), ("PROGRAM", "/bin/sh"), ("MODE", "often")]
+        {
+            let all =
+                [("CONTAINER_LOGGER_DRIVER".to_owned(), "rotating"), (format!("{PREFIX}{name}"), value)];
+            let all: Vec<_> = all.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+            assert!(with(&all).is_err(), "{name}={value}");
+        }
     }
 }

@@ -137,6 +137,11 @@ impl<O: Output, S: Store> Spill<O, S> {
         &mut self.writer
     }
 
+    /// The same, to be looked at.
+    pub fn as_writer(&self) -> &Writer<O> {
+        &self.writer
+    }
+
     fn push(&mut self, data: &[u8]) -> Result<(), Errno> {
         let start = (self.first + self.held) % self.capacity;
         let until_end = usize::try_from(self.capacity - start).unwrap_or(usize::MAX).min(data.len());

@@ -186,6 +186,16 @@ impl<O: Output> Writer<O> {
         self.size
     }
 
+    /// Why the latest output was lost, once some was.
+    pub fn why(&self) -> Errno {
+        self.why
+    }
+
+    /// Where it goes, to be looked at.
+    pub fn as_output(&self) -> &O {
+        &self.output
+    }
+
     /// Where it goes.
     pub fn output(&mut self) -> &mut O {
         &mut self.output

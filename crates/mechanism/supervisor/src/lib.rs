@@ -17,6 +17,7 @@
 #![cfg_attr(not(feature = "encode"), no_std)]
 
 pub mod child;
+pub mod logging;
 pub mod protocol;
 pub mod supervise;
 pub mod wire;
@@ -24,6 +25,8 @@ pub mod wire;
 mod chunk;
 mod init;
 mod input;
+mod logs;
+mod look;
 mod output;
 mod state;
 mod terminal;

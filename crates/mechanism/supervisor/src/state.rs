@@ -11,7 +11,7 @@ use berth_sys::{Errno, Result, fd};
 use core::ffi::CStr;
 
 /// Raised when the order or the meaning of the words changes.
-const VERSION: i32 = 3;
+const VERSION: i32 = 4;
 const WORDS: usize = 64;
 
 /// Whose place the program takes.

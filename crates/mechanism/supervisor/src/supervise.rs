@@ -21,6 +21,9 @@
 use crate::child;
 use crate::chunk::Chunk;
 use crate::input::Input;
+use crate::logging::Logging;
+use crate::logs::{Given, Logs, Space};
+use crate::look::{Look, sooner, timespec};
 use crate::output::{READERS, Sinks};
 use crate::protocol::{self, DATA, Kind, Message, refusal};
 use crate::state::{self, Role};
@@ -63,20 +66,20 @@ pub fn main() -> ! {
     let proof = SingleThreaded::at_start_of_program();
     if let Ok(state) = state::inherited() {
         let result = match state::Saved::read(&state) {
-            Ok((Role::Supervisor, saved)) => resume(saved),
+            Ok((Role::Supervisor, saved)) => resume(saved, proof),
             Ok((Role::Child, saved)) => child::resume(saved),
             Err(e) => Err(e),
         };
         exit(if result.is_ok() { 0 } else { 125 });
     }
     let sockets = fd::inherited(OWNER).and_then(|owner| Ok((owner, fd::inherited(PLAN)?)));
-    match sockets.and_then(|(owner, plan)| supervise(&proof, owner, plan)) {
+    match sockets.and_then(|(owner, plan)| supervise(proof, owner, plan)) {
         Ok(()) => exit(0),
         Err(_) => exit(125),
     }
 }
 
-fn supervise(proof: &SingleThreaded, owner: OwnedFd, plan: OwnedFd) -> Result<()> {
+fn supervise(proof: SingleThreaded, owner: OwnedFd, plan: OwnedFd) -> Result<()> {
     let mut within = [None];
     let Some((message, _)) = protocol::receive(&owner, &mut [], &mut within)? else { return Ok(()) };
     if message.kind != Kind::Prepare {
@@ -95,7 +98,7 @@ fn supervise(proof: &SingleThreaded, owner: OwnedFd, plan: OwnedFd) -> Result<()
     }
     drop(within);
     let (ours, childs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    let (pid, pidfd) = match fork(proof, Namespaces::from_bits(message.a.into())) {
+    let (pid, pidfd) = match fork(&proof, Namespaces::from_bits(message.a.into())) {
         Ok(Side::Child) => {
             // The owner's end must close with the supervisor's copy, not with ours.
             drop((owner, ours));
@@ -108,7 +111,7 @@ fn supervise(proof: &SingleThreaded, owner: OwnedFd, plan: OwnedFd) -> Result<()
         }
     };
     drop((childs, plan));
-    watch_over(owner, ours, pid, pidfd, None)
+    watch_over(owner, ours, (pid, pidfd), None, Some(proof))
 }
 
 /// What a supervisor does that was made with its child before its owner's `main`, and shares its owner's memory.
@@ -128,7 +131,7 @@ pub fn attend(begun: berth_sys::early::Supervising, leave: Leave) -> ! {
             return Err(Errno::PROTO);
         }
         match made {
-            Ok((pid, pidfd)) => watch_over(owner, child, pid, pidfd, Some(leave)),
+            Ok((pid, pidfd)) => watch_over(owner, child, (pid, pidfd), Some(leave), None),
             Err(e) => {
                 let refused = Message::new(Kind::Refused, 3, e.raw_os_error() as u32);
                 protocol::send(&owner, refused, &[], &[])
@@ -142,15 +145,20 @@ pub fn attend(begun: berth_sys::early::Supervising, leave: Leave) -> ! {
 }
 
 /// From the making of the child to its end.
-fn watch_over(owner: OwnedFd, child: OwnedFd, pid: i32, pidfd: OwnedFd, leave: Option<Leave>) -> Result<()> {
+fn watch_over(
+    owner: OwnedFd,
+    child: OwnedFd,
+    (pid, pidfd): (i32, OwnedFd),
+    leave: Option<Leave>,
+    proof: Option<SingleThreaded>,
+) -> Result<()> {
     let mut state = Supervisor {
         phase: Phase::Forked,
         pid,
         pidfd,
         child: Some(child),
         files: [const { None }; attend::COUNT],
-        tty: false,
-        notify: false,
+        flags: 0,
         master: None,
         control: None,
         clients: [const { None }; CLIENTS],
@@ -158,6 +166,8 @@ fn watch_over(owner: OwnedFd, child: OwnedFd, pid: i32, pidfd: OwnedFd, leave: O
         sinks: Sinks::NONE,
         pending: Chunk::EMPTY,
         leave,
+        proof,
+        look: Look::OFF,
         suspect: false,
         since: Timespec { tv_sec: 0, tv_nsec: 0 },
     };
@@ -169,16 +179,15 @@ fn watch_over(owner: OwnedFd, child: OwnedFd, pid: i32, pidfd: OwnedFd, leave: O
 }
 
 /// Goes on with what another supervisor held, in the order of [`Supervisor::leave`].
-fn resume(mut saved: state::Saved) -> Result<()> {
-    let (pid, tty, notify) = (saved.take()?, saved.take()? != 0, saved.take()? != 0);
+fn resume(mut saved: state::Saved, proof: SingleThreaded) -> Result<()> {
+    let (pid, flags) = (saved.take()?, saved.take()? as u32);
     let mut state = Supervisor {
         phase: Phase::Running,
         pid,
         pidfd: saved.take_descriptor()?.ok_or(Errno::BADF)?,
         child: None,
         files: [const { None }; attend::COUNT],
-        tty,
-        notify,
+        flags,
         master: None,
         control: None,
         clients: [const { None }; CLIENTS],
@@ -186,6 +195,8 @@ fn resume(mut saved: state::Saved) -> Result<()> {
         sinks: Sinks::NONE,
         pending: Chunk::EMPTY,
         leave: None,
+        proof: Some(proof),
+        look: Look::OFF,
         suspect: false,
         since: Timespec { tv_sec: 0, tv_nsec: 0 },
     };
@@ -229,8 +240,8 @@ struct Supervisor {
     child: Option<OwnedFd>,
     /// By the places of [`attend`].
     files: [Option<OwnedFd>; attend::COUNT],
-    tty: bool,
-    notify: bool,
+    /// Of the plan.
+    flags: u32,
     master: Option<OwnedFd>,
     control: Option<OwnedFd>,
     clients: [Option<Client>; CLIENTS],
@@ -242,6 +253,10 @@ struct Supervisor {
     pending: Chunk,
     /// It shares its owner's memory, and leaves it by this.
     leave: Option<Leave>,
+    /// It does not, and has one thread.
+    proof: Option<SingleThreaded>,
+    /// When the container writes what it writes itself.
+    look: Look,
     /// The child executed the program from our memory.
     suspect: bool,
     /// When the program was executed (by the monotonic clock).
@@ -263,15 +278,23 @@ enum Source {
     Sink,
     Reader(usize),
     Client(usize),
+    /// What the container writes to.
+    Log(usize),
+    /// Who gets that and is slow.
+    Slow(usize),
+    /// A file of its own was written to.
+    Look,
 }
 
-const SLOTS: usize = 7 + READERS + CLIENTS;
+const SLOTS: usize = 12 + READERS + CLIENTS;
 
 impl Supervisor {
     fn watch(&mut self) -> Result<()> {
+        let mut space = Space::NONE;
+        let mut logs = Logs::new(&mut space);
         loop {
             let mut ready = [(Source::Pidfd, PollFlags::empty()); SLOTS];
-            let count = self.poll(&mut ready)?;
+            let count = self.poll(&mut ready, &logs)?;
             let ready = &ready[..count];
             let flags_of =
                 |s: Source| ready.iter().find(|(r, _)| *r == s).map_or(PollFlags::empty(), |r| r.1);
@@ -281,10 +304,10 @@ impl Supervisor {
             }
             let master = flags_of(Source::Master);
             if !master.is_empty() {
-                self.terminal(master);
+                self.terminal(master, &mut logs);
             }
             if !flags_of(Source::Pidfd).is_empty() {
-                return self.ended();
+                return self.ended(&mut logs);
             }
             for (source, flags) in ready {
                 if flags.is_empty() {
@@ -297,17 +320,24 @@ impl Supervisor {
                     Source::Writer => self.input.draw(self.master.as_ref()),
                     Source::Sink => self.sinks.send_pending(&mut self.pending, *flags),
                     Source::Reader(i) => self.sinks.gone(*i),
-                    Source::Client(i) => self.client(*i, *flags),
+                    Source::Client(i) => self.client(*i, *flags, &mut logs),
+                    Source::Log(i) => drop(logs.draw(*i, self.proof.as_ref())),
+                    Source::Slow(i) => logs.drain(*i),
+                    Source::Look => self.look.told(self.files[attend::WORK].as_ref()),
                     Source::Pidfd | Source::Child | Source::Master => {}
                 }
             }
+            if logs.is_on() {
+                logs.tend(self.files[attend::DIRECTORY].as_ref());
+            }
+            self.look_at_files(&logs);
             if self.leave.is_some() && self.is_quiet() && self.is_long() {
                 self.leave();
             }
         }
     }
 
-    fn poll(&self, ready: &mut [(Source, PollFlags); SLOTS]) -> Result<usize> {
+    fn poll(&self, ready: &mut [(Source, PollFlags); SLOTS], logs: &Logs<'_>) -> Result<usize> {
         let mut sources = [Source::Pidfd; SLOTS];
         let mut polled: [PollFd<'_>; SLOTS] =
             core::array::from_fn(|_| PollFd::new(&self.pidfd, PollFlags::empty()));
@@ -323,7 +353,7 @@ impl Supervisor {
         }
         if let Some(master) = &self.master {
             let mut flags = PollFlags::empty();
-            if !self.held_back() {
+            if !self.held_back() && !logs.holds() {
                 flags |= PollFlags::IN;
             }
             if self.input.waits() {
@@ -361,9 +391,20 @@ impl Supervisor {
             }
             add(Source::Client(i), client.socket.as_fd(), flags);
         }
+        for (i, source) in logs.sources() {
+            add(Source::Log(i), source, PollFlags::IN);
+        }
+        for (i, slow) in logs.slow() {
+            add(Source::Slow(i), slow, PollFlags::OUT);
+        }
+        if let Some(look) = self.look.source() {
+            add(Source::Look, look, PollFlags::IN);
+        }
         let polled = &mut polled[..n];
-        let stays = self.leave.is_some() && self.phase == Phase::Running;
-        match poll(polled, stays.then_some(&SHORT)) {
+        let stays = self.phase == Phase::Running && (self.leave.is_some() || self.is_to_look(logs));
+        let short = stays.then_some(SHORT.tv_nsec as u64);
+        let patience = sooner(short, sooner(logs.patience(), self.look.patience())).map(timespec);
+        match poll(polled, patience.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(e) => return Err(e),
         }
@@ -386,6 +427,20 @@ impl Supervisor {
         since >= SHORT.tv_nsec
     }
 
+    /// The container's files are to be looked at, from some moments after its start.
+    fn is_to_look(&self, logs: &Logs<'_>) -> bool {
+        self.leave.is_none() && self.flags & wire::FLAG_FILES != 0 && self.look.is_off() && !logs.is_on()
+    }
+
+    fn look_at_files(&mut self, logs: &Logs<'_>) {
+        let work = self.files[attend::WORK].as_ref();
+        if !self.look.is_off() {
+            self.look.look_due(work);
+        } else if self.phase == Phase::Running && self.is_to_look(logs) && self.is_long() {
+            self.look.begin(work);
+        }
+    }
+
     /// Executes the supervisor's own program, which goes on with what this one holds. When that can not be done, this one
     /// goes on as it is.
     fn leave(&mut self) {
@@ -393,8 +448,7 @@ impl Supervisor {
         self.listen();
         let mut saved = state::Saved::new(Role::Supervisor);
         saved.put(self.pid);
-        saved.put(self.tty.into());
-        saved.put(self.notify.into());
+        saved.put(self.flags as i32);
         saved.descriptor(Some(&self.pidfd));
         self.files.iter().for_each(|file| saved.descriptor(file.as_ref()));
         saved.descriptor(self.master.as_ref());
@@ -448,7 +502,7 @@ impl Supervisor {
                     if self.leave.is_none() {
                         self.listen();
                     }
-                    if self.notify {
+                    if self.flags & wire::FLAG_NOTIFY != 0 {
                         self.tell_owner(Message::new(Kind::Running, 0, 0));
                     }
                 }
@@ -506,7 +560,7 @@ impl Supervisor {
         }
     }
 
-    fn client(&mut self, index: usize, flags: PollFlags) {
+    fn client(&mut self, index: usize, flags: PollFlags, logs: &mut Logs<'_>) {
         let Some(client) = &mut self.clients[index] else { return };
         if index == 0 && flags.contains(PollFlags::OUT) && !self.pending.is_empty() {
             let output = Message::new(Kind::Output, 0, 0);
@@ -523,7 +577,9 @@ impl Supervisor {
         let mut fds = [const { None }; attend::MOST];
         let Some(client) = &mut self.clients[index] else { return };
         match protocol::receive(&client.socket, &mut data, &mut fds) {
-            Ok(Some((Message { kind: Kind::Attend, a: flags, .. }, _))) => self.attend(index, flags, fds),
+            Ok(Some((Message { kind: Kind::Attend, a: flags, .. }, n))) => {
+                self.attend(index, flags, fds, &data[..n.min(DATA)], logs)
+            }
             Ok(Some((Message { kind: Kind::AttachOutput, .. }, _))) => {
                 let [descriptor, ..] = fds;
                 let done = self.attach_output(descriptor);
@@ -544,7 +600,14 @@ impl Supervisor {
         }
     }
 
-    fn attend(&mut self, index: usize, flags: u32, mut fds: [Option<OwnedFd>; attend::MOST]) {
+    fn attend(
+        &mut self,
+        index: usize,
+        flags: u32,
+        mut fds: [Option<OwnedFd>; attend::MOST],
+        data: &[u8],
+        logs: &mut Logs<'_>,
+    ) {
         let always = fds[..attend::COUNT].iter().all(Option::is_some);
         if index != 0 || self.phase != Phase::Forked || !always {
             return;
@@ -560,10 +623,17 @@ impl Supervisor {
         self.input.set_pipe(next(wire::FLAG_INPUT));
         self.sinks.hold(next(wire::FLAG_SINK));
         self.input.begin(next(wire::FLAG_SOURCE));
-        self.tty = flags & wire::FLAG_TTY != 0;
-        self.notify = flags & wire::FLAG_NOTIFY != 0;
+        let piped = if flags & wire::FLAG_TTY == 0 { wire::FLAG_LOGGED } else { 0 };
+        let sources = [next(piped), next(piped)];
+        let links = all.next().and_then(Option::take).filter(|_| flags & wire::FLAG_LINKS != 0);
+        if let (true, Some(work)) = (flags & wire::FLAG_LOGGED != 0, &self.files[attend::WORK])
+            && let Some(logging) = Logging::read(data)
+        {
+            logs.begin(&logging, Given { sources, links }, work, self.proof.as_ref());
+        }
+        self.flags = flags;
         if let Some(owner) = &mut self.clients[0] {
-            owner.attached = self.tty && flags & wire::FLAG_DETACHED == 0;
+            owner.attached = flags & wire::FLAG_TTY != 0 && flags & wire::FLAG_DETACHED == 0;
         }
     }
 
@@ -635,17 +705,17 @@ impl Supervisor {
         }
     }
 
-    fn terminal(&mut self, flags: PollFlags) {
+    fn terminal(&mut self, flags: PollFlags, logs: &mut Logs<'_>) {
         if flags.contains(PollFlags::OUT) {
             self.input.feed(self.master.as_ref());
         }
         if flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) && !self.held_back() {
-            self.copy_output();
+            self.copy_output(logs);
         }
     }
 
     /// Copies what the terminal has into the log and to who is attached. `false` at its end.
-    fn copy_output(&mut self) -> bool {
+    fn copy_output(&mut self, logs: &mut Logs<'_>) -> bool {
         let Some(master) = &self.master else { return false };
         let mut data = [0u8; DATA];
         let n = match berth_sys::rustix::io::read(master, &mut data) {
@@ -656,7 +726,9 @@ impl Supervisor {
             // until the container ends; but it is not polled, or the loop would spin.
             Err(_) => return self.hang_up(),
         };
-        if let (true, Some(output)) = (self.tty, &self.files[attend::OUTPUT]) {
+        if !logs.take(&data[..n], self.proof.as_ref())
+            && let (true, Some(output)) = (self.flags & wire::FLAG_TTY != 0, &self.files[attend::OUTPUT])
+        {
             let mut rest = &data[..n];
             while let Ok(written @ 1..) = berth_sys::rustix::io::write(output, rest) {
                 rest = &rest[written..];
@@ -686,7 +758,7 @@ impl Supervisor {
     }
 
     /// The container's first process ended: record, reap, drain, tell.
-    fn ended(&mut self) -> Result<()> {
+    fn ended(&mut self, logs: &mut Logs<'_>) -> Result<()> {
         let status = loop {
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
             match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
@@ -702,11 +774,15 @@ impl Supervisor {
         }
         while self.master.is_some() {
             self.flush_owner();
-            if !self.copy_output() || !self.has_output() {
+            if !self.copy_output(logs) || !self.has_output() {
                 break;
             }
         }
         self.flush_owner();
+        if logs.is_on() {
+            logs.end(self.files[attend::DIRECTORY].as_ref(), self.proof.as_ref());
+        }
+        self.look.end(self.files[attend::WORK].as_ref());
         let error = recorded.err().map_or(0, |e| e.raw_os_error() as u32);
         let exited = Message::new(Kind::Exited, status as u32, error);
         self.tell_owner(exited);

@@ -17,7 +17,7 @@ use core::ffi::CStr;
 /// "BRTH".
 pub const MAGIC: u32 = u32::from_le_bytes(*b"BRTH");
 /// Of plan and protocol together. Raised when either changes its meaning.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 /// Length of the header in bytes.
 pub const HEADER: usize = 32;
 /// Descriptors that can travel beside a plan.
@@ -37,6 +37,14 @@ pub const FLAG_INPUT: u32 = 16;
 pub const FLAG_SINK: u32 = 32;
 /// … and from where the terminal's input comes.
 pub const FLAG_SOURCE: u32 = 64;
+
+/// … and the reading ends of what the program writes to (none with a terminal), which the supervisor keeps as the message's
+/// data says ([`crate::logging`]).
+pub const FLAG_LOGGED: u32 = 128;
+/// … and, with `FLAG_LOGGED`, where the files have their other names.
+pub const FLAG_LINKS: u32 = 256;
+/// The program's output files are `stdout` and `stderr` of the directory [`attend::WORK`].
+pub const FLAG_FILES: u32 = 512;
 
 /// In the mode of `Step::Node`, as in stat(2): a character device; so is one without either.
 pub const NODE_CHARACTER: u32 = 0o020_000;
@@ -65,8 +73,9 @@ pub mod attend {
     pub const WORK: usize = 4;
     /// How many always come.
     pub const COUNT: usize = 5;
-    /// How many there can be, with those of `FLAG_INPUT`, `FLAG_SINK` and `FLAG_SOURCE`, in this order.
-    pub const MOST: usize = 8;
+    /// How many there can be, with those of `FLAG_INPUT`, `FLAG_SINK`, `FLAG_SOURCE`, `FLAG_LOGGED` and `FLAG_LINKS`, in
+    /// this order.
+    pub const MOST: usize = 11;
 }
 
 /// What is at fault with a plan's bytes.

@@ -169,7 +169,11 @@ impl Checked {
                 let (id, payload) = (id()?, payload!(call.read_logs));
                 let stream = payload.stream.and_then(|number| own::Stream::try_from(number).ok());
                 let follow = payload.follow.unwrap_or_default();
-                let request = LogRequest { id, stream, since: payload.since, tail: payload.tail, follow };
+                let nanoseconds = |time: v1::TimeInfo| u64::try_from(time.nanoseconds).unwrap_or(0);
+                let since_time = payload.since_time.map(nanoseconds);
+                let until_time = payload.until_time.map(nanoseconds);
+                let (since, tail) = (payload.since, payload.tail);
+                let request = LogRequest { id, stream, since, tail, follow, since_time, until_time };
                 Ok(streamed(core.read_logs(request).await?, form, interval))
             }
             Type::Rename => {

@@ -96,7 +96,7 @@ fn dropping_a_stream_ends_its_connection() {
         });
         block_on(async {
             let stream = Some(own::Stream::Stderr);
-            let request = LogRequest { stream, tail: Some(3), follow: true, since: None };
+            let request = LogRequest { stream, tail: Some(3), follow: true, ..LogRequest::default() };
             drop(server.agent().logs(&id("a"), request).await.unwrap());
             // The runtime ends with the connection's task.
         })

@@ -86,10 +86,18 @@ pub(super) const RECOVERY: &[Row] = &[
 ];
 
 pub(super) const MODULES: &[Row] = &[
-    row("modules", "Modules to load; berth loads no code into itself").secret().not_built(),
+    row(
+        "modules",
+        "Parameters of the built-in container loggers, as JSON or its file; berth loads no code into itself",
+    )
+    .secret(),
     row("modules_dir", "A directory of module manifests; not together with --modules").not_built(),
     row("hooks", "Hook modules to run").not_built(),
-    row("container_logger", "The module that takes standard output and error").not_built(),
+    row(
+        "container_logger",
+        "Who takes standard output and error: sandbox (the container writes files), rotating or Mesos's module \
+         org_apache_mesos_LogrotateContainerLogger, journald, external, none",
+    ),
     row("secret_resolver", "The module that looks secrets up").not_built(),
     row("resource_estimator", "The module that estimates what may be oversubscribed").not_built(),
     row("qos_controller", "The module that corrects oversubscribed containers").not_built(),
