@@ -398,6 +398,20 @@ pub fn remove_takes_what_has_ended(world: &mut World<'_>) {
     world.good("remove", world.containerizer().remove(&id));
 }
 
+/// From the launch until the removal, through the end; and nobody else.
+pub fn knows_says_whether_there_is_a_record(world: &mut World<'_>) {
+    let (id, other) = (world.id("known"), world.id("unknown"));
+    let containerizer = world.handle();
+    assert!(!containerizer.knows(&id), "known before its launch");
+    world.start(&id, &Script::Sleep);
+    assert!(containerizer.knows(&id), "not known while it runs");
+    assert!(!containerizer.knows(&other), "known without a launch");
+    world.good("destroy", containerizer.destroy(&id));
+    assert!(containerizer.knows(&id), "not known when it has ended");
+    world.good("remove", containerizer.remove(&id));
+    assert!(!containerizer.knows(&id), "known when it was removed");
+}
+
 /// With no image there is nothing to do, and that is well.
 pub fn prune_images_without_images_succeeds(world: &mut World<'_>) {
     world.good("prune_images", world.containerizer().prune_images(Vec::new()));
@@ -438,6 +452,7 @@ pub fn events_tell_the_whole_life_in_order(world: &mut World<'_>) {
             }
             What::LaunchFailed(why) => panic!("the launch failed: {why}"),
             What::Limited(limit) => panic!("it has no limits to meet: {limit:?}"),
+            What::Advanced(_) => continue,
             What::Removed => break,
         };
         *seen.entry(kind).or_default() += 1;

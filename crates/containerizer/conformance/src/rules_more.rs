@@ -70,10 +70,7 @@ pub fn a_nested_container_needs_a_living_parent_and_has_no_task(world: &mut Worl
         world.good("destroy", world.containerizer().destroy(&child));
         text
     };
-    assert_eq!(
-        launch(world.config(&child, &Script::Sleep), None),
-        format!("Parent container {parent} does not exist")
-    );
+    assert_eq!(launch(world.config(&child, &Script::Sleep), None), world.unknown_parent(&parent));
     world.start(&parent, &Script::Sleep);
     let mut config = world.config(&child, &Script::Sleep);
     config.executor_info = Some(ExecutorInfo::default());
@@ -121,7 +118,7 @@ pub fn remove_of_nested_containers(world: &mut World<'_>) {
     let parent = world.id("parent");
     let child = world.child(&parent, "child");
     let remove = |id: &ContainerId| world.failure("remove", world.containerizer().remove(id));
-    assert_eq!(remove(&child), "Unknown root container");
+    assert_eq!(remove(&child), world.unknown_root(&parent));
     world.start(&parent, &Script::Sleep);
     world.good("remove of one that never was", world.containerizer().remove(&child));
     world.start(&child, &Script::Sleep);

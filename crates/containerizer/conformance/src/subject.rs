@@ -30,6 +30,8 @@ pub struct Subject {
     pub(crate) signal: Signal,
     pub(crate) unknown_usage: fn(ContainerId) -> Error,
     pub(crate) unknown_status: Option<fn(ContainerId) -> Error>,
+    pub(crate) unknown_root: fn(ContainerId) -> Error,
+    pub(crate) unknown_parent: fn(ContainerId) -> Error,
 }
 
 impl fmt::Debug for Subject {
@@ -57,6 +59,8 @@ impl Subject {
             signal: Arc::new(signal_by_shell),
             unknown_usage: Error::UnknownContainer,
             unknown_status: Some(Error::UnknownContainerColon),
+            unknown_root: |_| Error::UnknownRoot,
+            unknown_parent: Error::ParentMissing,
         }
     }
 
@@ -110,6 +114,13 @@ impl Subject {
     ) -> Subject {
         self.unknown_usage = usage;
         self.unknown_status = status;
+        self
+    }
+
+    /// What it answers to `remove` and `launch` of a nested id whose root, which is given, is unknown.
+    pub fn with_unknown_root(mut self, root: fn(ContainerId) -> Error) -> Subject {
+        self.unknown_parent = root;
+        self.unknown_root = root;
         self
     }
 }

@@ -41,6 +41,7 @@ macro_rules! suite {
             usage_and_status_of_a_running_container
             containers_lists_what_launches_and_runs
             remove_takes_what_has_ended
+            knows_says_whether_there_is_a_record
             prune_images_without_images_succeeds
             events_tell_the_whole_life_in_order
         }

@@ -22,7 +22,7 @@ use crate::subject::{Change, Signal, Subject};
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long the host may take to be as before, once everything was removed.
-const SETTLING: Duration = Duration::from_secs(5);
+const SETTLING: Duration = Duration::from_secs(30);
 
 /// The ground under one rule.
 pub struct World<'a> {
@@ -207,6 +207,16 @@ impl<'a> World<'a> {
         self.subject().unknown_status.map(|error| error(id.clone()).to_string())
     }
 
+    /// What `remove` has to answer to a nested id whose root is unknown.
+    pub fn unknown_root(&self, root: &ContainerId) -> String {
+        (self.subject().unknown_root)(root.clone()).to_string()
+    }
+
+    /// What `launch` has to answer to a nested id whose root, and parent, is unknown.
+    pub fn unknown_parent(&self, root: &ContainerId) -> String {
+        (self.subject().unknown_parent)(root.clone()).to_string()
+    }
+
     /// Waits for an answer.
     pub fn answer<T>(&self, what: &str, answer: Answer<'_, T>) -> Result<T, Error> {
         match block_on_until(answer, deadline()) {
@@ -296,7 +306,7 @@ impl<'a> World<'a> {
             let _ = self.good("destroy", self.containerizer().destroy(&id));
             match self.answer("remove", self.containerizer().remove(&id)) {
                 // The root went before, by a rule's own hand.
-                Ok(()) | Err(Error::UnknownRoot) => {}
+                Ok(()) | Err(Error::UnknownRoot | Error::RootNotFound(_)) => {}
                 Err(error) => panic!("remove {id}: {}", error.chain()),
             }
             if id.parent().is_none() {

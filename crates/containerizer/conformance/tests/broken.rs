@@ -33,6 +33,8 @@ enum Fault {
     ForgetsTheState,
     /// Kill says that everybody was there.
     KillsAnybody,
+    /// Says that every id has a record.
+    KnowsAnybody,
     /// Nothing is ever listed.
     ListsTooLittle,
 }
@@ -121,6 +123,10 @@ impl Containerizer for Faulty {
         self.fake.containers()
     }
 
+    fn knows(&self, id: &ContainerId) -> bool {
+        self.fault == Fault::KnowsAnybody || self.fake.knows(id)
+    }
+
     fn remove(&self, id: &ContainerId) -> Answer<'_, ()> {
         self.fake.remove(id)
     }
@@ -200,6 +206,11 @@ fn a_lost_state_is_caught() {
 #[test]
 fn a_kill_of_nobody_is_caught() {
     caught(Fault::KillsAnybody, rules::kill_of_an_unknown_or_ended_id_is_false);
+}
+
+#[test]
+fn a_record_that_is_not_there_is_caught() {
+    caught(Fault::KnowsAnybody, rules::knows_says_whether_there_is_a_record);
 }
 
 #[test]

@@ -138,9 +138,20 @@ pub trait Containerizer: Send + Sync {
     /// [`Error::Signal`](crate::Error::Signal).
     fn kill(&self, id: &ContainerId, signal: i32) -> Answer<'_, bool>;
 
+    /// The signal that asks the container to end, where its image says so. It may read a record of it, and waits for
+    /// nothing.
+    fn stop_signal(&self, id: &ContainerId) -> Option<i32> {
+        let _ = id;
+        None
+    }
+
     /// Every id that is launching, running or being destroyed, nested ones too; and those whose launch
     /// failed, until they are destroyed. Ended ones are not listed, though they have a record.
     fn containers(&self) -> Answer<'_, Vec<ContainerId>>;
+
+    /// Whether there is a record with this id: of a launch under way, of a container that lives, has failed or has ended.
+    /// At once, and without a question to anybody else.
+    fn knows(&self, id: &ContainerId) -> bool;
 
     /// Forgets a container that has ended: its sandbox first, then runtime directory and record; so whoever is killed in
     /// between still knows how it ended.

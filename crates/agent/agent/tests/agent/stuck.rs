@@ -68,6 +68,9 @@ impl Containerizer for Stuck {
     fn containers(&self) -> Answer<'_, Vec<ContainerId>> {
         self.0.containers()
     }
+    fn knows(&self, id: &ContainerId) -> bool {
+        self.0.knows(id)
+    }
     fn remove(&self, id: &ContainerId) -> Answer<'_, ()> {
         self.0.remove(id)
     }

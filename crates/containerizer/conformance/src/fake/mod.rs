@@ -58,11 +58,12 @@ pub struct FakeContainerizer {
 impl FakeContainerizer {
     /// A containerizer on the host of this site.
     pub fn new(site: &Site) -> FakeContainerizer {
-        FakeContainerizer {
-            host: site.keep::<FakeHost>(),
-            runtime_dir: site.runtime_dir(),
-            events: EventLog::default(),
-        }
+        FakeContainerizer::publishing(site, EventLog::default())
+    }
+
+    /// The same, publishing what happens where others do.
+    pub fn publishing(site: &Site, events: EventLog) -> FakeContainerizer {
+        FakeContainerizer { host: site.keep::<FakeHost>(), runtime_dir: site.runtime_dir(), events }
     }
 
     /// The same with everything that the suite has to know about it.
@@ -218,6 +219,7 @@ impl FakeContainerizer {
             if id.parent().is_some() {
                 let _ = fs::remove_dir_all(&record.config.directory);
             }
+            self.tidy(state);
             self.events.publish(id, What::Removed);
         } else {
             state.records.insert(id.clone(), record);
@@ -234,6 +236,11 @@ impl FakeContainerizer {
             let _ = fs::remove_dir_all(&record.config.directory);
             self.events.publish(id, What::Removed);
         }
+        self.tidy(state);
+    }
+
+    /// The last one takes the directory that all were in.
+    fn tidy(&self, state: &State) {
         if state.records.is_empty() {
             let _ = fs::remove_dir(self.runtime_dir.join("containers"));
         }
@@ -361,6 +368,10 @@ impl Containerizer for FakeContainerizer {
 
     fn containers(&self) -> Answer<'_, Vec<ContainerId>> {
         ready(Ok(self.state().living().cloned().collect()))
+    }
+
+    fn knows(&self, id: &ContainerId) -> bool {
+        self.state().records.contains_key(id)
     }
 
     fn remove(&self, id: &ContainerId) -> Answer<'_, ()> {
