@@ -2,7 +2,7 @@
 //! The agent's API, for tests that are no event loops: each question on a connection of its own, answered when it
 //! returns.
 
-use crate::ground::until;
+use crate::until;
 use berth_client::{Agent, Connection, Error, Input, Launch, Launched, LogRequest, Records, block_on};
 use berth_model::{CommandInfo, ContainerId, ContainerInfo, TtyInfo, WaitStatus, WindowSize};
 use berth_proto::agent::ProcessIo;

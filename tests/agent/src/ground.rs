@@ -2,7 +2,7 @@
 //! Directories of one test, an agent on them, and the ledger of what was there before.
 
 use crate::process::Process;
-use crate::{Api, Exit, Groups, berth, shell};
+use crate::{Api, Exit, Groups, PATIENCE, berth, shell, until};
 use berth_conformance::{Ledger, Scope, Site};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use std::ffi::OsStr;
@@ -10,27 +10,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
-
-/// How long anything may take that is only a matter of moments.
-pub const PATIENCE: Duration = Duration::from_secs(30);
-
-/// When patience ends.
-pub fn soon() -> Instant {
-    Instant::now() + PATIENCE
-}
-
-/// Waits for a fact.
-///
-/// # Panics
-/// When it does not come to be.
-#[track_caller]
-pub fn until(what: &str, mut fact: impl FnMut() -> bool) {
-    let limit = soon();
-    while !fact() {
-        assert!(Instant::now() < limit, "{what}: not within {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
 
 /// The ground of one test: directories, and at most one agent on them. What is left of it when it is dropped is removed
 /// by force, so that a test which fails leaves nothing either.
@@ -256,7 +235,7 @@ impl Ground {
         }
         self.stop();
         // What a process leaves behind is gone a moment after it.
-        let limit = Instant::now() + Duration::from_secs(5);
+        let limit = Instant::now() + Duration::from_secs(30);
         let settled = self.before.settle(&self.scope, limit);
         if settled.is_err() {
             // Told once: whoever goes on here asks what comes anew.

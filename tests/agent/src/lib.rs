@@ -9,31 +9,25 @@
 //! variables ([`number`]).
 
 mod api;
-mod binary;
-mod exit;
 mod ground;
 mod groups;
 mod process;
-mod terminal;
 
 pub use api::{Api, Session, Wanted, shell};
-pub use binary::berth;
-pub use exit::Exit;
-pub use ground::{Ground, PATIENCE, soon, until};
+pub use berth_testing::{Exit, PATIENCE, Terminal, skip, soon, until};
+pub use ground::Ground;
 pub use groups::{Groups, Watch};
 pub use process::{Numbers, Process};
-pub use terminal::Terminal;
 
-use std::io::Write;
+use berth_testing::Build;
+use std::path::Path;
 
-/// Says that a test lacks something, for people and for the lane (docs/checklists/adding-a-test.md).
-pub fn skip(test: &str, lacked: &str) {
-    eprintln!("skipped: {test}: {lacked}");
-    let Some(list) = std::env::var_os("BERTH_SKIPS") else { return };
-    let list = std::fs::OpenOptions::new().append(true).create(true).open(list);
-    // One write: tests append side by side.
-    let written = list.and_then(|mut list| list.write_all(format!("{test}: {lacked}\n").as_bytes()));
-    assert!(written.is_ok(), "the list of skipped tests can not be written: {written:?}");
+/// The program to be tested.
+///
+/// # Errors
+/// It can not be built, in words.
+pub fn berth() -> Result<&'static Path, String> {
+    berth_testing::berth(Build::Faults)
 }
 
 /// Whether the long form of a test is wanted: `BERTH_AGENT=long`.
@@ -45,4 +39,9 @@ pub fn long() -> bool {
 pub fn number(variable: &str, short: usize, long: usize) -> usize {
     let given = std::env::var(variable).ok().and_then(|text| text.parse().ok());
     given.unwrap_or(if self::long() { long } else { short })
+}
+
+/// How many times slower than usual this machine is, which an emulated one says by `BERTH_TEST_SLOW`.
+pub fn slow() -> u32 {
+    std::env::var("BERTH_TEST_SLOW").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
 }

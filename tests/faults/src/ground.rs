@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Directories of one test, a root file system, and the ledger of what was there before.
 
-use crate::{Exit, State, berth};
+use crate::{Exit, PATIENCE, State, berth, soon};
 use berth_conformance::{Ledger, Scope, Site};
 use berth_sys::rustix::process::{Pid, Signal, geteuid, kill_process};
 use std::os::unix::fs::symlink;
@@ -9,14 +9,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, io};
-
-/// How long anything may take that is only a matter of moments.
-pub const PATIENCE: Duration = Duration::from_secs(30);
-
-/// When patience ends.
-pub fn soon() -> Instant {
-    Instant::now() + PATIENCE
-}
 
 /// The ground of one test. What is left of it when it is dropped is removed by force, so that a test which fails
 /// leaves nothing either.
@@ -303,7 +295,7 @@ impl Ground {
     /// The differences.
     pub fn same(&self) -> Result<(), String> {
         // What a process leaves behind is gone a moment after it.
-        let limit = Instant::now() + Duration::from_secs(5);
+        let limit = Instant::now() + Duration::from_secs(30);
         self.before.settle(&self.scope, limit).map_err(|difference| difference.join("; "))
     }
 

@@ -1,33 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How a command ended, and how a container stands.
+//! How a container stands.
 
 use serde_json::Value;
-use std::os::unix::process::ExitStatusExt;
-use std::process::Output;
-
-/// How a command of berth ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exit {
-    /// Its exit code; none when a signal ended it.
-    pub code: Option<i32>,
-    /// The signal that ended it.
-    pub signal: Option<i32>,
-    /// What it wrote.
-    pub stdout: String,
-    /// What it said.
-    pub stderr: String,
-}
-
-impl From<Output> for Exit {
-    fn from(output: Output) -> Exit {
-        Exit {
-            code: output.status.code(),
-            signal: output.status.signal(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
-    }
-}
 
 /// How a container stands, as `berth ps -a -o json` tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,27 +9,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long anything may take that is only a matter of moments.
-pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// When patience ends.
-pub fn soon() -> Instant {
-    Instant::now() + PATIENCE
-}
-
-/// Waits for a fact.
-///
-/// # Panics
-/// When it does not come to be.
-#[track_caller]
-pub fn wait_for(what: &str, mut fact: impl FnMut() -> bool) {
-    let limit = soon();
-    while !fact() {
-        assert!(Instant::now() < limit, "{what}: not within {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
 /// What the root file system has of busybox.
 const APPLETS: [&str; 55] = [
     "sh",

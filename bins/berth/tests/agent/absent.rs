@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Without an agent, and with one that goes away.
 
-use crate::ground::{Ground, Terminal, ground, skip};
+use crate::ground::{Ground, Terminal, ground};
 use rustix::process::Signal;
 
 #[test]
@@ -30,12 +30,12 @@ fn without_an_agent_what_needs_one_says_where_it_looked() {
 fn a_socket_that_was_named_has_to_have_an_agent() {
     let ground = Ground::bare();
     if !rustix::process::geteuid().is_root() {
-        return skip("a_socket_that_was_named_has_to_have_an_agent", "root");
+        return berth_testing::skip("a_socket_that_was_named_has_to_have_an_agent", "root");
     }
     assert_eq!(ground.berth(["ps", "-q"]).good(), "");
     ground.berth(["--socket", "/nowhere/s", "ps"]).refused(1, &["/nowhere/s"]);
     let mut command = ground.command(["ps"]);
-    let named: crate::ground::Exit = command.env("BERTH_SOCKET", "/nowhere/v").output().unwrap().into();
+    let named: berth_testing::Exit = command.env("BERTH_SOCKET", "/nowhere/v").output().unwrap().into();
     named.refused(1, &["/nowhere/v"]);
     ground.berth(["run", "--socket", "/nowhere/s", "--", "true"]).refused(125, &["/nowhere/s"]);
 }

@@ -23,7 +23,7 @@ macro_rules! three {
     ($name:literal) => {
         match three() {
             Some(ground) => ground,
-            None => return crate::ground::skip($name, "root and control groups"),
+            None => return berth_testing::skip($name, "root and control groups"),
         }
     };
 }

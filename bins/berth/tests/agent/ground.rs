@@ -5,9 +5,10 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use berth_testing::Exit;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::{read, write};
@@ -24,55 +25,16 @@ pub(crate) struct Ground {
     agent: Option<Child>,
 }
 
-/// What came of a command.
-#[derive(Debug)]
-pub(crate) struct Exit {
-    pub(crate) code: Option<i32>,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
-impl Exit {
-    #[track_caller]
-    pub(crate) fn good(&self) -> &str {
-        assert_eq!((self.code, self.stderr.as_str()), (Some(0), ""), "{self:?}");
-        &self.stdout
-    }
-
-    /// It failed with this code, and said so with these words.
-    #[track_caller]
-    pub(crate) fn refused(&self, code: i32, words: &[&str]) {
-        assert_eq!((self.code, self.stdout.as_str()), (Some(code), ""), "{self:?}");
-        for word in words {
-            assert!(self.stderr.contains(word), "{word:?} is not in {:?}", self.stderr);
-        }
-    }
-}
-
-impl From<Output> for Exit {
-    fn from(output: Output) -> Exit {
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        Exit { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
-    }
-}
-
 /// A ground with an agent, or the reason why there is none is told.
 macro_rules! ground {
     ($test:literal) => {
         match $crate::ground::Ground::with_agent() {
             Some(ground) => ground,
-            None => return $crate::ground::skip($test, "root and control groups"),
+            None => return berth_testing::skip($test, "root and control groups"),
         }
     };
 }
 pub(crate) use ground;
-
-pub(crate) fn skip(test: &str, lacked: &str) {
-    eprintln!("skipped: {test}: {lacked}");
-    let Some(list) = std::env::var_os("BERTH_SKIPS") else { return };
-    let mut list = std::fs::OpenOptions::new().append(true).create(true).open(list).unwrap();
-    list.write_all(format!("{test}: {lacked}\n").as_bytes()).unwrap();
-}
 
 impl Ground {
     /// Directories without an agent.

@@ -56,20 +56,11 @@ impl Drop for Base {
     }
 }
 
-fn skip(test: &str, lacked: &str) {
-    eprintln!("skipped: {test}: {lacked}");
-    let Some(list) = std::env::var_os("BERTH_SKIPS") else { return };
-    let mut list =
-        std::fs::OpenOptions::new().append(true).create(true).open(list).expect("the list of skips");
-    // One write: tests append side by side.
-    list.write_all(format!("{test}: {lacked}\n").as_bytes()).expect("the list of skips");
-}
-
 #[test]
 fn a_container_of_the_default_flags_runs_and_ends() {
     const NAME: &str = "a_container_of_the_default_flags_runs_and_ends";
     if !rustix::process::geteuid().is_root() {
-        return skip(NAME, "root: containers are made by root");
+        return berth_testing::skip(NAME, "root: containers are made by root");
     }
     run(
         NAME,

@@ -212,7 +212,7 @@ fn a_fork_bomb_stops_at_the_limit_and_the_host_goes_on() {
         texts.filter_map(|text| text.split_whitespace().last()?.parse::<u32>().ok()).max().unwrap_or(0)
     };
     let mut most = 0;
-    berth_test_kernel::wait_for("the bomb fills its limit", || {
+    berth_test_kernel::until("the bomb fills its limit", || {
         most = most.max(read("pids.current"));
         read("pids.events") > 0
     });

@@ -97,7 +97,7 @@ fn a_name_is_used_once() {
     let ground = ground!();
     let name = ground.name("a");
     ground.run(&["--name", &name], &["true"]).good();
-    ground.unchanged(|| ground.run(&["--name", &name], &["true"])).refused(&name);
+    ground.unchanged(|| ground.run(&["--name", &name], &["true"])).refused(125, &[&name]);
     ground.berth(&["rm", &name]).good();
     ground.run(&["--name", &name], &["true"]).good();
 }
@@ -119,7 +119,7 @@ fn control_characters_of_commands_and_paths_are_shown_escaped() {
     }
     for name in ["a\u{1b}[2J", "a\nb"] {
         let refused = ground.unchanged(|| ground.run(&["--name", name], &["true"]));
-        refused.refused("--name");
+        refused.refused(125, &["--name"]);
         assert!(!refused.stderr.trim_end().chars().any(char::is_control), "{refused:?}");
         let unknown = ground.berth(&["logs", name]);
         assert!(!unknown.stderr.trim_end().chars().any(char::is_control), "{unknown:?}");
@@ -138,7 +138,7 @@ fn no_name_leads_out_of_the_directories() {
             let exit = ground.berth(&[command, name]);
             assert_eq!(exit.code, Some(1), "{command} {name:?}: {exit:?}");
         }
-        ground.unchanged(|| ground.run(&["--name", name], &["true"])).refused("--name");
+        ground.unchanged(|| ground.run(&["--name", name], &["true"])).refused(125, &["--name"]);
     }
     assert!(canary.exists());
 }
@@ -172,7 +172,7 @@ fn directories_are_closed_to_others_and_the_control_socket_is_a_path() {
     ] {
         assert_eq!(format!("{:o}", mode(&path)), format!("{expected:o}"), "{}", path.display());
     }
-    berth_test_kernel::wait_for("the control socket", || container.join("ctl").exists());
+    berth_test_kernel::until("the control socket", || container.join("ctl").exists());
     assert!(container.join("ctl").symlink_metadata().unwrap().file_type().is_socket());
     for entry in std::fs::read_dir(&container).unwrap().flatten() {
         assert_eq!(mode(&entry.path()) & 0o022, 0, "{}", entry.path().display());

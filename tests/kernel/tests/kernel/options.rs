@@ -2,7 +2,7 @@
 //! What the options of `berth run` do.
 
 use crate::inside::status;
-use berth_test_kernel::{Running, ground, wait_for};
+use berth_test_kernel::{Running, ground, until};
 use rustix::process::Signal;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -286,7 +286,7 @@ fn killing_berth_run_leaves_the_container_to_the_next_command() {
     running.says("up");
     running.signal(Signal::KILL);
     assert_eq!(running.end().signal, Some(9));
-    wait_for("it still runs", || ground.berth(&["ps", "-q"]).stdout.contains(&name));
+    until("it still runs", || ground.berth(&["ps", "-q"]).stdout.contains(&name));
     ground.berth(&["rm", "-f", &name]).good();
     assert!(!ground.berth(&["ps", "-aq"]).stdout.contains(&name));
 }

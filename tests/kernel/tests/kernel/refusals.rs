@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 #[track_caller]
 fn all_refused(ground: &Ground, cases: &[(&[&str], &str)]) {
     for (options, word) in cases {
-        ground.unchanged(|| ground.run(options, &["echo", "ran"])).refused(word);
+        ground.unchanged(|| ground.run(options, &["echo", "ran"])).refused(125, &[word]);
     }
     // A harmless neighbour works.
     assert_eq!(ground.run(&[], &["echo", "ran"]).good(), "ran\n");
@@ -33,10 +33,10 @@ fn flags_that_are_none_are_refused() {
         ],
     );
     let nothing = ground.unchanged(|| ground.berth(&["run", "--rm"]));
-    nothing.refused("command");
+    nothing.refused(125, &["command"]);
     let relative =
         Running::start(Command::new(ground.program()).args(["--runtime-dir", "relative", "ps"])).end();
-    relative.refused("absolute");
+    relative.refused(125, &["absolute"]);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn users_that_are_none_are_refused() {
         "99999999999999999999999999",
     ];
     for user in users {
-        ground.unchanged(|| ground.run(&[&format!("--user={user}")], &["id"])).refused("user");
+        ground.unchanged(|| ground.run(&[&format!("--user={user}")], &["id"])).refused(125, &["user"]);
     }
     // The largest that are numbers are taken as such.
     assert_eq!(
@@ -148,7 +148,7 @@ fn paths_that_lead_nowhere_or_elsewhere_are_refused() {
     ]
     .map(join);
     for target in &targets {
-        ground.unchanged(|| ground.run(&["-v", target], &["true"])).refused("volume");
+        ground.unchanged(|| ground.run(&["-v", target], &["true"])).refused(125, &["volume"]);
     }
     let missing = join("/missing:/a");
     all_refused(
@@ -165,7 +165,7 @@ fn paths_that_lead_nowhere_or_elsewhere_are_refused() {
         ],
     );
     let read_only = ground.unchanged(|| ground.berth(&["run", "--rm", "--read-only", "--", "true"]));
-    read_only.refused("read-only");
+    read_only.refused(125, &["read-only"]);
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn profiles_that_are_none_are_refused() {
     for (name, content) in contents {
         let path = ground.file(name, content);
         let option = format!("seccomp={}", path.display());
-        ground.unchanged(|| ground.run(&["--security-opt", &option], &["true"])).refused("profile");
+        ground.unchanged(|| ground.run(&["--security-opt", &option], &["true"])).refused(125, &["profile"]);
     }
     let missing = format!("seccomp={}", ground.path("missing").display());
     let directory = format!("seccomp={}", ground.directory("d").display());
@@ -318,13 +318,13 @@ fn damaged_archives_and_bombs_are_refused() {
     ] {
         let path = ground.file(name, content);
         let exit = ground.unchanged(|| ground.run(&["--rootfs", path.to_str().unwrap()], &["true"]));
-        exit.refused(word);
+        exit.refused(125, &[word]);
         assert!(exit.stderr.contains(path.to_str().unwrap()), "{exit:?}");
     }
     // 64 GB of zeros in some kilobytes.
     let Some(bomb) = bomb(&ground) else { return skip(this_test!(), "gzip") };
     let exit = ground.unchanged(|| ground.run(&["--rootfs", bomb.to_str().unwrap()], &["true"]));
-    exit.refused(bomb.to_str().unwrap());
+    exit.refused(125, &[bomb.to_str().unwrap()]);
 }
 
 /// A gzip file of a tar archive with a file of zeros, a thousand times larger than itself, and again compressed by the

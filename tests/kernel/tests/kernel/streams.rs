@@ -259,7 +259,7 @@ fn a_terminal_works_on_the_hosts_root_file_system() {
 #[test]
 fn a_terminal_without_one_to_pass_on_is_refused_or_has_no_input() {
     let ground = ground!();
-    ground.unchanged(|| ground.run(&["-it"], &["true"])).refused("not a terminal");
+    ground.unchanged(|| ground.run(&["-it"], &["true"])).refused(125, &["not a terminal"]);
     let exit = ground.sh(&["-t"], "test -t 1 && echo terminal");
     assert_eq!((exit.code, exit.stdout.as_str()), (Some(0), "terminal\r\n"), "{exit:?}");
 }

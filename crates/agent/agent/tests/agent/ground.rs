@@ -19,7 +19,7 @@ use crate::client::{self, Answer, PATIENCE, Pending, Records, about};
 /// Runs a test on ground of its own, if containers can be made here.
 pub(crate) fn on(name: &str, test: impl FnOnce(&mut Ground)) {
     if let Some(lacked) = lacked() {
-        return skip(name, &lacked);
+        return berth_testing::skip(name, &lacked);
     }
     let mut ground = Ground::new(name);
     let tested = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(&mut ground)));
@@ -37,15 +37,6 @@ fn lacked() -> Option<String> {
         return Some("root: containers are made by root".to_owned());
     }
     Hierarchies::probe(Path::new(Hierarchies::ROOT)).err().map(|e| format!("control groups: {e}"))
-}
-
-fn skip(test: &str, lacked: &str) {
-    use std::io::Write as _;
-    eprintln!("skipped: {test}: {lacked}");
-    let Some(list) = std::env::var_os("BERTH_SKIPS") else { return };
-    let mut list = std::fs::OpenOptions::new().append(true).create(true).open(list).unwrap();
-    // One write: tests append side by side.
-    list.write_all(format!("{test}: {lacked}\n").as_bytes()).unwrap();
 }
 
 /// Directories, and perhaps an agent on them.

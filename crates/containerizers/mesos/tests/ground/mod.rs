@@ -23,11 +23,7 @@ pub(crate) fn lacked() -> Option<String> {
 /// Says that this test was skipped, and why.
 pub(crate) fn skip(lacked: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    eprintln!("skipped: {test}: {lacked}");
-    let Some(list) = std::env::var_os("BERTH_SKIPS") else { return };
-    let mut list = fs::OpenOptions::new().append(true).create(true).open(list).expect("the list of skips");
-    // One write: tests append side by side.
-    list.write_all(format!("{test}: {lacked}\n").as_bytes()).expect("the list of skips");
+    berth_testing::skip(&test, lacked);
 }
 
 /// A containerizer on the site, without these isolators.
@@ -43,6 +39,7 @@ pub(crate) fn containerizer(site: &Site, without: &[&str]) -> MesosContainerizer
         seccomp_paths: false,
         without: without.iter().map(|name| (*name).to_owned()).collect(),
         groups: Default::default(),
+        disk: None,
     };
     MesosContainerizer::new(&directories, &settings).expect("a containerizer")
 }

@@ -92,7 +92,7 @@ fn pull_all(client: &Client, reference: &str) -> Vec<Vec<u8>> {
 fn what_skopeo_pushes_is_pulled_with_a_password() {
     let test = "what_skopeo_pushes_is_pulled_with_a_password";
     if !has("skopeo") {
-        return skip(test, "the program skopeo (Debian's package of that name)");
+        return berth_testing::skip(test, "the program skopeo (Debian's package of that name)");
     }
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("htpasswd"), HTPASSWD).unwrap();
@@ -177,7 +177,7 @@ fn what_we_push_is_pulled_by_skopeo_and_by_us_whole_in_chunks_and_mounted() {
     let error = other.manifest("t", MANIFEST, &image.manifest, &Cancel::new()).unwrap_err();
     assert!(chain(&error).contains("MANIFEST_BLOB_UNKNOWN"), "{}", chain(&error));
     if !has("skopeo") {
-        return skip(test, "the program skopeo (Debian's package of that name)");
+        return berth_testing::skip(test, "the program skopeo (Debian's package of that name)");
     }
     let target = tempfile::tempdir().unwrap();
     let from = format!("docker://{}/chunks:t", registry.registry());
@@ -196,7 +196,7 @@ fn what_we_push_is_pulled_by_skopeo_and_by_us_whole_in_chunks_and_mounted() {
 fn dockers_formats_are_pulled_and_told_apart() {
     let test = "dockers_formats_are_pulled_and_told_apart";
     if !has("skopeo") {
-        return skip(test, "the program skopeo (Debian's package of that name)");
+        return berth_testing::skip(test, "the program skopeo (Debian's package of that name)");
     }
     let Some(registry) = DockerRegistry::start(test, "", "") else { return };
     let image = real_image(b"hello");

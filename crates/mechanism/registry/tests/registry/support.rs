@@ -245,14 +245,6 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Prints that a test could not run, as the lanes want it (`cargo xtask lane`).
-pub(crate) fn skip(test: &str, lacked: &str) {
-    eprintln!("skipped: {test}: {lacked}");
-    let Some(list) = std::env::var_os("BERTH_SKIPS") else { return };
-    let file = std::fs::OpenOptions::new().append(true).create(true).open(list);
-    file.and_then(|mut file| writeln!(file, "{test}\t{lacked}")).unwrap();
-}
-
 pub(crate) fn has(program: &str) -> bool {
     std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
         .any(|dir| dir.join(program).is_file())
@@ -279,7 +271,7 @@ impl DockerRegistry {
         http: &str,
     ) -> Option<DockerRegistry> {
         if !has("docker-registry") {
-            skip(test, "the program docker-registry (Debian's package of that name)");
+            berth_testing::skip(test, "the program docker-registry (Debian's package of that name)");
             return None;
         }
         let root = dir.path().join("store");

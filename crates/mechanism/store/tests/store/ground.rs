@@ -16,23 +16,14 @@ use berth_store::{
 };
 use berth_sys::mounts::Attributes;
 
-/// Says why a test does nothing here. True: it does nothing.
+/// Says what a test lacks, root or one of these programs. True: it does nothing.
 pub(crate) fn lacks(tools: &[&str]) -> bool {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: a store of images needs root");
-        return true;
+    let root = (!rustix::process::geteuid().is_root()).then(|| "root".to_owned());
+    let lacked = root.or_else(|| berth_testing::lacks(tools));
+    if let Some(lacked) = &lacked {
+        berth_testing::skip(std::thread::current().name().unwrap_or("a test"), lacked);
     }
-    for tool in tools {
-        if Command::new("sh")
-            .args(["-c", &format!("command -v {tool}")])
-            .output()
-            .is_ok_and(|o| !o.status.success())
-        {
-            eprintln!("skipped: {tool} is not installed (scripts/install-test-deps.sh)");
-            return true;
-        }
-    }
-    false
+    lacked.is_some()
 }
 
 pub(crate) fn run(program: &str, arguments: &[&str]) {

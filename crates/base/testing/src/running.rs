@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A command that runs, and what it did.
+//! A command that runs.
 
-use crate::ground::{PATIENCE, soon};
+use crate::exit::Exit;
+use crate::patience::{PATIENCE, soon};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use std::io::Read;
@@ -10,42 +11,6 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
-
-/// How a command ended, and what it wrote.
-#[derive(Debug, Clone)]
-pub struct Exit {
-    /// Its exit code; none when a signal ended it.
-    pub code: Option<i32>,
-    /// The signal that ended it.
-    pub signal: Option<i32>,
-    /// What it wrote to stdout. What is no UTF-8 is replaced.
-    pub stdout: String,
-    /// What it wrote to stderr.
-    pub stderr: String,
-}
-
-impl Exit {
-    /// What it wrote to stdout, when it succeeded without a word on stderr.
-    ///
-    /// # Panics
-    /// When it did not.
-    #[track_caller]
-    pub fn good(&self) -> &str {
-        assert!(self.code == Some(0) && self.stderr.is_empty(), "{self:#?}");
-        &self.stdout
-    }
-
-    /// Asserts that `berth` itself refused, in one line that holds `word`, and that nothing ran.
-    ///
-    /// # Panics
-    /// When it did not.
-    #[track_caller]
-    pub fn refused(&self, word: &str) {
-        assert_eq!((self.code, self.stdout.as_str()), (Some(125), ""), "{self:#?}");
-        assert!(self.stderr.to_lowercase().contains(&word.to_lowercase()), "no word of {word:?}: {self:#?}");
-        assert!(!self.stderr.contains("panicked"), "{self:#?}");
-    }
-}
 
 type Text = Arc<Mutex<Vec<u8>>>;
 

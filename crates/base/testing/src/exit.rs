@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How a command ended.
+//! What a command did.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::Output;
 
-/// How a command of berth ended.
+/// How a command ended, and what it wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exit {
     /// Its exit code; none when a signal ended it.
     pub code: Option<i32>,
     /// The signal that ended it.
     pub signal: Option<i32>,
-    /// What it wrote.
+    /// What it wrote to stdout. What is no UTF-8 is replaced.
     pub stdout: String,
-    /// What it said.
+    /// What it wrote to stderr.
     pub stderr: String,
 }
 
@@ -29,25 +29,27 @@ impl From<Output> for Exit {
 }
 
 impl Exit {
-    /// What it wrote; it succeeded and had nothing to complain about.
+    /// What it wrote to stdout, when it succeeded without a word on stderr.
     ///
     /// # Panics
-    /// It did not.
+    /// When it did not.
     #[track_caller]
     pub fn good(&self) -> &str {
-        assert_eq!((self.code, self.stderr.as_str()), (Some(0), ""), "{self:?}");
+        assert!(self.code == Some(0) && self.stderr.is_empty(), "{self:#?}");
         &self.stdout
     }
 
-    /// It failed with this code, and said so with these words.
+    /// Asserts that it failed with this code and nothing on stdout, and said so with these words, in any case.
     ///
     /// # Panics
-    /// It did not.
+    /// When it did not.
     #[track_caller]
     pub fn refused(&self, code: i32, words: &[&str]) {
-        assert_eq!((self.code, self.stdout.as_str()), (Some(code), ""), "{self:?}");
+        assert_eq!((self.code, self.stdout.as_str()), (Some(code), ""), "{self:#?}");
+        let said = self.stderr.to_lowercase();
         for word in words {
-            assert!(self.stderr.contains(word), "{word:?} is not in {:?}", self.stderr);
+            assert!(said.contains(&word.to_lowercase()), "no word of {word:?}: {self:#?}");
         }
+        assert!(!said.contains("panicked"), "{self:#?}");
     }
 }

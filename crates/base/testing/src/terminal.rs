@@ -2,7 +2,7 @@
 //! A terminal of ours, on which a command runs as it does under a person's hands.
 
 use crate::exit::Exit;
-use crate::ground::soon;
+use crate::patience::soon;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::{read, write};
