@@ -5,6 +5,10 @@
 //! The image is a Debian with Python and Perl, and five more layers of many small files out of it: more than 500 MB.
 //! It is made once on a machine, in a cache (`BERTH_TEST_CACHE`, else /var/tmp/berth-test). Each daemon is one of the
 //! bench's own with a root of its own, up before the time begins; every store is empty at the beginning of each turn.
+//!
+//! Nothing is removed between turns: for a minute and more ext4 gives out no inode that was freed, and looks at each of
+//! them for every file that is made. Whoever pulls after a removal of forty thousand files pays ten times over, for the
+//! files of the one before. So a round's stores go together, and the next round waits.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -19,6 +23,8 @@ use crate::error::Error;
 use crate::rounds::{Stop, check};
 use crate::stats;
 
+/// RECENTCY_MIN of the kernel's fs/ext4/ialloc.c, and some.
+const FORGETS: Duration = Duration::from_secs(70);
 /// How long a daemon may take to come up.
 const COMES_UP: Duration = Duration::from_secs(60);
 const LAYERS: u32 = 5;
@@ -104,7 +110,7 @@ pub(crate) fn measure(berth: &Path, folder: &Path, rounds: usize, stop: &Stop) -
             &to,
         ]),
     )?;
-    let bench = Bench { berth, folder, name };
+    let mut bench = Bench { berth, folder, name, rooms: Vec::new() };
     let (mut takers, mut skipped) = (Vec::new(), Vec::new());
     for kind in Kind::ALL {
         match kind.programs().iter().find(|program| !on_path(program)) {
@@ -113,12 +119,25 @@ pub(crate) fn measure(berth: &Path, folder: &Path, rounds: usize, stop: &Stop) -
         }
     }
     let mut peak: u64 = 0;
-    for _ in 0..rounds {
+    let mut ours = PathBuf::new();
+    for round in 0..rounds {
+        if round > 0 {
+            bench.rooms.drain(..).for_each(|room| remove(&room));
+            rustix::fs::sync();
+            let until = Instant::now() + FORGETS;
+            while Instant::now() < until {
+                check(stop)?;
+                thread::sleep(Duration::from_millis(200));
+            }
+        }
         let mut failed = Vec::new();
         for (at, (kind, times)) in takers.iter_mut().enumerate() {
             check(stop)?;
             match bench.turn(*kind, stop) {
                 Ok((time, most)) => {
+                    if *kind == Kind::Berth {
+                        ours = bench.rooms.last().cloned().unwrap_or_default();
+                    }
                     times.push(time.as_secs_f64());
                     // It takes minutes: whoever ends it early knows as much as there is.
                     eprintln!("{}: {:.2} s", kind.name(), time.as_secs_f64());
@@ -140,8 +159,9 @@ pub(crate) fn measure(berth: &Path, folder: &Path, rounds: usize, stop: &Stop) -
         .collect();
     let best = pulls.iter().skip(1).map(|pull| pull.median).fold(f64::INFINITY, f64::min);
     let ratio = best.is_finite().then(|| pulls[0].median / best);
-    let (bytes, compressed, layers) = bench.size()?;
-    let provision_ms = bench.warm(rounds * 10, stop)?;
+    let (bytes, compressed, layers) = bench.size(&ours)?;
+    let provision_ms = bench.warm(&ours, rounds * 10, stop)?;
+    bench.rooms.iter().for_each(|room| remove(room));
     #[expect(clippy::cast_precision_loss, reason = "kibibytes of one process")]
     let peak_mib = peak as f64 / 1024.0;
     Ok(Images { bytes, compressed, layers, rounds, pulls, skipped, ratio, peak_mib, provision_ms })
@@ -174,13 +194,15 @@ struct Bench<'a> {
     berth: &'a Path,
     folder: &'a Path,
     name: String,
+    /// Of the turns of this round.
+    rooms: Vec<PathBuf>,
 }
 
 impl Bench<'_> {
     /// One cold pull: its time, and what it had in memory at most (KiB, ours only).
-    fn turn(&self, kind: Kind, stop: &Stop) -> Result<(Duration, u64), Error> {
-        let room = self.folder.join("room");
-        remove(&room);
+    fn turn(&mut self, kind: Kind, stop: &Stop) -> Result<(Duration, u64), Error> {
+        let room = self.folder.join(format!("room-{}", self.rooms.len()));
+        self.rooms.push(room.clone());
         fs::create_dir_all(&room).map_err(Error::file("make", &room))?;
         let path = |name: &str| room.join(name).display().to_string();
         let daemon = match kind {
@@ -225,9 +247,6 @@ impl Bench<'_> {
         }
         let time = begun.elapsed();
         drop(daemon);
-        if kind != Kind::Berth {
-            remove(&room);
-        }
         Ok((time, peak))
     }
 
@@ -261,9 +280,8 @@ impl Bench<'_> {
         Daemon::start(command, &socket, room, stop)
     }
 
-    fn size(&self) -> Result<(u64, u64, usize), Error> {
-        self.turn(Kind::Berth, &crate::rounds::stop_on_signals()?)?;
-        let mut inspect = self.ours(&self.folder.join("room"));
+    fn size(&self, room: &Path) -> Result<(u64, u64, usize), Error> {
+        let mut inspect = self.ours(room);
         let output = done("inspect", inspect.args(["image", "inspect", &self.name]))?;
         let all: serde_json::Value = serde_json::from_str(&output).unwrap_or_default();
         let layers = all[0]["Layers"].as_array().cloned().unwrap_or_default();
@@ -272,18 +290,17 @@ impl Bench<'_> {
     }
 
     /// The phase in which an image that is there becomes layers that are held and open.
-    fn warm(&self, times: usize, stop: &Stop) -> Result<Option<f64>, Error> {
+    fn warm(&self, room: &Path, times: usize, stop: &Stop) -> Result<Option<f64>, Error> {
         let mut all = Vec::new();
         for _ in 0..times {
             check(stop)?;
-            let mut run = self.ours(&self.folder.join("room"));
+            let mut run = self.ours(room);
             run.args(["run", "--rm", &self.name, "true"]).env("BERTH_TIMINGS", "1");
             let output = run.output().map_err(|source| Error::Start { program: "berth".into(), source })?;
             let line = String::from_utf8_lossy(&output.stderr).into_owned();
             let phases: serde_json::Value = serde_json::from_str(line.trim()).unwrap_or_default();
             all.extend(phases["provision"].as_f64().map(|microseconds| microseconds / 1000.0));
         }
-        remove(&self.folder.join("room"));
         Ok(stats::median(&all))
     }
 }

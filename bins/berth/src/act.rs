@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
 const SIGKILL: i32 = 9;
+const SIGTERM: i32 = 15;
 /// How often a container of a `berth run` is looked at while its end is awaited.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -39,18 +40,26 @@ fn kill_here(native: &Native, name: &str, number: i32) -> Result<(), Failure> {
 
 /// Ends containers. All are told at the beginning, so that several take as long as one.
 pub(crate) fn stop(global: &Global, args: &Stop) -> Result<u8, Failure> {
-    let number = signal(&args.signal)?;
+    let asked = args.signal.as_deref().map(signal).transpose()?;
     let patience = u64::try_from(args.time).ok().map(Duration::from_secs);
     let places = Places::open(global).map_err(|e| e.code(1))?;
     let done = block_on(async {
         let mut told = Vec::new();
         for name in &args.names {
-            let there = async |c: &mut Connection, id: &ContainerId| match c.kill(id, number).await {
-                // It has ended, or there is none: who waits is told.
-                Err(error) if error.is_unknown() => c.wait(id).await.map(drop),
-                result => result,
+            let there = async |c: &mut Connection, id: &ContainerId| {
+                let number = match asked {
+                    Some(number) => number,
+                    None => c.inspect(id).await?.stop_signal.unwrap_or(SIGTERM),
+                };
+                match c.kill(id, number).await {
+                    // It has ended, or there is none: who waits is told.
+                    Err(error) if error.is_unknown() => c.wait(id).await.map(drop),
+                    result => result,
+                }
             };
             let here = async |native: &Native, id: &str| {
+                let own = || native.look(id).ok().flatten().and_then(|listed| listed.record.stop_signal);
+                let number = asked.or_else(own).unwrap_or(SIGTERM);
                 native.kill(id, number).map(drop).map_err(|e| Failure::of(&e))
             };
             told.push(places.at(name, here, there).await);

@@ -18,6 +18,12 @@ use crate::lifecycle::{blocking, remove_container};
 use crate::table::Container;
 use crate::watch::hear;
 
+/// How long the store of images may take to answer.
+const STORE: Duration = Duration::from_secs(5);
+
+/// So long an ended container stays however full the disk is: its status is lost with it.
+const ASKED: Duration = Duration::from_secs(60);
+
 /// Starts to look now and then.
 pub(crate) fn start(agent: &Arc<Inner>) {
     let own = Arc::clone(agent);
@@ -71,7 +77,7 @@ async fn oldest(agent: &Arc<Inner>) -> Result<Duration, Refusal> {
 }
 
 fn allowed(delay: Duration, headroom: f64, used: f64) -> Duration {
-    delay.mul_f64((1.0 - headroom - used).clamp(0.0, 1.0))
+    delay.mul_f64((1.0 - headroom - used).clamp(0.0, 1.0)).max(delay.min(ASKED))
 }
 
 /// The used part of the disk.
@@ -113,7 +119,28 @@ pub(crate) async fn explain(agent: &Arc<Inner>) -> Result<CollectionExplanation,
         let goes = remaining == Some(Duration::ZERO);
         if goes { &mut explanation.removed } else { &mut explanation.kept }.push(item);
     }
+    images(agent, &mut explanation).await;
     Ok(explanation)
+}
+
+/// What of it is images. Where they can not be looked at, the rest is told all the same.
+async fn images(agent: &Inner, explanation: &mut CollectionExplanation) {
+    let Some(pull) = agent.containerizer.pull() else { return };
+    let kept = match tokio::time::timeout(STORE, pull.kept()).await {
+        Ok(Ok(kept)) => kept,
+        Ok(Err(error)) => return tracing::warn!(%error, "images can not be explained"),
+        Err(_) => return tracing::warn!("images can not be explained: the store is busy"),
+    };
+    for image in kept {
+        let item = Item {
+            path: image.path,
+            kind: Some("image".to_owned()),
+            bytes: Some(image.bytes),
+            reason: Some(image.reason),
+            ..Item::default()
+        };
+        if image.goes { &mut explanation.removed } else { &mut explanation.kept }.push(item);
+    }
 }
 
 #[cfg(test)]

@@ -109,6 +109,22 @@ pub trait Pause: Send + Sync {
 pub trait Pull: Send + Sync {
     /// What a pull would do. Nothing is pulled.
     fn explain(&self, image: Image) -> Answer<'_, PullExplained>;
+
+    /// The images that are kept, and what a collection would do to each now. Nothing is removed.
+    fn kept(&self) -> Answer<'_, Vec<ImageKept>>;
+}
+
+/// An image that is kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageKept {
+    /// Its record on the host.
+    pub path: String,
+    /// Bytes of its layers, before they were unpacked and shared.
+    pub bytes: u64,
+    /// Whether a collection would remove it now.
+    pub goes: bool,
+    /// Why, or why not; by which names it is known.
+    pub reason: String,
 }
 
 /// What a pull would do.

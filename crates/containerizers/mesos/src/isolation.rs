@@ -15,6 +15,7 @@ const BROUGHT_BY: &[(&str, &[&str])] = &[
     ("filesystem/mounts", &["filesystem/linux"]),
     ("volume/sandbox_path", &["volume/sandbox_path"]),
     ("volume/host_path", &["volume/host_path"]),
+    ("volume/image", &["volume/image"]),
     ("linux/seccomp", &["linux/seccomp"]),
 ];
 
@@ -33,8 +34,8 @@ const CGROUPS: &[&str] = &[
     "cgroups/pids",
 ];
 
-/// Names whose work is refused where it is asked for: images, volumes of images, and secrets.
-const REFUSING: &[&str] = &["docker/runtime", "volume/image", "volume/secret", "environment_secret"];
+/// Names whose work is done elsewhere, or refused where it is asked for: images, and secrets.
+const REFUSING: &[&str] = &["docker/runtime", "volume/secret", "environment_secret"];
 
 /// Names without which no container can be made or limited.
 const NEEDED: &[&str] = &["filesystem/linux", "cgroups/cpu", "cgroups/mem"];

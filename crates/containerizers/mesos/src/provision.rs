@@ -11,22 +11,26 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use berth_contract::{Answer, Error as Refused, LayerExplained, Pull, PullExplained};
+use berth_contract::{Answer, Error as Refused, ImageKept, LayerExplained, Pull, PullExplained};
 use berth_image::Top;
 use berth_images::runtime::{self, Rule};
 use berth_images::{
-    Cancel, Image, ImageName, Images, ImagesError, Provisioned, PruneOptions, Unwatched, Wanted,
+    Backend, Cancel, Collecting, Image, ImageName, Images, ImagesError, Provisioned, PruneOptions, Unwatched,
+    Upkept, Wanted,
 };
-use berth_launcher::{Places, Rootfs};
+use berth_launcher::{ImageVolume, Places, Rootfs};
 use berth_model::image::Platform;
-use berth_model::{Class, ContainerConfig, ContainerId, ImageType, NativeEvent, Secret};
+use berth_model::{Class, ContainerConfig, ContainerId, ImageType, LinuxInfo, NativeEvent, Secret};
 use berth_record::Sync as Durable;
+use berth_sys::rustix::fs::{Mode, mkdirat};
 
 use crate::collect::chain;
 use crate::containerizer::MesosContainerizer;
 use crate::native::Native;
 use crate::record::CONFIG;
 use crate::request::{Request, RootSource, Watch};
+use crate::rootfs::UNPACKED;
+use crate::shared::warn;
 use crate::{Error, Result};
 
 /// Which images the operator lets containers have.
@@ -40,6 +44,24 @@ pub struct Provision {
     pub oci: bool,
     /// Whether their configurations count for nothing (`--docker_ignore_runtime`).
     pub ignore_runtime: bool,
+    /// How root file systems are made of them (`--image_provisioner_backend`).
+    pub backend: Backend,
+    /// When those that nobody uses are collected (`--image_gc_config`).
+    pub collecting: Option<Collecting>,
+}
+
+impl Provision {
+    /// The name under which an image is in the store.
+    ///
+    /// # Errors
+    /// It names none.
+    pub fn key_of(image: &berth_model::Image) -> Result<String> {
+        let none = || Error::Invalid(format!("an image of type {:?} names nothing", image.r#type));
+        let text = text_of(image).ok_or_else(none)?;
+        let name: ImageName =
+            text.parse().map_err(|e: berth_images::NameError| Error::Invalid(e.to_string()))?;
+        Ok(name.key())
+    }
 }
 
 /// An image that a root file system is to be made of.
@@ -53,6 +75,8 @@ pub struct ImageSource {
     pub found: Option<Image>,
     /// By which rule its configuration completes the command; none: not at all.
     pub rule: Option<Rule>,
+    /// How its root file system is made.
+    pub backend: Backend,
     /// Ends its pull.
     pub cancel: Cancel,
     /// Who is told how far its pull is.
@@ -63,7 +87,8 @@ impl ImageSource {
     /// An image by name.
     pub fn new(images: Arc<Images>, wanted: Wanted) -> ImageSource {
         let (found, rule, cancel, watch) = (None, Some(Rule::Docker), Cancel::new(), None);
-        ImageSource { images, wanted, found, rule, cancel, watch }
+        let backend = Backend::default();
+        ImageSource { images, wanted, found, rule, backend, cancel, watch }
     }
 }
 
@@ -86,6 +111,34 @@ pub(crate) fn asked(
     let Some(image) = mesos.and_then(|mesos| mesos.image.as_ref()).filter(|_| config.rootfs.is_none()) else {
         return Ok(None);
     };
+    source_of(provision, image, cancel).map(Some)
+}
+
+/// The images that a configuration's volumes ask for, in their order.
+///
+/// # Errors
+/// As [`asked`].
+pub(crate) fn volumes_asked(
+    native: &Native,
+    config: &ContainerConfig,
+    cancel: &Cancel,
+) -> Result<Vec<ImageSource>> {
+    let volumes = config.container_info.iter().flat_map(|info| &info.volumes);
+    // As the isolator counts them.
+    let alone = volumes.filter(|volume| volume.host_path.is_none() && volume.source.is_none());
+    let images: Vec<_> = alone.filter_map(|volume| volume.image.as_ref()).collect();
+    if !images.is_empty() && !native.isolators.iter().any(|isolator| isolator.name() == "volume/image") {
+        let text = "volumes that are images need the isolator 'volume/image': add it to --isolation";
+        return Err(berth_launcher::Error::Unsupported(text.to_owned()).into());
+    }
+    images.into_iter().map(|image| source_of(native.provision.as_ref(), image, cancel)).collect()
+}
+
+fn source_of(
+    provision: Option<&Provision>,
+    image: &berth_model::Image,
+    cancel: &Cancel,
+) -> Result<ImageSource> {
     let unsupported = |what: &str| {
         let text = format!("Unsupported container image type: {what}");
         Error::from(berth_launcher::Error::Unsupported(text))
@@ -117,7 +170,7 @@ pub(crate) fn asked(
         Wanted { secret: secret.map(credentials).transpose()?, cached: image.cached, ..Wanted::new(name) };
     let rule = (!provision.ignore_runtime).then_some(rule);
     let source = ImageSource::new(Arc::clone(&provision.images), wanted);
-    Ok(Some(ImageSource { rule, cancel: cancel.clone(), ..source }))
+    Ok(ImageSource { rule, backend: provision.backend, cancel: cancel.clone(), ..source })
 }
 
 fn credentials(secret: &Secret) -> Result<Vec<u8>> {
@@ -135,37 +188,97 @@ impl Native {
 
     /// Brings a container's image, holds it, and completes what was asked by what the image says. The record is
     /// written anew: what runs in the container later begins as its first process does.
-    pub(crate) fn provision(&self, request: &mut Request, dir: &OwnedFd, places: &Places) -> Result<Rootfs> {
+    pub(crate) fn provision(
+        &self,
+        request: &mut Request,
+        dir: &OwnedFd,
+        work: &OwnedFd,
+        places: &Places,
+    ) -> Result<Rootfs> {
         let RootSource::Image(source) = request.root.clone() else {
             return Err(Error::Invalid("the container has no image".to_owned()));
         };
-        let holder = self.holder(&request.id);
-        let (wanted, watch) = (&source.wanted, source.watch.as_deref());
-        let watch: &dyn berth_images::Watch = watch.map_or(&Unwatched, |watch| watch);
-        let got = source.images.provision(&holder, wanted, source.found.clone(), &source.cancel, watch);
-        let got = match got {
-            Ok(got) => got,
-            Err(error) => {
-                // When it was destroyed, that is why.
-                if source.cancel.is_cancelled() {
-                    Watch::tell(&mut request.watch, NativeEvent::Provisioned)?;
-                }
-                return Err(Error::image(&source, error));
-            }
-        };
+        let got = self.bring(request, &source)?;
         let directories = complete(request, &source, &got)?;
         let record = self.record(request, places)?;
         berth_record::write(dir.as_fd(), CONFIG, &record, Durable::No)
             .map_err(|source| Error::Record { what: "write the container's record", source })?;
         let Provisioned { image, layers, .. } = got;
+        let path = PathBuf::from(source.wanted.name.to_string());
+        if source.backend == Backend::Copy {
+            return copied(&source, &image, &layers, work, places, &directories);
+        }
         let top = Top { mode: image.top.mode, uid: image.top.uid, gid: image.top.gid };
-        let path = PathBuf::from(wanted.name.to_string());
         Ok(Rootfs::Layered { path, layers, top: Some(top), directories })
     }
+
+    /// Brings an image, and holds it for a container.
+    fn bring(&self, request: &mut Request, source: &ImageSource) -> Result<Provisioned> {
+        let holder = self.holder(&request.id);
+        let (wanted, watch) = (&source.wanted, source.watch.as_deref());
+        let watch: &dyn berth_images::Watch = watch.map_or(&Unwatched, |watch| watch);
+        let got = source.images.provision(&holder, wanted, source.found.clone(), &source.cancel, watch);
+        got.or_else(|error| {
+            // When it was destroyed, that is why.
+            if source.cancel.is_cancelled() {
+                Watch::tell(&mut request.watch, NativeEvent::Provisioned)?;
+            }
+            Err(Error::image(source, error))
+        })
+    }
+
+    /// Brings the images of a container's volumes: held by the same lease.
+    pub(crate) fn provision_volumes(&self, request: &mut Request) -> Result<()> {
+        for source in std::mem::take(&mut request.volumes) {
+            let got = self.bring(request, &source)?;
+            let top = got.image.top;
+            request.image_volumes.push(ImageVolume {
+                name: source.wanted.name.to_string(),
+                layers: got.layers,
+                top: Some(Top { mode: top.mode, uid: top.uid, gid: top.gid }),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// A root file system of the container's own (`copy`), below its directory.
+fn copied(
+    source: &ImageSource,
+    image: &Image,
+    layers: &[OwnedFd],
+    work: &OwnedFd,
+    places: &Places,
+    directories: &[String],
+) -> Result<Rootfs> {
+    let path = places.work.join(UNPACKED);
+    let failed = |what| Error::directory(what, &path);
+    mkdirat(work, UNPACKED, Mode::RWXU).map_err(failed("make"))?;
+    let dir = crate::native::directory(work.as_fd(), UNPACKED).map_err(failed("open"))?;
+    let copy = berth_images::copy_image(layers, image.top, &dir, &path);
+    copy.map_err(|error| Error::image(source, error.into()))?;
+    let root =
+        dir.try_clone().map_err(|e| Error::Directory { what: "open", path: path.clone(), source: e })?;
+    let made = berth_image::Root::of(root).and_then(|root| {
+        let mode = Mode::from_bits_truncate(0o755);
+        directories.iter().try_for_each(|directory| root.create_dir_all(directory, mode).map(drop))
+    });
+    let what = "make a directory that the image's configuration names in";
+    made.map_err(|e| Error::Directory { what, path: path.clone(), source: std::io::Error::other(e) })?;
+    Ok(Rootfs::Own { path, dir })
 }
 
 /// Completes a request by an image's configuration; the directories that are to be there.
 fn complete(request: &mut Request, source: &ImageSource, got: &Provisioned) -> Result<Vec<String>> {
+    if source.backend == Backend::Bind {
+        if got.layers.len() > 1 {
+            // The words of Mesos.
+            let text = "Multiple layers are not supported by the bind backend; use overlay or copy";
+            return Err(berth_launcher::Error::Unsupported(text.to_owned()).into());
+        }
+        let info = request.config.container_info.get_or_insert_default();
+        info.linux_info.get_or_insert_with(LinuxInfo::default).read_only_rootfs = Some(true);
+    }
     let Some(rule) = source.rule else { return Ok(Vec::new()) };
     let command = &mut request.config.command_info;
     let wishes =
@@ -194,8 +307,9 @@ fn complete(request: &mut Request, source: &ImageSource, got: &Provisioned) -> R
 /// Some are left.
 pub(crate) fn prune(native: &Native, excluded: &[berth_model::Image]) -> std::result::Result<(), Refused> {
     let Some(provision) = &native.provision else { return Ok(()) };
-    let keep = excluded.iter().filter_map(|image| text_of(image)?.parse::<ImageName>().ok());
-    let options = PruneOptions { named: true, keep: keep.map(|name| name.key()).collect(), dry_run: false };
+    let always = provision.collecting.iter().flat_map(|collecting| collecting.marks.excluded.iter().cloned());
+    let keep = excluded.iter().filter_map(|image| Provision::key_of(image).ok()).chain(always);
+    let options = PruneOptions { named: true, keep: keep.collect(), dry_run: false };
     let prune = || Ok::<_, ImagesError>(provision.images.store()?.prune(&options)?);
     prune().map(drop).map_err(|error| Refused::other(error.class(), chain(&error)))
 }
@@ -203,6 +317,24 @@ pub(crate) fn prune(native: &Native, excluded: &[berth_model::Image]) -> std::re
 fn text_of(image: &berth_model::Image) -> Option<&str> {
     let docker = image.docker.as_ref().map(|docker| docker.name.as_str());
     docker.or(image.oci.as_ref().map(|oci| oci.reference.as_str()))
+}
+
+/// Looks after the store as long as the containerizer is there: see [`Images::look_after`].
+pub(crate) fn look_after(provision: &Provision) {
+    let report = |upkept: &Upkept| match upkept {
+        Upkept::Collected(pruned) => warn(&format!(
+            "the disk of the images is full: {} images and {} layers that nobody uses were removed, about {} bytes",
+            pruned.images.len(),
+            pruned.layers.len(),
+            pruned.bytes()
+        )),
+        Upkept::Failed(error) => {
+            warn(&format!("the store of images can not be looked after: {}", chain(error)))
+        }
+    };
+    if let Err(error) = provision.images.look_after(provision.collecting.clone(), report) {
+        warn(&format!("the store of images is not looked after, for want of a thread: {error}"));
+    }
 }
 
 impl Pull for MesosContainerizer {
@@ -218,6 +350,64 @@ impl Pull for MesosContainerizer {
             explain(&source).map_err(|error| Refused::other(error.class(), chain(&error)))
         })
     }
+
+    fn kept(&self) -> Answer<'_, Vec<ImageKept>> {
+        self.away(|shared| {
+            let Some(provision) = &shared.native.provision else { return Ok(Vec::new()) };
+            kept(provision).map_err(|error| Refused::other(error.class(), chain(&error)))
+        })
+    }
+}
+
+/// What a collection would do to each image now.
+fn kept(provision: &Provision) -> std::result::Result<Vec<ImageKept>, ImagesError> {
+    let collecting = provision.collecting.as_ref();
+    if !provision.images.settings().store.exists() {
+        return Ok(Vec::new());
+    }
+    let store = provision.images.store()?;
+    let keep = collecting.iter().flat_map(|collecting| collecting.marks.excluded.iter().cloned()).collect();
+    let pruned = store.prune(&PruneOptions { named: true, keep, dry_run: true })?;
+    let (usage, names) = (store.usage()?, store.names()?);
+    let per_cent = |part: f64| format!("{:.0} %", part * 100.0);
+    let fate = match collecting.map(|collecting| &collecting.marks) {
+        None => "it stays until PRUNE_IMAGES: there is no --image_gc_config".to_owned(),
+        Some(marks) if usage > marks.high => format!(
+            "what was not used for longest goes until the disk is {} full: it is {}",
+            per_cent(marks.low),
+            per_cent(usage)
+        ),
+        Some(marks) => {
+            format!(
+                "it stays until the disk is more than {} full: it is {}",
+                per_cent(marks.high),
+                per_cent(usage)
+            )
+        }
+    };
+    let goes = collecting.is_some_and(|collecting| usage > collecting.marks.high);
+    let mut all = Vec::new();
+    for digest in &pruned.images {
+        let called = names.iter().filter(|named| named.manifest == *digest).map(|named| named.name.as_str());
+        let called = called.collect::<Vec<_>>().join(", ");
+        let called = if called.is_empty() { "without a name".to_owned() } else { called };
+        all.push(ImageKept {
+            path: store.record_of(digest).display().to_string(),
+            bytes: store.image(digest)?.map_or(0, |image| image.size()),
+            goes,
+            reason: format!("{called}: no container holds it; {fate}"),
+        });
+    }
+    all.extend(pruned.kept.into_iter().map(|image| ImageKept {
+        path: store.record_of(&image.image).display().to_string(),
+        bytes: image.bytes,
+        goes: false,
+        reason: match image.holders.is_empty() {
+            true => format!("{}: the operator excludes it", image.names.join(", ")),
+            false => format!("{}: held by {}", image.names.join(", "), image.holders.join(", ")),
+        },
+    }));
+    Ok(all)
 }
 
 fn explain(source: &ImageSource) -> std::result::Result<PullExplained, ImagesError> {
@@ -280,7 +470,8 @@ mod tests {
 
     fn provision(docker: bool, oci: bool) -> Provision {
         let images = Arc::new(Images::new(berth_images::Settings::new("/nowhere".into())));
-        Provision { images, docker, oci, ignore_runtime: false }
+        let (backend, collecting) = (Backend::default(), None);
+        Provision { images, docker, oci, ignore_runtime: false, backend, collecting }
     }
 
     #[test]

@@ -48,6 +48,7 @@ pub(crate) fn recover(shared: &Arc<Shared>, state: Option<&AgentState>) -> Resul
 /// Opening it removes what killed pulls left. Without images in it there is nothing to open yet.
 fn open_store(shared: &Shared) {
     let Some(provision) = &shared.native.provision else { return };
+    crate::provision::look_after(provision);
     if provision.images.settings().store.exists()
         && let Err(e) = provision.images.store()
     {

@@ -9,6 +9,7 @@
 //!   bytes, ratio, entries, depth and names, and leaves nothing behind when it fails.
 //! * [`unpack_layer`] does the same with a layer of an image, for overlayfs: reading and writing in two threads.
 //! * [`overlay::mount`] puts layers on top of one another, by descriptors, however many.
+//! * [`clone_mount`] makes a detached mount of a directory or a file of the host, with attributes, on every kernel.
 //! * [`remove_tree`] removes a tree by descriptors, however deep, and never leaves its mount.
 //! * [`Source`] is the door between a store of images and where they come from, with [`Cancel`] to end a pull.
 //! * [`resolve_user`] looks a user up in the tree's own `passwd` and `group`.
@@ -22,6 +23,7 @@ mod archive;
 mod below;
 mod budget;
 mod cancel;
+mod clone;
 pub mod config;
 mod contents;
 mod decode;
@@ -43,6 +45,7 @@ mod user;
 
 pub use below::Lower;
 pub use cancel::{Cancel, CancelHook};
+pub use clone::{Failure, clone_mount};
 pub use contents::{Content, contents};
 pub use decode::{Compression, decompress};
 pub use error::{Limit, Place, UnpackError};

@@ -222,7 +222,7 @@ fn in_thread(layers: &Layers<'_>, attributes: MountAttrFlags) -> Step<OwnedFd> {
 }
 
 /// The same attributes for mount(2).
-fn flags_of(attributes: MountAttrFlags) -> MountFlags {
+pub(crate) fn flags_of(attributes: MountAttrFlags) -> MountFlags {
     let mut flags = MountFlags::empty();
     for (attribute, flag) in [
         (MountAttrFlags::MOUNT_ATTR_RDONLY, MountFlags::RDONLY),

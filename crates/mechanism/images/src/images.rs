@@ -15,6 +15,7 @@ use berth_store::{Image, PullRequest, Store, StoreOptions, Watch, sources};
 
 use crate::error::{ImagesError, Result};
 use crate::name::ImageName;
+use crate::upkeep::Bell;
 
 /// How often an image is pulled that others remove at the same moment.
 const TRIES: u32 = 3;
@@ -91,6 +92,7 @@ pub struct Images {
     settings: Settings,
     store: Mutex<Option<Store>>,
     client: Mutex<Option<Client>>,
+    bell: Bell,
 }
 
 impl std::fmt::Debug for Images {
@@ -102,12 +104,16 @@ impl std::fmt::Debug for Images {
 impl Images {
     /// With these settings.
     pub fn new(settings: Settings) -> Images {
-        Images { settings, store: Mutex::default(), client: Mutex::default() }
+        Images { settings, store: Mutex::default(), client: Mutex::default(), bell: Bell::default() }
     }
 
     /// The settings.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    pub(crate) fn bell(&self) -> &Bell {
+        &self.bell
     }
 
     /// The store, opened when it was not yet.
@@ -219,7 +225,9 @@ impl Images {
     pub fn pull_as(&self, wanted: &Wanted, name: &str, cancel: &Cancel, watch: &dyn Watch) -> Result<Image> {
         let source = self.source(wanted, cancel)?;
         let request = PullRequest { name, source: source.as_ref(), platform: wanted.platform.clone() };
-        Ok(self.store()?.pull(&request, cancel, watch)?)
+        let image = self.store()?.pull(&request, cancel, watch)?;
+        self.bell.ring();
+        Ok(image)
     }
 
     /// The image from the store, else pulled.

@@ -16,14 +16,17 @@ mod name;
 mod pack;
 pub mod runtime;
 mod send;
+mod upkeep;
 
 pub use berth_image::config::{ImageConfig, RuntimeConfig};
 pub use berth_image::{Cancel, CancelHook, contents, resolve};
 pub use berth_registry::explain::Explanation;
 pub use berth_registry::usual_files;
+pub use berth_store::{Backend, copy_image};
 pub use berth_store::{Event, Image, LayerState, Named, RootMode, Store, StoreError, Unwatched, Watch};
 pub use berth_store::{Found, Kept, PruneOptions, Pruned, Repair, Watermarks};
 pub use error::{ImagesError, Result};
 pub use images::{Images, Provisioned, Settings, Wanted, is_compressed, release};
 pub use name::{ImageName, NameError};
 pub use send::Sent;
+pub use upkeep::{Collecting, Upkept};

@@ -10,15 +10,15 @@
 
 use crate::{Settings, text};
 use berth_image::overlay::{self, Layers};
-use berth_image::{Root, Top};
+use berth_image::{Root, Top, clone_mount};
 use berth_launcher::wire::Step;
 use berth_launcher::{Container, Error, Isolator, Phase, Plan, Result, Rootfs};
-use berth_sys::mounts::{Attributes, Reach, set_attributes};
+use berth_sys::mounts::{Attributes, Reach};
 use berth_sys::process::Namespaces;
 use berth_sys::rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, chmodat, chownat, fstatfs, mkdirat, openat};
 use berth_sys::rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+    fsmount, fsopen,
 };
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -71,7 +71,7 @@ impl Isolator for Linux {
                     _ => (Ok(upper.over_all(layers, container.skeleton)?), path),
                 }
             }
-            Rootfs::Own { dir, path } => (own(dir), path),
+            Rootfs::Own { dir, path } => (clone_mount(dir.as_fd(), Reach::One, Attributes::NODEV), path),
         };
         let tree = tree
             .map_err(|(what, e)| Error::io(format!("{what} for root file system {}", path.display()), e))?;
@@ -170,12 +170,4 @@ fn make_directories(tree: &OwnedFd, directories: &[String]) -> Result<()> {
         root.create_dir_all(path, Mode::from_bits_truncate(0o755)).map_err(failed)?;
     }
     Ok(())
-}
-
-fn own(dir: &OwnedFd) -> Step2<OwnedFd> {
-    let flags =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    let tree = open_tree(dir, c"", flags).map_err(|e| ("clone the mount", e))?;
-    set_attributes(tree.as_fd(), c"", Reach::One, Attributes::NODEV, true).map_err(|e| ("set nodev", e))?;
-    Ok(tree)
 }

@@ -100,7 +100,7 @@ impl Isolator for Mounts {
         let sandbox =
             container.sandbox.ok_or_else(|| Error::Invalid("the container has no sandbox".to_owned()))?;
         let sandbox = crate::volumes::clone(sandbox, false)
-            .map_err(|e| Error::io("clone the mount of the sandbox", e))?;
+            .map_err(|(what, e)| Error::io(format!("clone the mount of the sandbox: {what}"), e))?;
         let tree = plan.descriptor(sandbox.0);
         let target = container.sandbox_directory.to_string_lossy();
         let step = Step::Volume { tree, target: &text(target.trim_start_matches('/'))?, file: 0 };

@@ -20,6 +20,7 @@ mod network;
 mod posix_rlimits;
 mod settings;
 mod table;
+mod volume_image;
 mod volumes;
 
 pub use capabilities::DEFAULT as DEFAULT_CAPABILITIES;

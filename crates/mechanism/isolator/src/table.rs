@@ -21,6 +21,7 @@ pub const BUILT_IN: &[(&str, Make)] = &[
     ("filesystem/mounts", crate::filesystem_mounts::make),
     ("volume/sandbox_path", crate::volumes::make_sandbox_path),
     ("volume/host_path", crate::volumes::make_host_path),
+    ("volume/image", crate::volume_image::make),
     ("linux/seccomp", crate::linux_seccomp::make),
 ];
 

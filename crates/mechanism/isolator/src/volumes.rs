@@ -7,12 +7,12 @@
 //! the host's root file system an absolute target must exist.
 
 use crate::{Settings, text};
+use berth_image::{Failure, clone_mount};
 use berth_launcher::wire::Step;
 use berth_launcher::{Container, Error, Isolator, Phase, Plan, Result};
 use berth_model::{Volume, VolumeMode, VolumeSourceType};
-use berth_sys::mounts::{Attributes, Reach, set_attributes};
+use berth_sys::mounts::{Attributes, Reach};
 use berth_sys::rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2};
-use berth_sys::rustix::mount::{OpenTreeFlags, open_tree};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -34,6 +34,8 @@ pub(crate) fn make_sandbox_path(_: &Settings) -> Result<Box<dyn Isolator>> {
 enum Source<'a> {
     Host(&'a str),
     Sandbox(&'a str),
+    /// `volume/image` has it.
+    Image,
 }
 
 fn source(volume: &Volume) -> Result<Source<'_>> {
@@ -68,7 +70,7 @@ fn source(volume: &Volume) -> Result<Source<'_>> {
                 Err(Error::Unsupported(format!("volumes of type {other:?} are not built into this version")))
             }
         },
-        None => Err(Error::Unsupported("image volumes are not built into this version".to_owned())),
+        None => Ok(Source::Image),
     }
 }
 
@@ -77,7 +79,7 @@ fn volumes<'a>(container: &'a Container<'_>) -> impl Iterator<Item = &'a Volume>
 }
 
 /// The target as the child takes it: relative to the root.
-fn target(container: &Container<'_>, volume: &Volume) -> Result<String> {
+pub(crate) fn target(container: &Container<'_>, volume: &Volume) -> Result<String> {
     let path = &volume.container_path;
     if path.is_empty() || Path::new(path).components().any(|c| c.as_os_str() == "..") {
         return Err(Error::Invalid(format!(
@@ -191,8 +193,8 @@ fn attach(
     path: &str,
 ) -> Result<()> {
     let read_only = volume.mode == VolumeMode::Ro;
-    let (tree, is_file) =
-        clone(from.as_fd(), read_only).map_err(|e| Error::io(format!("clone the mount of {path}"), e))?;
+    let (tree, is_file) = clone(from.as_fd(), read_only)
+        .map_err(|(what, e)| Error::io(format!("clone the mount of {path}: {what}"), e))?;
     let target = target(container, volume)?;
     let what = format!("mount volume {path} at {}", volume.container_path);
     let tree = plan.descriptor(tree);
@@ -203,20 +205,12 @@ fn attach(
 
 /// A detached, private clone of what `from` names and all mounted below it: devices can not be used through it, and
 /// nothing gains privileges by its set-user-id bits.
-pub(crate) fn clone(
-    from: BorrowedFd<'_>,
-    read_only: bool,
-) -> std::result::Result<(OwnedFd, bool), berth_sys::Errno> {
-    let is_file = FileType::from_raw_mode(fstat(from)?.st_mode) != FileType::Directory;
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_RECURSIVE
-        | OpenTreeFlags::AT_EMPTY_PATH;
-    let tree = open_tree(from, c"", flags)?;
+pub(crate) fn clone(from: BorrowedFd<'_>, read_only: bool) -> std::result::Result<(OwnedFd, bool), Failure> {
+    let stat = fstat(from).map_err(|errno| ("look at what is to be mounted", errno))?;
+    let is_file = FileType::from_raw_mode(stat.st_mode) != FileType::Directory;
     let mut set = Attributes::NOSUID.and(Attributes::NODEV);
     if read_only {
         set = set.and(Attributes::RDONLY);
     }
-    set_attributes(tree.as_fd(), c"", Reach::Tree, set, true)?;
-    Ok((tree, is_file))
+    Ok((clone_mount(from, Reach::Tree, set)?, is_file))
 }

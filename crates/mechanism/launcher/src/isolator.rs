@@ -146,6 +146,17 @@ impl Rootfs {
     }
 }
 
+/// An image that is mounted inside as a volume, held for the container.
+#[derive(Debug)]
+pub struct ImageVolume {
+    /// Its name, for people.
+    pub name: String,
+    /// Its layers, the highest first.
+    pub layers: Vec<OwnedFd>,
+    /// Mode and owner of its root directory.
+    pub top: Option<Top>,
+}
+
 /// What isolators are told of a container.
 #[derive(Debug)]
 pub struct Container<'a> {
@@ -163,6 +174,8 @@ pub struct Container<'a> {
     pub work: Option<BorrowedFd<'a>>,
     /// Its sandbox, open. Both are there from `isolate` on.
     pub sandbox: Option<BorrowedFd<'a>>,
+    /// Its volumes that are images, in the order of the configuration; there from `isolate` on.
+    pub image_volumes: &'a [ImageVolume],
     /// A directory with the mount points that every root file system needs, to lie below those that lack them.
     pub skeleton: BorrowedFd<'a>,
     /// Where the sandbox is seen inside, with a root file system of its own.

@@ -21,12 +21,24 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::error::{Result, StoreError};
+use crate::records::RootMode;
+use crate::rootfs::dress;
 
 /// Directories within one another; layers have no more than 256.
 const DEPTH: u32 = 1024;
 const XATTRS: usize = 64 << 10;
 
 type Step<T> = std::result::Result<T, (&'static str, PathBuf, io::Error)>;
+
+/// Copies the layers of an image, the highest first as [`crate::Store::open_layers`] has them, into the directory `target`
+/// (`path`), which is ours alone and empty.
+///
+/// # Errors
+/// [`StoreError`]; what was copied until then is there.
+pub fn copy_image(layers: &[OwnedFd], top: RootMode, target: &OwnedFd, path: &Path) -> Result<()> {
+    copy_layers(layers.iter().rev().map(AsFd::as_fd), target.as_fd(), path)?;
+    dress(target, top, path)
+}
 
 /// Copies `layers`, the lowest first, into the directory `target`, which is ours alone.
 pub(crate) fn copy_layers<'l>(

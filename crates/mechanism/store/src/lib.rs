@@ -28,6 +28,7 @@ mod store;
 mod watch;
 
 pub use collect::{Kept, PruneOptions, Pruned, Watermarks};
+pub use copy::copy_image;
 pub use error::{Result, StoreError};
 pub use fsck::{Found, Repair};
 pub use pull::PullRequest;

@@ -17,10 +17,10 @@ use std::path::{Path, PathBuf};
 
 use berth_image::config::ImageConfig;
 use berth_image::overlay::{Layers, mount};
-use berth_image::remove_tree;
-use berth_sys::mounts::{Attributes, Reach, set_attributes};
+use berth_image::{clone_mount, remove_tree};
+use berth_sys::mounts::{Attributes, Reach};
 use rustix::fs::{Gid, Mode, Uid};
-use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
+use rustix::mount::MountAttrFlags;
 
 use crate::copy::copy_layers;
 use crate::error::{Result, StoreError};
@@ -240,12 +240,8 @@ impl Rootfs {
     }
 
     fn bind(&self, dir: &OwnedFd, attributes: Attributes) -> Result<OwnedFd> {
-        let flags =
-            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-        let tree = open_tree(dir, c"", flags).map_err(StoreError::io("clone the mount of", &self.path))?;
-        set_attributes(tree.as_fd(), c"", Reach::One, attributes, true)
-            .map_err(StoreError::io("set the attributes of the mount of", &self.path))?;
-        Ok(tree)
+        clone_mount(dir.as_fd(), Reach::One, attributes)
+            .map_err(|(what, errno)| StoreError::io(what, &self.path)(errno))
     }
 
     /// The layers of an overlay, the highest first, for whoever mounts them with an upper directory of its own.
@@ -274,7 +270,7 @@ fn fresh(container: &OwnedFd, place: &Path) -> Result<(String, OwnedFd)> {
 }
 
 /// Gives a root directory what the image says of it.
-fn dress(dir: &OwnedFd, top: RootMode, path: &Path) -> Result<()> {
+pub(crate) fn dress(dir: &OwnedFd, top: RootMode, path: &Path) -> Result<()> {
     let (uid, gid) = (Uid::from_raw(top.uid), Gid::from_raw(top.gid));
     rustix::fs::fchown(dir, Some(uid), Some(gid))
         .map_err(StoreError::io("set the owner of the root in", path))?;

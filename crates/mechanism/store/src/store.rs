@@ -103,6 +103,11 @@ impl Store {
         Ok(image.filter(|image| self.lacks(image).is_none()))
     }
 
+    /// Where the record of the image with this manifest is, whether or not there is one.
+    pub fn record_of(&self, manifest: &Digest) -> PathBuf {
+        self.path_of("manifests").join(file_name(manifest))
+    }
+
     /// The first thing that an image lacks.
     pub(crate) fn lacks(&self, image: &Image) -> Option<String> {
         let blobs = [&image.manifest, &image.config];
@@ -312,7 +317,8 @@ impl Store {
         }
     }
 
-    /// Makes sure that all layers are on the disk. Without this, they are made again after a crash of the machine.
+    /// Makes sure that all that is here is on the disk, records and names too. Without this, layers are made again after a
+    /// crash of the machine, and names of the last seconds may be lost.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -322,9 +328,6 @@ impl Store {
             if record.unsynced_since_boot.is_some() {
                 unsynced.push((file, record));
             }
-        }
-        if unsynced.is_empty() {
-            return Ok(());
         }
         rustix::fs::syncfs(&self.layout.root).map_err(StoreError::io("sync", &self.layout.path))?;
         let _shared = self.layout.share()?;

@@ -1,81 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Images in containers of the agent.
 
+use crate::serving::{Agent, wait_for};
 use berth_test_images::{Ground, Layer, Layout, ground};
 use serde_json::json;
-use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::os::unix::net::UnixStream;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
-
-/// An agent that runs. Dropped, it is killed.
-struct Agent<'g> {
-    ground: &'g Ground,
-    child: Child,
-    gone: bool,
-}
-
-impl<'g> Agent<'g> {
-    fn start(ground: &'g Ground) -> Agent<'g> {
-        let mut command = std::process::Command::new(berth_test_images::berth().unwrap());
-        command.arg("agent");
-        command.arg(format!("--runtime_dir={}", ground.runtime_dir().display()));
-        command.arg(format!("--work_dir={}", ground.work_dir().display()));
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let agent = Agent { ground, child, gone: false };
-        let socket = agent.socket();
-        wait_for("the agent serves", || ground.berth(&["--socket", &socket, "resources"]).code == Some(0));
-        agent
-    }
-
-    /// A call of the API, as JSON; the body of the answer.
-    fn call(&self, call: &serde_json::Value) -> String {
-        let body = call.to_string();
-        let mut socket = UnixStream::connect(self.socket()).unwrap();
-        let head =
-            "POST /api/v1 HTTP/1.1\r\nHost: berth\r\nConnection: close\r\nAccept: application/json\r\n";
-        let length = body.len();
-        write!(socket, "{head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}")
-            .unwrap();
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).unwrap();
-        answer
-    }
-
-    fn socket(&self) -> String {
-        self.ground.runtime_dir().join("berth.sock").display().to_string()
-    }
-
-    /// Kills it, and leaves its containers.
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        self.gone = true;
-    }
-}
-
-impl Drop for Agent<'_> {
-    fn drop(&mut self) {
-        if self.gone {
-            return;
-        }
-        for name in self.ground.berth(&["ps", "-aq", "--no-trunc"]).stdout.lines() {
-            let _ = self.ground.berth(&["rm", "-f", name]);
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-#[track_caller]
-fn wait_for(what: &str, mut fact: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !fact() {
-        assert!(Instant::now() < deadline, "{what}: not within a minute");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 fn leases(ground: &Ground) -> Vec<String> {
     ground.store().leases().unwrap().into_iter().map(|lease| lease.holder).collect()

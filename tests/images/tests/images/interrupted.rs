@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-fn layers(mebibytes: usize) -> Vec<Layer> {
+pub(crate) fn layers(mebibytes: usize) -> Vec<Layer> {
     let noise = |at: u64| Layer::noise(&format!("noise-{at}"), mebibytes << 20, at);
     [Layer::busybox()].into_iter().chain((1..4).map(noise)).collect()
 }
@@ -41,10 +41,10 @@ fn a_pull_that_is_killed_at_any_moment_is_pulled_again_and_leaves_nothing() {
 }
 
 /// A disk of that many bytes. Dropped, it is unmounted.
-struct Disk(PathBuf);
+pub(crate) struct Disk(pub(crate) PathBuf);
 
 impl Disk {
-    fn mount(ground: &Ground, mebibytes: u32) -> Result<Disk, String> {
+    pub(crate) fn mount(ground: &Ground, mebibytes: u32) -> Result<Disk, String> {
         let path = ground.directory("disk");
         let options = std::ffi::CString::new(format!("size={mebibytes}m")).unwrap();
         mount("tmpfs", &path, "tmpfs", MountFlags::empty(), &*options)

@@ -7,5 +7,7 @@ mod agent;
 mod commands;
 mod hostile;
 mod interrupted;
+mod provisioning;
 mod run;
+mod serving;
 mod sources;

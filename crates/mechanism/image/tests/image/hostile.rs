@@ -5,7 +5,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use berth_image::{UnpackError, unpack};
+use berth_image::{UnpackError, unpack, unpack_from};
 use berth_model::Class;
 
 use crate::archives::{Entry, Tar, Yard, options, record, seal};
@@ -68,6 +68,35 @@ fn cve_2021_32760_a_link_and_then_an_entry_of_its_name_replaces_the_link() {
         .symlink("link", "f");
     yard.unpack(&tar.end()).unwrap();
     assert_eq!((yard.read("f"), yard.mode("mode")), ("mine".into(), 0o4777));
+}
+
+#[test]
+fn cve_2025_47290_a_directory_that_is_swapped_for_a_link_while_unpacking_leads_nowhere() {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    let yard = Yard::new();
+    let mut tar = Tar::new().dir("d", 0o755);
+    for number in 0..4000 {
+        tar = tar.dir(format!("d/s{}", number % 40), 0o700).file_mode(format!("d/f{number}"), 0o4777);
+    }
+    let (archive, ended, swaps) = (tar.end(), AtomicBool::new(false), AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (dir, link) = (yard.rootfs().join("d"), yard.rootfs().join("z"));
+            while !ended.load(Ordering::SeqCst) {
+                let _ = std::os::unix::fs::symlink(yard.canary(), &link);
+                if renameat_with(CWD, &dir, CWD, &link, RenameFlags::EXCHANGE).is_ok() {
+                    swaps.fetch_add(1, Ordering::SeqCst);
+                }
+            }
+        });
+        // Whether it comes through or not: what counts is where it wrote.
+        let _ = unpack_from(archive.as_slice(), &yard.path("target"), &options(), &mut |_| {});
+        ended.store(true, Ordering::SeqCst);
+    });
+    assert!(swaps.load(Ordering::SeqCst) > 0, "nothing was swapped");
+    let _ = fs::remove_dir_all(yard.path("target"));
+    yard.check(true);
 }
 
 #[test]
