@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Removes ended containers that nobody removed: after `--gc_delay`, and sooner the fuller the disk is. As in Mesos,
-//! what is older than `gc_delay * max(0, 1 - gc_disk_headroom - used part of the disk)` goes.
+//! what is older than `gc_delay * max(0, 1 - gc_disk_headroom - used part of the disk)` goes; but whoever launched a
+//! container has a minute to ask how it ended.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -153,7 +154,8 @@ mod tests {
         let hours = |used| allowed(day, 0.1, used).as_secs_f64() / 3600.0;
         assert!((hours(0.0) - 21.6).abs() < 0.01);
         assert!((hours(0.5) - 9.6).abs() < 0.01);
-        assert_eq!(hours(0.95), 0.0);
+        assert_eq!(allowed(day, 0.1, 0.95), ASKED, "who launched it has a minute to ask for its status");
+        assert_eq!(allowed(Duration::from_millis(1), 0.1, 0.95), Duration::from_millis(1));
         assert_eq!(allowed(day, 0.0, -1.0), day, "never longer than the delay");
     }
 }
