@@ -22,6 +22,7 @@ pub(crate) fn open(global: &Global, without: Vec<String>, seccomp_paths: bool) -
         seccomp_paths,
         without,
         groups: Default::default(),
+        disk: None,
     };
     let directories =
         Directories { runtime: global.runtime_dir.clone(), work: global.work_dir.clone(), cgroup: None };

@@ -3,9 +3,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use berth_cgroup::Hierarchies;
-use berth_mesos::{Directories, Fetching, MesosContainerizer, Settings};
+use berth_mesos::{Directories, DiskWatch, Fetching, MesosContainerizer, Settings};
 
 use crate::create::{Cause, CreateError, Kind, Made, Makers, Native, Plan, plan};
 use crate::flags::Flags;
@@ -17,11 +18,9 @@ use crate::isolation::Launcher;
 const NOT_HONOURED: &[&str] = &[
     "bounding_capabilities",
     "cgroups_hierarchy",
-    "container_disk_watch_interval",
     "default_container_dns",
     "default_container_shm_size",
     "effective_capabilities",
-    "enforce_container_disk_quota",
     "host_path_volume_force_creation",
     "network_cni_config_dir",
     "network_cni_plugins_dir",
@@ -40,6 +39,12 @@ enum Unmade {
     /// The launcher without namespaces.
     #[error("the 'posix' launcher is not built into this version: leave --launcher away, or use 'linux'")]
     Posix,
+    /// Quotas that nobody looks at.
+    #[error("--enforce_container_disk_quota needs the isolator 'disk/du': add it to --isolation")]
+    Quota,
+    /// Quotas that are looked at all the time.
+    #[error("--container_disk_watch_interval must be more than nothing: give a time such as 15secs")]
+    Interval,
     /// Not root.
     #[error("containers are made by root, and this is not root (rootless mode is not built yet)")]
     NotRoot,
@@ -82,6 +87,7 @@ fn check_native(flags: &Flags, native: &Native) -> Result<Vec<String>, Cause> {
     crate::fetcher::config(flags)?;
     crate::logger::settings(flags)?;
     crate::groups::check(flags)?;
+    disk(flags, native)?;
     Ok(berth_mesos::isolators_left_out(&native.isolation.names)?)
 }
 
@@ -98,6 +104,7 @@ fn mesos(flags: &Flags, native: &Native) -> Made {
         seccomp_paths: false,
         without,
         groups: crate::groups::settings(flags, native, &hierarchies)?,
+        disk: disk(flags, native)?,
     };
     let directories = Directories {
         runtime: flags.runtime_dir.clone(),
@@ -109,6 +116,23 @@ fn mesos(flags: &Flags, native: &Native) -> Made {
     let containerizer =
         MesosContainerizer::with(&directories, &settings, provision, Some(fetching)).map_err(Cause::from)?;
     Ok(Arc::new(containerizer.with_logger(crate::logger::settings(flags)?)))
+}
+
+/// How often what containers keep on the disk is looked at; not at all where no quota is enforced.
+fn disk(flags: &Flags, native: &Native) -> Result<Option<DiskWatch>, Unmade> {
+    const DEFAULT: Duration = Duration::from_secs(15);
+    if !flags.loaded.flag("enforce_container_disk_quota", false) {
+        return Ok(None);
+    }
+    if !native.isolation.names.iter().any(|name| name == "disk/du") {
+        return Err(Unmade::Quota);
+    }
+    let interval = flags.loaded.get("container_disk_watch_interval");
+    let interval = interval.and_then(|text| berth_model::parse_duration(text).ok()).unwrap_or(DEFAULT);
+    if interval.is_zero() {
+        return Err(Unmade::Interval);
+    }
+    Ok(Some(DiskWatch { interval }))
 }
 
 /// Where containers have their control groups, relative to each hierarchy; not given: a place that no other agent has.

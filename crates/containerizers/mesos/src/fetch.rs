@@ -2,8 +2,8 @@
 //! The stage FETCHING: what a command's URIs name is brought into its sandbox.
 //!
 //! The container's first process waits at the gate meanwhile, isolated and with its limits, and nothing of the container
-//! runs: whoever ends the launch there ends a child of ours, and undoes what was made. A killed agent takes its fetching
-//! child along (PR_SET_PDEATHSIG), and the container is collected like any other whose launch was cut short.
+//! runs: whoever ends the launch there ends a child of ours, and undoes what was made. Its pid is not recorded yet: a
+//! killed agent takes its fetching child along (PR_SET_PDEATHSIG), and nothing is left for the next one to remember.
 
 use crate::native::Native;
 use crate::request::{Request, Watch};
@@ -112,6 +112,7 @@ impl Native {
         watch: &mut Option<Watch>,
     ) -> Result<()> {
         let (cancel, progress) = from;
+        Watch::tell(watch, NativeEvent::Forked)?;
         Watch::tell(watch, NativeEvent::Isolated)?;
         crate::fault::point("fetch")?;
         let failed = |source| Error::Fetch { id: id.to_owned(), source };

@@ -16,6 +16,7 @@ const BROUGHT_BY: &[(&str, &[&str])] = &[
     ("volume/sandbox_path", &["volume/sandbox_path"]),
     ("volume/host_path", &["volume/host_path"]),
     ("volume/image", &["volume/image"]),
+    ("disk/du", &["disk/du"]),
     ("linux/seccomp", &["linux/seccomp"]),
 ];
 

@@ -7,7 +7,7 @@
 //! lock and record                             the intent, before anything that it announces
 //! directories, output files                   (an archive is unpacked now, and its supervisor started after)
 //! isolate                                     control group, writable layer, detached mounts
-//! plan to the child, pid recorded, URIs fetched while it waits at the gate, go
+//! plan to the child, URIs fetched while it waits at the gate, pid recorded, go
 //! ```
 //! A failure after the record undoes all in reverse and removes the record after it; a kill anywhere leaves the record,
 //! by which the next command finds the rest (`collect`).
@@ -192,7 +192,7 @@ impl Native {
             let (checkpoint, watch) = (request.pid_checkpoint.as_deref(), &mut request.watch);
             let uris = &request.config.command_info.uris;
             let fetch = |watch: &mut Option<Watch>| match uris.is_empty() {
-                true => Ok(()),
+                true => Ok(Told::Nothing),
                 false => {
                     let ends = Ends {
                         sandbox: files.sandbox.as_fd(),
@@ -200,7 +200,8 @@ impl Native {
                         stderr: files.stderr.as_fd(),
                     };
                     let from = (&request.cancel, request.fetching.as_ref());
-                    self.fetch(&request.id.to_string(), uris, &run_as, &ends, from, watch)
+                    self.fetch(&request.id.to_string(), uris, &run_as, &ends, from, watch)?;
+                    Ok(Told::Isolated)
                 }
             };
             let (pid, pidfd) = commit(supervisor, &encoded, &dir, checkpoint, watch, fetch, timings)?;
@@ -292,7 +293,7 @@ impl Native {
         }
         timings.mark("root");
         let mut files = self.files(places, dir, work)?;
-        self.keep_output(request, &user, &mut files, &mut plan)?;
+        self.keep_output(places, request, &user, &mut files, &mut plan)?;
         if self.kind == Kind::Agent {
             // Others than the owner attach to its streams, now or after this agent: the supervisor keeps their other ends.
             plan.flag(wire::FLAG_DETACHED);
@@ -410,6 +411,7 @@ impl Native {
     /// Has the output go where it is to be kept.
     fn keep_output(
         &self,
+        places: &Places,
         request: &Request,
         user: &ResolvedUser,
         files: &mut Files,
@@ -421,6 +423,8 @@ impl Native {
             Driver::None => files.nowhere = Some(output::nowhere()?),
             Driver::Rotating | Driver::Journald | Driver::External => {
                 plan.logging(output::encode(logger, request));
+                output::mark(logger, &files.work)
+                    .map_err(|e| Error::directory("write in", &places.work)(e))?;
                 if !is_tty(&request.config) {
                     files.pipes = Some(Pipes::make(user)?);
                 }
@@ -554,14 +558,22 @@ impl Failed {
     }
 }
 
-/// Waits for the first process, writes its pid down, does what is to be done `before` its program starts, and lets it.
+/// What those who watch a launch were told before its pid was recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    Nothing,
+    /// All up to the fetch of its URIs.
+    Isolated,
+}
+
+/// Waits for the first process, does what is to be done `before` its program starts, writes its pid down, and lets it.
 pub(crate) fn commit(
     supervisor: &Supervisor,
     plan: &berth_launcher::Encoded,
     dir: &OwnedFd,
     pid_checkpoint: Option<&Path>,
     watch: &mut Option<Watch>,
-    before: impl FnOnce(&mut Option<Watch>) -> Result<()>,
+    before: impl FnOnce(&mut Option<Watch>) -> Result<Told>,
     timings: &mut Timings,
 ) -> Result<(i32, OwnedFd)> {
     let (pid, pidfd) = match supervisor.next() {
@@ -572,6 +584,9 @@ pub(crate) fn commit(
     };
     fault::point("forked")?;
     timings.mark("forked");
+    // Who is killed here is found without a pid, so as one that never came to run.
+    let told = before(watch)?;
+    timings.mark("fetch");
     // First the agent's checkpoint, then ours: a pid here without one there means that the agent's state was wiped.
     if let Some(path) = pid_checkpoint {
         checkpoint(path, pid)?;
@@ -580,9 +595,9 @@ pub(crate) fn commit(
     berth_record::write(dir.as_fd(), PID, &record, Sync::No)
         .map_err(|source| Error::Record { what: "write the container's pid", source })?;
     fault::point("pid")?;
-    Watch::tell(watch, NativeEvent::Forked)?;
-    before(watch)?;
-    timings.mark("fetch");
+    if told == Told::Nothing {
+        Watch::tell(watch, NativeEvent::Forked)?;
+    }
     if let Err(gone) = supervisor.go() {
         // Its child failed at a step before the gate: that is said already.
         return Err(match supervisor.next() {

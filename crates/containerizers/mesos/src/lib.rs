@@ -51,7 +51,7 @@ pub use request::{Output, Request, RootSource, Timings, Watch};
 
 pub use berth_fetcher as fetcher;
 pub use berth_images as images;
-pub use berth_isolator::{DEFAULT_CAPABILITIES, GroupSettings, Handles, Settings, device_rule};
+pub use berth_isolator::{DEFAULT_CAPABILITIES, DiskWatch, GroupSettings, Handles, Settings, device_rule};
 pub use berth_launcher::{Error as IsolatorError, Event, early};
 pub use berth_logger as logger;
 

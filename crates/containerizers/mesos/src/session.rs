@@ -11,7 +11,7 @@
 //! parent's, a control group in its parent's, and nothing else on the host: no limits, no layer, no files. Its program executes in the container only:
 //! no code of ours runs there with a host's descriptor that others could reach (CVE-2016-9962, CVE-2019-5736).
 
-use crate::launch::{self, Failed, Made, PATH};
+use crate::launch::{self, Failed, Made, PATH, Told};
 use crate::live::Live;
 use crate::native::Native;
 use crate::record::Record;
@@ -99,8 +99,15 @@ impl Native {
             let [stdin, stdout, stderr] = &streams.inner;
             supervisor.send(&plan, &attend, [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])?;
             let mut timings = Timings::start();
-            let (pid, pidfd) =
-                launch::commit(supervisor, &plan, &dir, None, &mut session.watch, |_| Ok(()), &mut timings)?;
+            let (pid, pidfd) = launch::commit(
+                supervisor,
+                &plan,
+                &dir,
+                None,
+                &mut session.watch,
+                |_| Ok(Told::Nothing),
+                &mut timings,
+            )?;
             Ok((plan, pid, pidfd, streams.outer))
         };
         match rest() {

@@ -39,6 +39,7 @@ fn the_agent() {
         seccomp_paths: false,
         without: Vec::new(),
         groups: Default::default(),
+        disk: None,
     };
     let containerizer = MesosContainerizer::new(&directories, &settings).expect("a containerizer");
     block_on(containerizer.recover(None)).expect("recovery");

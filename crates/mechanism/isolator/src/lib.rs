@@ -7,6 +7,7 @@
 
 mod capabilities;
 mod cgroups;
+mod disk_du;
 mod filesystem_linux;
 mod filesystem_mounts;
 mod limits;
@@ -24,6 +25,7 @@ mod volume_image;
 mod volumes;
 
 pub use capabilities::DEFAULT as DEFAULT_CAPABILITIES;
+pub use disk_du::DiskWatch;
 pub use limits::{limits_of, rule as device_rule};
 pub use net_cls::Handles;
 pub use settings::{GroupSettings, PressureCounts, Settings};

@@ -23,6 +23,8 @@ pub struct Settings {
     pub without: Vec<String>,
     /// What concerns control groups.
     pub groups: GroupSettings,
+    /// How often what containers keep on the disk is looked at, where a quota on that is enforced.
+    pub disk: Option<crate::DiskWatch>,
 }
 
 /// What the operator decides for control groups.

@@ -22,6 +22,7 @@ pub const BUILT_IN: &[(&str, Make)] = &[
     ("volume/sandbox_path", crate::volumes::make_sandbox_path),
     ("volume/host_path", crate::volumes::make_host_path),
     ("volume/image", crate::volume_image::make),
+    ("disk/du", crate::disk_du::make),
     ("linux/seccomp", crate::linux_seccomp::make),
 ];
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! URIs of containers, seen through `berth run`, with an agent and without.
+//! Files of containers: what is fetched, copied, kept and removed, seen through the command line.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
@@ -7,6 +7,7 @@ mod bring;
 mod cached;
 mod cheats;
 mod ends;
+mod flips;
 mod server;
 
 use berth_model::{CommandInfo, Uri};
@@ -22,6 +23,11 @@ fn ground_of(test: &str) -> Option<Ground> {
             None
         }
     }
+}
+
+/// The same, for tests whose names are long.
+fn run_ground(test: &str) -> Option<Ground> {
+    ground_of(test)
 }
 
 /// The name of the test that calls, as its function has it, made into a ground.

@@ -44,9 +44,8 @@ pub(super) const FETCHER: &[Row] = &[
 
 pub(super) const DISK: &[Row] = &[
     row("enforce_container_disk_quota", "End containers that use more disk than they asked for")
-        .both("false")
-        .not_built(),
-    row("container_disk_watch_interval", "How often their use is measured").both("15secs").not_built(),
+        .both("false"),
+    row("container_disk_watch_interval", "How often their use is measured").both("15secs"),
     row("xfs_project_range", "The project ids for XFS quotas").both("[5000-10000]").not_built(),
     row("xfs_kill_containers", "End containers over quota instead of failing their writes")
         .both("false")
