@@ -171,9 +171,9 @@ fn a_task_that_swaps_files_for_links_leads_no_copy_no_log_and_no_removal_out_of_
     std::os::unix::fs::symlink(&outside, ground.sandbox(&name).join("stdout")).unwrap();
     assert_eq!(ground.berth(["logs", &name]).good(), "words\n");
     println!("{} exchanges", flips.count.load(Ordering::Relaxed));
-    // Removal, while it goes on; many, since each is over in a moment.
-    ground.api().destroy(&name).unwrap();
     flips.end();
+    ground.api().destroy(&name).unwrap();
+    // Removal, while it goes on; many, since each is over in a moment.
     let limit = Instant::now() + seconds();
     let mut removed = 0;
     while Instant::now() < limit {
