@@ -46,6 +46,8 @@ want libcap2-bin setcap
 want mmdebstrap mmdebstrap
 want gcc cc
 want openssl openssl
+# The example of a program for the external containerizer.
+want python3 python3
 # An ftp server for the fetcher's tests, for Debian's own Python.
 /usr/bin/python3 -c 'import pyftpdlib' 2>/dev/null || missing="$missing python3-pyftpdlib"
 

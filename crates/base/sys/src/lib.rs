@@ -23,6 +23,8 @@ pub mod process;
 pub mod ptrace;
 mod raw;
 pub mod seccomp;
+#[cfg(feature = "std")]
+pub mod session;
 pub mod signal;
 #[cfg(feature = "std")]
 pub mod spawn;

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What an agent does with the containers of the one before it. Its own records and the program's list together tell:
+//!
+//! ```text
+//! record            listed   then
+//! launched          yes      adopted: waited for
+//! launched          no       it has ended: `wait` may still tell how
+//! launched, an executor's that the agent does not know    ended, and forgotten
+//! being launched    any      ended: nobody was told that it runs
+//! ended             any      its termination is kept; an executor's that the agent does not know is forgotten
+//! none              yes      adopted if the agent knows it, else ended
+//! ```
+//! Calls that a killed agent left are ended first, so that there is never more than one `wait`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use berth_contract::{AgentState, Error, KnownRun, What, block_on_until};
+use berth_model::{Class, ContainerConfig, ContainerId, ContainerTermination};
+
+use crate::call::step;
+use crate::convert;
+use crate::entry::Entry;
+use crate::error::{CallError, warn};
+use crate::owner::{self, Patience};
+use crate::program::Ask;
+use crate::record::{Found, Record};
+use crate::session;
+use crate::shared::Shared;
+
+/// What becomes of a container.
+enum Fate {
+    /// It is watched.
+    Adopt(Patience),
+    /// It is ended; the reason, if it is not that nobody knows it.
+    End { listed: bool, forget: bool },
+}
+
+/// Takes over what is there.
+pub(crate) fn recover(shared: &Arc<Shared>, state: Option<&AgentState>) -> Result<(), Error> {
+    shared.records.make()?;
+    let found: BTreeMap<ContainerId, Found> = shared.records.all()?.into_iter().collect();
+    for id in found.keys() {
+        shared.records.left(id)?.iter().for_each(|process| session::kill(process.pid));
+    }
+    let deadlines = shared.settings.deadlines;
+    call(shared, Ask::new("recover", Some(deadlines.recover)))
+        .and_then(|mut ended| ended.success())
+        .map_err(|error| error.because("Recover failed"))?;
+    let listed = listed(shared).map_err(|error| error.because("Containers failed"))?;
+    let knows = |id: &ContainerId| run_of(state, id).is_some();
+    let mut ending = Vec::new();
+    for (id, found) in &found {
+        let Some(record) = &found.record else {
+            // Its writer died before the program was called.
+            shared.records.remove(id)?;
+            continue;
+        };
+        if let Some(termination) = &found.termination {
+            ended(shared, record, termination, found.tidied, knows(id))?;
+            continue;
+        }
+        let entry = Entry::running(id.clone(), Some(record.clone()))?;
+        let (is_listed, forget) = (listed.contains(id), entry.is_executors() && !knows(id));
+        let fate = if !found.launched || found.destroying || forget {
+            Fate::End { listed: is_listed, forget }
+        } else {
+            Fate::Adopt(if is_listed { Patience::Forever } else { Patience::Late })
+        };
+        take(shared, entry, fate, &mut ending)?;
+    }
+    for id in listed.iter().filter(|id| !found.contains_key(id)) {
+        match run_of(state, id) {
+            Some(run) => {
+                let record = record_of(run);
+                shared.records.begin(&record)?;
+                shared.records.launched(id)?;
+                let entry = Entry::running(id.clone(), Some(record))?;
+                take(shared, entry, Fate::Adopt(Patience::Forever), &mut ending)?;
+            }
+            None => {
+                warn(&format!("container {id} is nobody's and is destroyed"));
+                let entry = Entry::running(id.clone(), None)?;
+                take(shared, entry, Fate::End { listed: true, forget: true }, &mut ending)?;
+            }
+        }
+    }
+    // The agent may launch one of these ids again when this has returned.
+    ending.iter().try_for_each(|entry| gone(shared, entry))
+}
+
+/// The agent's own word of a container.
+fn run_of<'a>(state: Option<&'a AgentState>, id: &ContainerId) -> Option<&'a KnownRun> {
+    state?.runs.iter().find(|run| run.id == *id && !run.completed)
+}
+
+/// What can be known of a container that was launched by an agent which kept other records.
+fn record_of(run: &KnownRun) -> Record {
+    let command = run.executor.as_ref().and_then(|executor| executor.command.clone());
+    let config = ContainerConfig {
+        directory: run.directory.clone(),
+        executor_info: run.executor.clone(),
+        command_info: command.unwrap_or_default(),
+        container_info: run.container.clone(),
+        ..ContainerConfig::default()
+    };
+    Record { id: run.id.clone(), config, checkpoint: true }
+}
+
+/// One that has ended before.
+fn ended(
+    shared: &Arc<Shared>,
+    record: &Record,
+    termination: &ContainerTermination,
+    tidied: bool,
+    known: bool,
+) -> Result<(), Error> {
+    let entry = Entry::over(record.clone(), termination.clone())?;
+    let forget = entry.is_executors() && !known;
+    let entry = Arc::new(entry);
+    if !forget {
+        shared.entries().insert(record.id.clone(), Arc::clone(&entry));
+    }
+    if tidied {
+        return if forget { shared.records.remove(&record.id) } else { Ok(()) };
+    }
+    shared.work(move |shared| {
+        owner::destroy_once(shared, &entry);
+        let id = &entry.id;
+        let done = if forget { shared.records.remove(id) } else { shared.records.tidied(id) };
+        if let Err(error) = done {
+            warn(&format!("container {id}: {}", error.chain()));
+        }
+    })
+}
+
+/// Gives a container an owner.
+fn take(shared: &Arc<Shared>, entry: Entry, fate: Fate, ending: &mut Vec<Arc<Entry>>) -> Result<(), Error> {
+    let entry = Arc::new(entry);
+    shared.entries().insert(entry.id.clone(), Arc::clone(&entry));
+    if let Fate::End { .. } = fate {
+        entry.destroy();
+        ending.push(Arc::clone(&entry));
+    }
+    shared.work(move |shared| match fate {
+        Fate::Adopt(patience) => {
+            let wait = owner::start_wait(shared, &entry, patience);
+            owner::watch(shared, &entry, wait);
+        }
+        Fate::End { listed, forget } => {
+            if listed {
+                let wait = owner::start_wait(shared, &entry, Patience::Forever);
+                owner::watch(shared, &entry, wait);
+            } else {
+                let message = Some("the agent ended while it launched or destroyed the container".to_owned());
+                owner::destroy_once(shared, &entry);
+                owner::finish(
+                    shared,
+                    &entry,
+                    ContainerTermination { message, ..ContainerTermination::default() },
+                    true,
+                );
+            }
+            if forget && entry.is_over() {
+                shared.forget(&entry);
+                shared.events.publish(&entry.id, What::Removed);
+            }
+        }
+    })
+}
+
+/// Waits until one has ended and, if it is to be, is forgotten.
+fn gone(shared: &Shared, entry: &Entry) -> Result<(), Error> {
+    loop {
+        let soon = Instant::now() + Duration::from_millis(100);
+        if block_on_until(entry.ended.wait(), soon).is_some() {
+            return Ok(());
+        }
+        if shared.is_leaving() {
+            return Err(Error::other(Class::Gone, "the agent ends while it recovers external containers"));
+        }
+    }
+}
+
+/// What the program lists.
+fn listed(shared: &Shared) -> Result<Vec<ContainerId>, CallError> {
+    let ask = Ask { reads: true, ..Ask::new("containers", Some(shared.settings.deadlines.containers)) };
+    let bytes = call(shared, ask)?.result()?;
+    let ids = convert::containers(&bytes)
+        .ok_or_else(|| CallError::BadResult("Failed to deserialize message".to_owned()))?;
+    let mut listed = Vec::new();
+    for text in ids {
+        match ContainerId::new(text.clone()) {
+            Ok(id) => listed.push(id),
+            Err(error) => warn(&format!("container {text:?} is left alone: {error}")),
+        }
+    }
+    listed.sort();
+    listed.dedup();
+    Ok(listed)
+}
+
+/// A call that this thread has nothing else to do beside.
+fn call(shared: &Shared, ask: Ask<'_>) -> Result<crate::call::Ended, CallError> {
+    use std::os::fd::AsFd;
+    let mut call = shared.program.call(ask)?;
+    while !call.is_over() {
+        if shared.is_leaving() {
+            return Err(CallError::Cancelled);
+        }
+        step(&mut [&mut call], &[shared.leave_bell().as_fd()], None);
+    }
+    Ok(call.ended())
+}
