@@ -329,7 +329,13 @@ impl Child<'_> {
                 mount::mount_remount(c".", flags | MountFlags::BIND, c"")
             }
             Step::Volume { tree, target, file } => self.volume(tree, target, file == 1),
-            Step::SealRoot {} => set_attributes(self.root()?, c"", Reach::One, Attributes::RDONLY, false),
+            Step::SealRoot {} => {
+                match set_attributes(self.root()?, c"", Reach::One, Attributes::RDONLY, false) {
+                    // Before Linux 5.12.
+                    Err(Errno::NOSYS) => remount(self.root()?, c"/", MountFlags::RDONLY),
+                    done => done,
+                }
+            }
             Step::Terminal { ptmx, uid, gid, how } => {
                 let resolve = if how & wire::TERMINAL_NO_LINKS == 0 {
                     ResolveFlags::empty()
@@ -609,8 +615,31 @@ fn read_only(name: &CStr) -> Result<()> {
             | OpenTreeFlags::AT_SYMLINK_NOFOLLOW,
     )?;
     let set = Attributes::RDONLY.and(Attributes::NOSUID).and(Attributes::NODEV).and(Attributes::NOEXEC);
-    set_attributes(tree.as_fd(), c"", Reach::One, set, false)?;
-    mount::move_mount(&tree, c"", CWD, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    let set = set_attributes(tree.as_fd(), c"", Reach::One, set, false);
+    if !matches!(set, Err(Errno::NOSYS)) {
+        set?;
+    }
+    mount::move_mount(&tree, c"", CWD, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    if set.is_err() {
+        // Before Linux 5.12: only a mount that is somewhere can be given attributes.
+        let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        return remount(tree.as_fd(), name, flags);
+    }
+    Ok(())
+}
+
+/// Adds flags to those of the mount at `place`, which `tree` is of.
+fn remount(tree: BorrowedFd<'_>, place: &CStr, add: MountFlags) -> Result<()> {
+    // The flags in statfs(2) are those of mount(2) (`include/linux/statfs.h`), but for one that says they are there, and
+    // for relatime, which is what mount(2) sets when it is not told of times.
+    let keep = MountFlags::RDONLY
+        | MountFlags::NOSUID
+        | MountFlags::NODEV
+        | MountFlags::NOEXEC
+        | MountFlags::NOATIME
+        | MountFlags::NODIRATIME;
+    let has = MountFlags::from_bits_retain(fs::fstatfs(tree)?.f_flags as u32) & keep;
+    mount::mount_remount(place, has | add | MountFlags::BIND, c"")
 }
 
 fn all_written(to: BorrowedFd<'_>, bytes: &[u8]) -> Result<()> {

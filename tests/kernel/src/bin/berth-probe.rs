@@ -20,11 +20,12 @@ fn main() {
         ["eat", megabytes] => eat(number(megabytes)),
         ["read", file, milliseconds] => transfer(file, number(milliseconds), false),
         ["write", file, milliseconds] => transfer(file, number(milliseconds), true),
+        ["without", ref rest @ ..] => without(rest),
         ["user"] => println!("{} {}", getuid().as_raw(), geteuid().as_raw()),
         _ => {
             eprintln!(
                 "usage: berth-probe socket FAMILY… | flip ONE OTHER SECONDS | abstract | user | burn BEGIN END THREADS | \
-                 forks MOST | eat MEGABYTES | read FILE MILLISECONDS | write FILE MILLISECONDS"
+                 forks MOST | eat MEGABYTES | read FILE MILLISECONDS | write FILE MILLISECONDS | without NAME… -- PROGRAM ARGUMENT…"
             );
             std::process::exit(64);
         }
@@ -39,6 +40,51 @@ fn number(text: &str) -> u64 {
 fn now() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(0, |now| now.as_millis() as u64)
+}
+
+/// Executes a program for which the kernel is an older one: what these names stand for fails as it did there. A filter does
+/// that, so it holds for all that the program starts, too.
+fn without(words: &[&str]) {
+    use std::os::unix::process::CommandExt;
+    /// Instructions of classic BPF (`include/uapi/linux/bpf_common.h`).
+    const LOAD: u16 = 0x20;
+    const IS: u16 = 0x15;
+    const HAS: u16 = 0x45;
+    const RETURN: u16 = 0x06;
+    const ALLOW: u32 = 0x7fff_0000;
+    const ERRNO: u32 = 0x0005_0000;
+    /// Where a number, and the third argument, are in `struct seccomp_data`.
+    const NUMBER: u32 = 0;
+    const THIRD: u32 = 32;
+    let at = words.iter().position(|word| *word == "--").expect("-- before the program");
+    let (names, program) = (&words[..at], &words[at + 1..]);
+    let mut filter: Vec<(u16, u8, u8, u32)> = vec![(LOAD, 0, 0, NUMBER)];
+    for name in names {
+        match *name {
+            // Linux 5.12; the number is x86-64's.
+            "mount_setattr" => filter.extend([(IS, 0, 1, 442), (RETURN, 0, 0, ERRNO | 38)]),
+            // Linux 5.11 knows this flag of close_range. What was loaded last is the argument: the next begins anew.
+            "CLOSE_RANGE_CLOEXEC" => filter.extend([
+                (IS, 0, 3, 436),
+                (LOAD, 0, 0, THIRD),
+                (HAS, 0, 1, 4),
+                (RETURN, 0, 0, ERRNO | 22),
+                (LOAD, 0, 0, NUMBER),
+            ]),
+            // A kernel that was built without keys.
+            "keyctl" => filter.extend([(IS, 0, 1, 250), (RETURN, 0, 0, ERRNO | 38)]),
+            "landlock" => filter.extend([(IS, 0, 1, 444), (RETURN, 0, 0, ERRNO | 38)]),
+            other => panic!("nothing is known of {other:?}"),
+        }
+    }
+    filter.push((RETURN, 0, 0, ALLOW));
+    let bytes = |(code, yes, no, value): &(u16, u8, u8, u32)| {
+        [&code.to_ne_bytes()[..], &[*yes, *no], &value.to_ne_bytes()].concat()
+    };
+    let loaded = berth_sys::seccomp::load(&filter.iter().flat_map(bytes).collect::<Vec<u8>>());
+    loaded.unwrap_or_else(|e| panic!("load the filter: {e}"));
+    let error = std::process::Command::new(program[0]).args(&program[1..]).exec();
+    panic!("execute {program:?}: {error}");
 }
 
 /// Keeps processors busy until a time, and prints how many milliseconds of theirs it got since another, and how long that

@@ -8,6 +8,7 @@ mod attacks;
 mod inside;
 mod limits;
 mod lists;
+mod older;
 mod options;
 mod races;
 mod refusals;

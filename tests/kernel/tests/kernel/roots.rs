@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// An archive of the ground's root file system.
-fn archive(ground: &Ground, name: &str, option: &[&str]) -> Option<PathBuf> {
+pub(crate) fn archive(ground: &Ground, name: &str, option: &[&str]) -> Option<PathBuf> {
     let path = ground.path(name);
     let mut tar = Command::new("tar");
     tar.args(option).arg("-cf").arg(&path).arg("-C").arg(ground.root()).arg(".");
