@@ -209,6 +209,11 @@ impl Call {
 
     fn exited(&mut self, status: Option<WaitStatus>) {
         self.status = Some((status, Instant::now()));
+        // What it has not read by now, it never will.
+        self.write();
+        if self.stdin.take().is_some() {
+            self.write_error = Some(Errno::PIPE.into());
+        }
         // What it wrote before its end is in the pipes now.
         self.read_result();
         self.read_words();

@@ -375,7 +375,7 @@ fn remove(shared: &Shared, entry: &Entry) -> Result<(), Error> {
 }
 
 fn remove_all(shared: &Shared, entry: &Entry) -> Result<(), Error> {
-    if let Some(sandbox) = entry.sandbox() {
+    if let Some(sandbox) = entry.given_sandbox() {
         match std::fs::remove_dir_all(&sandbox.directory) {
             Err(error) if Class::of_io(&error) != Class::NotFound => {
                 return Err(Error::RemoveSandbox(format!("{}: {error}", sandbox.directory.display())));

@@ -113,7 +113,13 @@ impl Entry {
         })
     }
 
+    /// The sandbox, unless somebody has taken it away: a call that needs none of it does without.
     pub(crate) fn sandbox(&self) -> Option<Sandbox> {
+        self.given_sandbox().filter(|sandbox| sandbox.directory.is_dir())
+    }
+
+    /// The sandbox as it was asked for, if the container was.
+    pub(crate) fn given_sandbox(&self) -> Option<Sandbox> {
         self.record.as_ref().map(|record| Sandbox {
             directory: record.config.directory.clone(),
             user: record.config.user.clone(),

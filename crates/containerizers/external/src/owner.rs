@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use berth_contract::{Error, LaunchResult, Phase, Variables, What};
 use berth_model::{Class, ContainerId, ContainerTermination};
+use berth_record::Sync;
 
 use crate::call::{Call, Ended, step};
 use crate::convert;
@@ -101,7 +102,7 @@ fn launch_call(
     if let Err(error) = shared.records.begin(record) {
         return Launched::Failed(error);
     }
-    let sandbox = entry.sandbox();
+    let sandbox = entry.given_sandbox();
     let words = record.config.directory.join("stderr");
     let had_words = words.symlink_metadata().is_ok();
     let ask = Ask {
@@ -183,11 +184,15 @@ fn launch_failure(id: &ContainerId, error: &CallError, ended: &Ended) -> Error {
     Error::other(error.class(), text)
 }
 
+/// Whole or not at all, and there after a power failure: the agent decides by it.
 fn write_pid(path: &Path, pid: u32) -> std::io::Result<()> {
-    if let Some(above) = path.parent() {
-        std::fs::create_dir_all(above)?;
-    }
-    std::fs::write(path, pid.to_string())
+    let (Some(above), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is not the path of a file"));
+    };
+    std::fs::create_dir_all(above)?;
+    let directory = std::fs::File::open(above)?;
+    berth_record::write_atomic(directory.as_fd(), name, pid.to_string().as_bytes(), Sync::Yes)
+        .map_err(std::io::Error::other)
 }
 
 /// Starts the one `wait` of a container.
@@ -286,7 +291,7 @@ fn destroy_beside(shared: &Shared, entry: &Entry, wait: &mut Call) -> Result<Opt
 }
 
 fn start_destroy(shared: &Shared, entry: &Entry) -> Result<Call, CallError> {
-    let sandbox = entry.sandbox().filter(|sandbox| sandbox.directory.is_dir());
+    let sandbox = entry.sandbox();
     shared.program.call(Ask {
         message: framed(&wire::Destroy { container_id: convert::container_id(&entry.id) }),
         sandbox: sandbox.as_ref(),

@@ -4,7 +4,8 @@
 //! ```text
 //! record            listed   then
 //! launched          yes      adopted: waited for
-//! launched          no       it has ended: `wait` may still tell how
+//! launched          no       it has ended, by itself or by a destroy: `wait` may still tell how
+//! launched, being destroyed  yes  destroyed
 //! launched, an executor's that the agent does not know    ended, and forgotten
 //! being launched    any      ended: nobody was told that it runs
 //! ended             any      its termination is kept; an executor's that the agent does not know is forgotten
@@ -16,7 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use berth_contract::{AgentState, Error, KnownRun, What, block_on_until};
+use berth_contract::{AgentState, Error, KnownRun, Settled, What, block_on_until};
 use berth_model::{Class, ContainerConfig, ContainerId, ContainerTermination};
 
 use crate::call::step;
@@ -33,7 +34,7 @@ use crate::shared::Shared;
 enum Fate {
     /// It is watched.
     Adopt(Patience),
-    /// It is ended; the reason, if it is not that nobody knows it.
+    /// It is ended, and perhaps forgotten.
     End { listed: bool, forget: bool },
 }
 
@@ -58,12 +59,12 @@ pub(crate) fn recover(shared: &Arc<Shared>, state: Option<&AgentState>) -> Resul
             continue;
         };
         if let Some(termination) = &found.termination {
-            ended(shared, record, termination, found.tidied, knows(id))?;
+            ending.extend(ended(shared, record, termination, found.tidied, knows(id))?);
             continue;
         }
         let entry = Entry::running(id.clone(), Some(record.clone()))?;
         let (is_listed, forget) = (listed.contains(id), entry.is_executors() && !knows(id));
-        let fate = if !found.launched || found.destroying || forget {
+        let fate = if !found.launched || forget || (found.destroying && is_listed) {
             Fate::End { listed: is_listed, forget }
         } else {
             Fate::Adopt(if is_listed { Patience::Forever } else { Patience::Late })
@@ -86,8 +87,8 @@ pub(crate) fn recover(shared: &Arc<Shared>, state: Option<&AgentState>) -> Resul
             }
         }
     }
-    // The agent may launch one of these ids again when this has returned.
-    ending.iter().try_for_each(|entry| gone(shared, entry))
+    // The agent may launch one of these ids again when this has returned, and a late `destroy` would meet that.
+    ending.iter().try_for_each(|done| settled(shared, done))
 }
 
 /// The agent's own word of a container.
@@ -108,14 +109,14 @@ fn record_of(run: &KnownRun) -> Record {
     Record { id: run.id.clone(), config, checkpoint: true }
 }
 
-/// One that has ended before.
+/// One that has ended before; what is settled when the program has let go of it, if that is still to come.
 fn ended(
     shared: &Arc<Shared>,
     record: &Record,
     termination: &ContainerTermination,
     tidied: bool,
     known: bool,
-) -> Result<(), Error> {
+) -> Result<Option<Settled<()>>, Error> {
     let entry = Entry::over(record.clone(), termination.clone())?;
     let forget = entry.is_executors() && !known;
     let entry = Arc::new(entry);
@@ -123,25 +124,33 @@ fn ended(
         shared.entries().insert(record.id.clone(), Arc::clone(&entry));
     }
     if tidied {
-        return if forget { shared.records.remove(&record.id) } else { Ok(()) };
+        if forget {
+            shared.records.remove(&record.id)?;
+        }
+        return Ok(None);
     }
+    let tidied = Settled::new();
+    let done = tidied.clone();
     shared.work(move |shared| {
         owner::destroy_once(shared, &entry);
         let id = &entry.id;
-        let done = if forget { shared.records.remove(id) } else { shared.records.tidied(id) };
-        if let Err(error) = done {
+        let written = if forget { shared.records.remove(id) } else { shared.records.tidied(id) };
+        if let Err(error) = written {
             warn(&format!("container {id}: {}", error.chain()));
         }
-    })
+        done.settle(());
+    })?;
+    Ok(Some(tidied))
 }
 
-/// Gives a container an owner.
-fn take(shared: &Arc<Shared>, entry: Entry, fate: Fate, ending: &mut Vec<Arc<Entry>>) -> Result<(), Error> {
+/// Gives a container an owner; one that ends is told of in `ending`.
+fn take(shared: &Arc<Shared>, entry: Entry, fate: Fate, ending: &mut Vec<Settled<()>>) -> Result<(), Error> {
     let entry = Arc::new(entry);
     shared.entries().insert(entry.id.clone(), Arc::clone(&entry));
+    let done = Settled::new();
     if let Fate::End { .. } = fate {
         entry.destroy();
-        ending.push(Arc::clone(&entry));
+        ending.push(done.clone());
     }
     shared.work(move |shared| match fate {
         Fate::Adopt(patience) => {
@@ -166,15 +175,16 @@ fn take(shared: &Arc<Shared>, entry: Entry, fate: Fate, ending: &mut Vec<Arc<Ent
                 shared.forget(&entry);
                 shared.events.publish(&entry.id, What::Removed);
             }
+            done.settle(());
         }
     })
 }
 
-/// Waits until one has ended and, if it is to be, is forgotten.
-fn gone(shared: &Shared, entry: &Entry) -> Result<(), Error> {
+/// Waits for something that a thread of ours settles, unless that ends because the agent does.
+fn settled(shared: &Shared, place: &Settled<()>) -> Result<(), Error> {
     loop {
         let soon = Instant::now() + Duration::from_millis(100);
-        if block_on_until(entry.ended.wait(), soon).is_some() {
+        if block_on_until(place.wait(), soon).is_some() {
             return Ok(());
         }
         if shared.is_leaving() {

@@ -118,6 +118,33 @@ fn a_launch_that_fails_says_how_and_what_the_program_said() {
 }
 
 #[test]
+fn a_launch_that_can_not_begin_says_why() {
+    let ground = Ground::new("begin");
+    let (external, id) = (ground.with(&[]), id("x"));
+    let config = ground::config(&ground.site, &id, "-");
+    let launch = |config, pid| {
+        let text = failure(external.launch(&id, config, Default::default(), pid));
+        good(external.destroy(&id));
+        text
+    };
+    let mut of_nobody = config.clone();
+    of_nobody.user = Some("no-such-user".to_owned());
+    assert_eq!(
+        launch(of_nobody, None),
+        "Launch of container 'x' failed: Failed to chown work directory: user 'no-such-user' is not in /etc/passwd"
+    );
+    let mut nowhere = config.clone();
+    nowhere.directory = ground.aside.join("nowhere");
+    let text = launch(nowhere, None);
+    assert!(text.starts_with("Launch of container 'x' failed: Failed to execute"), "{text}");
+    assert!(text.contains("nowhere"), "{text}");
+    let above_is_a_file = ground.aside.join("program").join("forked.pid");
+    assert_eq!(launch(config.clone(), Some(above_is_a_file)), "Could not checkpoint executor's pid");
+    nobody_is_left(&ground.site);
+    ground::start(&external, &id, config);
+}
+
+#[test]
 fn a_program_that_can_not_be_started_is_the_failure_of_each_call() {
     let ground = Ground::new("none");
     let mut settings = ground.settings(&[]);
@@ -455,7 +482,8 @@ fn two_hundred_waiting_containers_do_not_slow_other_calls() {
     assert_eq!(good(external.containers()).len(), MANY);
     let beside = median(&ids[0]);
     println!("usage with 1 waiting container: {alone:?}; with {MANY}: {beside:?}");
-    assert!(beside < alone * 3 + Duration::from_millis(30), "{alone:?} became {beside:?}");
+    // Loose, for busy machines; in Mesos 0.26 so many would stall every call.
+    assert!(beside < alone * 4 + Duration::from_millis(250), "{alone:?} became {beside:?}");
     let destroys: Vec<_> = ids.iter().map(|id| external.destroy(id)).collect();
     for destroy in destroys {
         assert_eq!(good(destroy).unwrap().status, Some(9));

@@ -239,6 +239,27 @@ fn a_container_that_only_the_agent_and_the_program_know_is_adopted() {
 }
 
 #[test]
+fn a_container_whose_sandbox_is_gone_is_adopted_all_the_same() {
+    if let Some(lacked) = ground::lacked() {
+        return ground::skip(&lacked);
+    }
+    let site = Site::new("bare").unwrap();
+    let aside = ground::aside(&site);
+    let again = || ground::recovered(settings(site.work_dir(), site.runtime_dir(), &aside));
+    let external = again();
+    let (id, config) = (id("bare"), ground::config(&site, &id("bare"), "exec sleep 1000"));
+    let directory = config.directory.clone();
+    ground::start(&external, &id, config);
+    drop(external);
+    fs::remove_dir_all(&directory).unwrap();
+    let external = again();
+    assert_eq!(good(external.containers()), std::slice::from_ref(&id));
+    good(external.usage(&id));
+    assert_eq!(good(external.destroy(&id)).unwrap().status, Some(9));
+    good(external.remove(&id));
+}
+
+#[test]
 fn an_intent_that_is_torn_is_taken_away() {
     let site = Site::new("torn").unwrap();
     let program = ground::program(&site, r"test $1 = containers && printf '\0\0\0\0'; exit 0");
