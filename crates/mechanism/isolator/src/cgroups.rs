@@ -122,9 +122,12 @@ impl Isolator for Cgroups {
 
     fn isolate(&self, container: &Container<'_>, plan: &mut Plan) -> Result<()> {
         let mut limits = self.all_of(container)?;
-        let mut wanted = Vec::with_capacity(WANTED.len() + 1 + self.settings.member_of.len());
+        let mut wanted = Vec::with_capacity(WANTED.len() + 2 + self.settings.member_of.len());
         wanted.extend(WANTED);
-        wanted.extend(container.pausable.then_some(Controller::Freezer));
+        if container.pausable {
+            // An agent's: it can be paused, and is asked for the time that it used, which v1 may count in a hierarchy apart.
+            wanted.extend([Controller::Freezer, Controller::Cpuacct]);
+        }
         wanted.extend(&self.settings.member_of);
         let path = &container.places.cgroup;
         let group = match &self.marks {
