@@ -148,8 +148,8 @@ fn stop_waits_as_long_as_it_is_told_and_then_kills() {
     let mut ground = ground!(stop_waits_as_long_as_it_is_told_and_then_kills);
     let heeds = up(&ground, "heeds", HEEDS);
     let begun = Instant::now();
-    assert_eq!(ground.berth(["stop", "-t", "20", &heeds]).good(), format!("{heeds}\n"));
-    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    assert_eq!(ground.berth(["stop", "-t", "90", &heeds]).good(), format!("{heeds}\n"));
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
     assert_eq!(ground.berth(["wait", &heeds]).good(), "7\n");
     let deaf = up(&ground, "deaf", "trap '' TERM; echo up; while :; do sleep 0.05; done");
     let begun = Instant::now();
@@ -317,8 +317,12 @@ fn events_tell_a_life_line_by_line() {
 fn inspect_tells_what_was_asked_what_is_and_how_it_ended() {
     let mut ground = ground!(inspect_tells_what_was_asked_what_is_and_how_it_ended);
     let name = up(&ground, "web", HEEDS);
-    let shown = json(ground.berth(["inspect", "-o", "json", &name]).good());
-    let shown = &shown[0];
+    let mut shown = Value::Null;
+    // What is late is left out of an inspection, on a busy machine.
+    until("all of it is told", || {
+        shown = json(ground.berth(["inspect", "-o", "json", &name]).good())[0].take();
+        ["applied_limits", "pids", "namespaces"].iter().all(|part| shown[part].is_array())
+    });
     assert_eq!((&shown["state"]["name"], &shown["containerizer"]), (&"RUNNING".into(), &"mesos".into()));
     assert_eq!(shown["command"]["arguments"][2], HEEDS);
     assert_eq!(shown["directory"], ground.sandbox(&name).to_str().unwrap());

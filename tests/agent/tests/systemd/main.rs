@@ -11,6 +11,7 @@ use berth_test_agent::{Groups, Watch, skip, until};
 use host::{Host, Snapshot, UNIT, group_of, members, until_replaced};
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
 const COUNT: usize = 20;
 
@@ -59,10 +60,12 @@ fn restart_and_daemon_reload_change_nothing_for_twenty_containers() {
     let watch = Watch::over(&groups);
     for act in ["restart", "daemon-reload", "restart", "daemon-reexec"] {
         let agent = host.agent();
+        let begun = Instant::now();
         match act {
             "restart" => host.systemctl(&["restart", UNIT]),
             other => host.systemctl(&[other]),
         };
+        println!("{act} with {COUNT} containers: {:?}", begun.elapsed());
         assert_eq!(host.agent() == agent, act != "restart", "{act}");
         unchanged(&host, &names, &before, act);
     }
