@@ -85,7 +85,8 @@ pub(crate) fn missing(message: &Message, bytes: &[u8]) -> Vec<String> {
 fn find_missing(message: &Message, bytes: &[u8], path: &str, found: &mut Vec<String>) {
     let fields = Fields::scan(bytes);
     for field in message.fields.iter().filter(|field| field.rule == Rule::Required) {
-        if !fields.of(field).any(|raw| is_known(field, raw)) {
+        // Of several the last counts, for prost too.
+        if !fields.of(field).last().is_some_and(|raw| is_known(field, raw)) {
             found.push(format!("{path}{}", field.name));
         }
     }
@@ -130,6 +131,8 @@ mod tests {
         let unknown = [0x08, 55];
         assert_eq!(missing(Message::find("mesos.v1.Image").unwrap(), &unknown), ["type"]);
         assert_eq!(missing(Message::find("mesos.v1.Image").unwrap(), &[0x08, 2]), Vec::<String>::new());
+        let twice = [0x08, 2, 0x08, 55];
+        assert_eq!(missing(Message::find("mesos.v1.Image").unwrap(), &twice), ["type"], "the last counts");
     }
 
     proptest! {
