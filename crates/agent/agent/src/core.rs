@@ -59,6 +59,10 @@ impl Core for Face {
             metrics.extend(counters::of_resources(&agent.resources, &agent.table));
             let system = async {
                 let mut measured = collect::measured(agent).await;
+                let own = Arc::clone(agent);
+                let counted = blocking(move || own.containerizer.metrics()).await?;
+                measured
+                    .extend(counted.into_iter().map(|(name, value)| v1::Metric { name, value: Some(value) }));
                 measured.extend(blocking(counters::of_the_system).await?);
                 Ok(measured)
             };

@@ -53,7 +53,15 @@ fn entry(container: &Container, measured: &Measured) -> get_containers::Containe
     get_containers::Container {
         container_id: v1::ContainerId { value: id.value().to_owned(), parent: None },
         container_status: status,
-        resource_statistics: measured.usage.as_ref().map(convert::statistics_of),
+        resource_statistics: measured.usage.as_ref().map(|usage| {
+            let mut statistics = convert::statistics_of(usage);
+            // What it asked for is a limit that bends.
+            statistics.cpus_soft_limit = statistics.cpus_soft_limit.or_else(|| {
+                let record = container.record()?;
+                Some(record.config.resources.scalar("cpus")?.thousandths() as f64 / 1000.0)
+            });
+            statistics
+        }),
         // What it is called, for people, when that is not its id.
         executor_name: container.record().and_then(|record| record.name.clone()),
         ..get_containers::Container::default()

@@ -178,6 +178,11 @@ pub trait Containerizer: Send + Sync {
     /// is still kept (0: the oldest).
     fn events(&self, since: u64) -> Subscription;
 
+    /// What it counts, by the names of the agent's metrics.
+    fn metrics(&self) -> Vec<(String, f64)> {
+        Vec::new()
+    }
+
     /// Connecting to the streams of running containers, if this technology can.
     fn attach(&self) -> Option<&dyn Attach> {
         None

@@ -191,6 +191,10 @@ impl Containerizer for ComposingContainerizer {
         self.events.since(since)
     }
 
+    fn metrics(&self) -> Vec<(String, f64)> {
+        self.inner.children.iter().flat_map(|child| child.containerizer.metrics()).collect()
+    }
+
     fn attach(&self) -> Option<&dyn Attach> {
         self.inner.children.iter().any(|child| child.containerizer.attach().is_some()).then_some(self)
     }

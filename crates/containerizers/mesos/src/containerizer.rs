@@ -286,6 +286,21 @@ impl Containerizer for MesosContainerizer {
         self.shared.events.since(since)
     }
 
+    fn metrics(&self) -> Vec<(String, f64)> {
+        let counted = self.shared.native.fetching.as_ref().and_then(crate::Fetching::metrics);
+        let named = |counted: crate::fetcher::Metrics| {
+            [
+                ("cache_size_total_bytes", counted.cache_size_total_bytes),
+                ("cache_size_used_bytes", counted.cache_size_used_bytes),
+                ("task_fetches_failed", counted.task_fetches_failed),
+                ("task_fetches_succeeded", counted.task_fetches_succeeded),
+            ]
+            .map(|(name, count)| (format!("containerizer/fetcher/{name}"), count as f64))
+            .to_vec()
+        };
+        counted.map(named).unwrap_or_default()
+    }
+
     fn attach(&self) -> Option<&dyn Attach> {
         Some(self)
     }
