@@ -174,10 +174,22 @@ async fn hold(
 }
 
 async fn converse(socket: Socket, caller: Caller, shared: Arc<Shared>, mut stage: watch::Receiver<Stage>) {
+    let spoken = tokio::select! {
+        spoken = timeout(shared.options.limits.head_timeout, socket.readable()) => matches!(spoken, Ok(Ok(()))),
+        _ = stage.wait_for(|stage| *stage != Stage::Serving) => false,
+    };
+    if spoken {
+        // What answers has a state of some thousand bytes: nobody who is idle holds it.
+        Box::pin(answer_all(socket, caller, shared, stage)).await;
+    }
+}
+
+/// Answers what comes through a connection, until its end.
+async fn answer_all(socket: Socket, caller: Caller, shared: Arc<Shared>, mut stage: watch::Receiver<Stage>) {
     let limits = shared.options.limits.clone();
     let service = service_fn(move |request| {
         let (shared, caller) = (shared.clone(), caller.clone());
-        async move { Ok::<_, Infallible>(respond(&shared, caller, request).await) }
+        Box::pin(async move { Ok::<_, Infallible>(respond(&shared, caller, request).await) })
     });
     let io = TokioIo::new(Patient::new(socket, limits.stall));
     let connection = http1::Builder::new()

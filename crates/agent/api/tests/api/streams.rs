@@ -139,6 +139,7 @@ async fn events_and_logs_are_streams_too() {
         stream: Some(own::Stream::Stderr.into()),
         offset: Some(5),
         data: Some(b"hi\n".to_vec()),
+        ..own::LogChunk::default()
     };
     sender.send(Ok(chunk)).await.unwrap();
     assert_eq!(

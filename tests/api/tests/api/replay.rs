@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What an unmodified Mesos agent was asked and what it answered (`recorded/agent-api.jsonl`), asked again of ours, in
+//! the same order: the same status, the same headers, the same text to the letter, JSON of the same shape. Where we
+//! differ on purpose, `recorded/differences.txt` says so, with the reason; a difference that is not listed fails the
+//! test, and so does one that is listed and not there.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use berth_proto::agent::Response;
+use berth_proto::{decode_protobuf, encode_json};
+use berth_test_agent::Ground;
+use berth_test_api::{Answer, Client, Request, shape};
+use serde_json::Value;
+
+use crate::{ground, leave};
+
+const RECORDED: &str = include_str!("../../recorded/agent-api.jsonl");
+const DIFFERENCES: &str = include_str!("../../recorded/differences.txt");
+
+/// Objects whose names are values themselves.
+const MAPS: &[&str] = &[".flags"];
+
+/// Headers of which a client makes something.
+const HEADERS: &[&str] =
+    &["content-type", "message-content-type", "allow", "www-authenticate", "transfer-encoding"];
+
+#[test]
+fn a_recorded_agent_is_answered_alike() {
+    let mut ground = ground!(a_recorded_agent_is_answered_alike);
+    let mut chosen = chosen();
+    let mut wrong = Vec::new();
+    for line in RECORDED.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let name = line["name"].as_str().unwrap();
+        prepare(&ground, name);
+        let answer = ask(&ground, &line["request"]).unwrap_or_else(|error| panic!("{name}: {error}"));
+        for difference in differences(&answer, &line["response"]) {
+            match chosen.remove(&(name.to_owned(), difference.clone())) {
+                Some(_) => {}
+                None => wrong.push(format!("{name} | {difference}")),
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "not listed in differences.txt:\n{}", wrong.join("\n"));
+    chosen.retain(|_, of| *of == Always::Yes);
+    let unseen: Vec<_> = chosen.keys().map(|(name, what)| format!("{name} | {what}")).collect();
+    assert!(unseen.is_empty(), "listed in differences.txt, and not there:\n{}", unseen.join("\n"));
+    leave(&mut ground);
+}
+
+/// What the recording leaves out of what was asked: launches and signals between its lines.
+const BETWEEN: &[(&str, &str)] = &[
+    (
+        "remove_nested_running",
+        r#"{"type": "LAUNCH_CONTAINER", "launch_container": {"container_id": {"value": "n1", "parent": {"value": "c2"}}, "command": {"value": "true"}}}"#,
+    ),
+    ("wait_killed", r#"{"type": "KILL_CONTAINER", "kill_container": {"container_id": {"value": "c2"}}}"#),
+    (
+        "wait_missing_program",
+        r#"{"type": "LAUNCH_CONTAINER", "launch_container": {"container_id": {"value": "mp"}, "command": {"shell": false, "value": "/no/such/program"}}}"#,
+    ),
+    (
+        "wait_oom",
+        r#"{"type": "LAUNCH_CONTAINER", "launch_container": {"container_id": {"value": "om"}, "command": {"value": "exec tail /dev/zero"}, "resources": [{"name": "mem", "type": "SCALAR", "scalar": {"value": 32}}]}}"#,
+    ),
+    (
+        "attach_output_standalone",
+        r#"{"type": "LAUNCH_CONTAINER", "launch_container": {"container_id": {"value": "lm"}, "command": {"value": "exec sleep 1000"}}}"#,
+    ),
+];
+
+fn prepare(ground: &Ground, name: &str) {
+    for (_, call) in BETWEEN.iter().filter(|(before, _)| *before == name) {
+        let request = Request::call().with("Content-Type", "application/json").body(*call);
+        Client::ask(&ground.socket(), &request).unwrap();
+    }
+}
+
+/// An answer; of one that goes on, its head.
+fn ask(ground: &Ground, recorded: &Value) -> std::io::Result<Answer> {
+    let mut client = Client::to(&ground.socket())?;
+    client.send(&request(recorded).bytes())?;
+    let head = client.head()?;
+    let body = match head.header("content-length") {
+        Some(length) => client.take(length.parse().unwrap())?,
+        None => Vec::new(),
+    };
+    Ok(Answer { head, body })
+}
+
+/// Whether a difference is seen on every host.
+#[derive(Debug, PartialEq)]
+enum Always {
+    Yes,
+    No,
+}
+
+/// Lines of the form `name | difference | reason`.
+fn chosen() -> BTreeMap<(String, String), Always> {
+    let lines = DIFFERENCES.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let parts = lines.map(|line| {
+        let (always, line) = match line.strip_prefix("? ") {
+            Some(line) => (Always::No, line),
+            None => (Always::Yes, line),
+        };
+        match line.split(" | ").collect::<Vec<_>>()[..] {
+            [name, difference, reason] if !reason.is_empty() => {
+                ((name.to_owned(), difference.to_owned()), always)
+            }
+            _ => panic!("not 'name | difference | reason': {line}"),
+        }
+    });
+    parts.collect()
+}
+
+fn request(recorded: &Value) -> Request {
+    let text = |name: &str| recorded[name].as_str().unwrap();
+    let mut request = Request::new(text("method"), text("path"));
+    for (name, value) in recorded["headers"].as_object().unwrap() {
+        request = request.with(name, value.as_str().unwrap());
+    }
+    match recorded.get("body") {
+        Some(body) => request.body(body.as_str().unwrap()),
+        None => request,
+    }
+}
+
+fn differences(answer: &Answer, recorded: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    let status = recorded["status"].as_u64().unwrap();
+    if u64::from(answer.head.status) != status {
+        let text = shown(&answer.text());
+        return vec![format!("status {}, not {status}: {text}", answer.head.status)];
+    }
+    if answer.head.reason != recorded["reason"].as_str().unwrap() {
+        found.push(format!("reason {:?}", answer.head.reason));
+    }
+    let headers: BTreeMap<String, &str> = recorded["headers"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(name, value)| (name.to_lowercase(), value.as_str().unwrap()))
+        .collect();
+    for name in HEADERS {
+        let (ours, theirs) = (answer.head.header(name), headers.get(*name).copied());
+        if ours != theirs {
+            found.push(format!("{name}: {ours:?}, not {theirs:?}"));
+        }
+    }
+    for name in ["date", "content-length"] {
+        if answer.head.header(name).is_none() {
+            found.push(format!("no {name}"));
+        }
+    }
+    found.extend(bodies(answer, headers.get("content-type").copied().unwrap_or_default(), recorded));
+    found
+}
+
+fn bodies(answer: &Answer, kind: &str, recorded: &Value) -> Vec<String> {
+    let theirs = match recorded.get("body_base64") {
+        Some(encoded) => unbase64(encoded.as_str().unwrap()),
+        None => recorded["body"].as_str().unwrap().as_bytes().to_vec(),
+    };
+    let json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap();
+    match kind {
+        "application/json" => shape::differences(&json(&answer.body), &json(&theirs), MAPS),
+        "text/javascript" => {
+            let inner = |bytes: &[u8]| json(bytes.strip_prefix(b"f(").unwrap().strip_suffix(b")").unwrap());
+            shape::differences(&inner(&answer.body), &inner(&theirs), MAPS)
+        }
+        "application/x-protobuf" => {
+            let message = |bytes: &[u8]| json(&encode_json(&decode_protobuf::<Response>(bytes).unwrap()));
+            shape::differences(&message(&answer.body), &message(&theirs), MAPS)
+        }
+        _ if answer.body == theirs => Vec::new(),
+        _ => vec![format!("text: {}", shown(&answer.text()))],
+    }
+}
+
+/// A text as the list of differences has it: in one line, the beginning of it.
+fn shown(text: &str) -> String {
+    text.replace('\n', " ").replace('|', "/").chars().take(200).collect()
+}
+
+fn unbase64(text: &str) -> Vec<u8> {
+    let value = |letter: u8| match letter {
+        b'A'..=b'Z' => u32::from(letter - b'A'),
+        b'a'..=b'z' => u32::from(letter - b'a') + 26,
+        b'0'..=b'9' => u32::from(letter - b'0') + 52,
+        b'+' => 62,
+        _ => 63,
+    };
+    let mut out = Vec::new();
+    let letters: Vec<u8> = text.bytes().filter(|letter| *letter != b'=').collect();
+    for group in letters.chunks(4) {
+        let bits = group.iter().fold(0, |bits, letter| bits << 6 | value(*letter)) << (6 * (4 - group.len()));
+        out.extend_from_slice(&bits.to_be_bytes()[1..group.len()]);
+    }
+    out
+}
+
+#[test]
+fn metrics_have_the_names_of_a_recorded_agent() {
+    let mut ground = ground!(metrics_have_the_names_of_a_recorded_agent);
+    let call = Request::call().with("Content-Type", "application/json");
+    let call = call.body(r#"{"type": "GET_METRICS", "get_metrics": {}}"#);
+    let ours = names(&Client::ask(&ground.socket(), &call).unwrap().text());
+    let line = RECORDED.lines().find(|line| line.contains("\"get_metrics_with_payload\"")).unwrap();
+    let line: Value = serde_json::from_str(line).unwrap();
+    let theirs = names(line["response"]["body"].as_str().unwrap());
+    assert!(theirs.len() > 60);
+    let missing: Vec<_> = theirs.iter().filter(|name| !ours.contains(name)).map(String::as_str).collect();
+    assert_eq!(missing, NOT_MEASURED);
+    leave(&mut ground);
+}
+
+/// What there is nothing behind here: errors of a provisioner that copies and binds. Its successor removes what is left
+/// of a container together with the container, and that is counted there.
+const NOT_MEASURED: [&str; 2] = [
+    "containerizer/mesos/provisioner/bind/remove_rootfs_errors",
+    "containerizer/mesos/provisioner/remove_container_errors",
+];
+
+fn names(answer: &str) -> Vec<String> {
+    let answer: Value = serde_json::from_str(answer).unwrap();
+    let metrics = answer["get_metrics"]["metrics"].as_array().unwrap();
+    metrics.iter().map(|metric| metric["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn the_recording_is_read_whole() {
+    assert_eq!(RECORDED.lines().count(), 78);
+    assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join("recorded/differences.txt").is_file());
+}
