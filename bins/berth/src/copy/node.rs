@@ -62,7 +62,7 @@ impl Meta {
             mode: stat.st_mode & 0o7777,
             uid: stat.st_uid,
             gid: stat.st_gid,
-            mtime: (stat.st_mtime as i64, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)),
+            mtime: (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)),
         }
     }
 }
@@ -98,7 +98,7 @@ impl Walk<'_> {
                 self.to.take(path, &meta, Node::Link(OsStr::from_bytes(target.as_bytes())))
             }
             FileType::Directory => {
-                if fstatfs(node).is_ok_and(|of| NO_FILES.contains(&(of.f_type as i64))) {
+                if fstatfs(node).is_ok_and(|of| NO_FILES.contains(&{ of.f_type })) {
                     self.notes.push(format!("{}: is of the kernel", path.display()));
                     return Ok(());
                 }

@@ -126,7 +126,7 @@ fn how_far_a_fetch_is_is_told_in_events() {
     let ground = ground!(how_far_a_fetch_is_is_told_in_events);
     let server = server();
     let (name, uri) = (ground.name("c"), server.url("file"));
-    let agent = Agent::at(&ground.socket());
+    let agent = Agent::at(ground.socket());
     std::thread::scope(|scope| {
         let seen = scope.spawn(move || {
             berth_client::block_on(async {
