@@ -77,6 +77,6 @@ mod tests {
         let expected = "stays: sandbox /w/sandboxes/a: it has ended, and goes in 1m 30s\n";
         assert_eq!(line("stays", &item), expected);
         let item = Item { remaining: None, bytes: Some(1500), ..item };
-        assert_eq!(line("would go", &item), "would go: sandbox /w/sandboxes/a 1.5 kB: it has ended\n");
+        assert_eq!(line("would go", &item), "would go: sandbox /w/sandboxes/a 1.5kB: it has ended\n");
     }
 }
