@@ -88,7 +88,7 @@ impl Host {
     pub(crate) fn launch(&self, name: &str) -> String {
         let limits = ["--memory", "64m", "--cpus", "0.5", "--pids-limit", "20", "--cap-add", "MKNOD"];
         let start = ["run", "--detach", "--name", name];
-        let command = ["sleep", "100000"];
+        let command = ["--", "sleep", "100000"];
         let exit = self.berth(&[&start[..], &limits[..], &command[..]].concat());
         assert_eq!(exit.code, Some(0), "{exit:?}\n{}", self.log());
         exit.stdout.trim().to_owned()
