@@ -142,8 +142,8 @@ fn a_thousand_idle_connections_cost_little_and_hold_nobody_up() {
         is_alive(ground);
         assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
         let with = ground.process().numbers();
-        // One that has said nothing has no buffer.
-        assert!(with.kib < before.kib + 10 * 1024, "{before:?}, then {with:?}");
+        // One that has said nothing has no buffer: 11 KiB each were measured, and 35 when it had.
+        assert!(with.kib < before.kib + 16 * 1024, "{before:?}, then {with:?}");
         eprintln!("1,000 idle connections: {} KiB more", with.kib.saturating_sub(before.kib));
         drop(idle);
     });
