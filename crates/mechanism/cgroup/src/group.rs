@@ -86,6 +86,25 @@ impl Group {
         Ok(Group { hierarchies: hierarchies.clone(), path: path.to_owned(), dirs })
     }
 
+    /// Removes the group `path` wherever it is, in as few calls as can be; `false` when something is left, because somebody
+    /// is in it or below it: then [`Group::open`] and [`Group::remove`] tell what.
+    ///
+    /// # Errors
+    /// [`Error::Path`].
+    pub fn remove_empty(hierarchies: &Hierarchies, path: &str) -> Result<bool> {
+        check_path(path)?;
+        let gone = |removed| matches!(removed, Ok(()) | Err(Errno::NOENT));
+        let mut all = true;
+        for index in hierarchies.places() {
+            if hierarchies.place(index).version == Version::V2 {
+                // It may have no leaf, and what is wrong with one is wrong with the group, too.
+                let _ = hierarchies.rmdir(index, &format!("{path}/{LEAF}"));
+            }
+            all &= gone(hierarchies.rmdir(index, path));
+        }
+        Ok(all)
+    }
+
     /// The path of the group that a process is in, given what `/proc/PID/cgroup` says: on v2 that is its leaf's.
     pub fn path_of_member(path: &str) -> &str {
         path.strip_suffix(LEAF).and_then(|path| path.strip_suffix('/')).unwrap_or(path)

@@ -300,6 +300,24 @@ fn groups_that_the_container_made_are_removed_with_it_however_deep() {
 }
 
 #[test]
+fn a_group_with_nothing_in_it_goes_at_once_and_one_with_something_is_left_to_the_thorough_way() {
+    for (fake, hierarchies) in [Fake::v1(), Fake::v2("cpu memory pids")] {
+        let memory = if fake.has("memory") { "memory/" } else { "" };
+        let group = Group::create(&hierarchies, "berth/one", &WANTED, &limits()).unwrap();
+        group.join_fds().unwrap();
+        assert!(Group::remove_empty(&hierarchies, "berth/one").unwrap());
+        assert!(!group.exists() && fake.has(&format!("{memory}berth")));
+        assert!(Group::remove_empty(&hierarchies, "berth/one").unwrap(), "as often as one likes");
+        let group = Group::create(&hierarchies, "berth/two", &WANTED, &limits()).unwrap();
+        fs::create_dir(fake.root.join(format!("{memory}berth/two/below"))).unwrap();
+        assert!(!Group::remove_empty(&hierarchies, "berth/two").unwrap());
+        assert!(group.exists());
+        group.remove(soon()).unwrap();
+        assert!(!group.exists());
+    }
+}
+
+#[test]
 fn a_group_that_is_in_use_is_said_to_be_at_the_deadline_and_the_others_are_gone() {
     let (fake, hierarchies) = Fake::v1();
     let group = Group::create(&hierarchies, "berth/one", &WANTED, &limits()).unwrap();

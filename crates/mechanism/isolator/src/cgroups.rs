@@ -163,16 +163,16 @@ impl Isolator for Cgroups {
     fn cleanup(&self, _: &ContainerId, places: &Places) -> Result<()> {
         self.met.forget(&places.cgroup);
         self.settings.pressure.forget(&places.cgroup);
+        // Usually nothing is left in it: its pid namespace ended.
+        if Group::remove_empty(&self.hierarchies, &places.cgroup).map_err(failed)? {
+            return Ok(());
+        }
         let group = match Group::open(&self.hierarchies, &places.cgroup) {
             Ok(group) => group,
             Err(e) if e.class() == Class::NotFound => return Ok(()),
             Err(e) => return Err(failed(e)),
         };
         let deadline = Instant::now() + self.settings.destroy_timeout;
-        // Usually nothing is left in it: its pid namespace ended.
-        if group.remove(Instant::now()).is_ok() {
-            return Ok(());
-        }
         group.kill_all(deadline).map_err(failed)?;
         group.remove(deadline).map_err(failed)
     }

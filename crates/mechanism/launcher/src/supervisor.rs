@@ -4,8 +4,8 @@
 use crate::{Encoded, Error, INIT, Part, Result};
 use crate::{early, home};
 use berth_supervisor::protocol::{self, DATA, INLINE, Kind, Message};
-use berth_supervisor::sealed;
 use berth_supervisor::wire::STREAMS;
+use berth_supervisor::{sealed, sealed_program};
 use berth_sys::process::Namespaces;
 use berth_sys::rustix::fs::{CWD, Mode, OFlags, openat};
 use berth_sys::rustix::io::fcntl_dupfd_cloexec;
@@ -129,7 +129,7 @@ impl Supervisor {
             let what = format!("{what} for the supervisor");
             move |e: berth_sys::Errno| Error::io(what, e)
         };
-        let program = sealed(c"berth-init", INIT).map_err(failed("make a sealed copy of berth-init"))?;
+        let program = program().map_err(failed("make a sealed copy of berth-init"))?;
         let pair = || {
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .map_err(failed("make a socket"))
@@ -310,6 +310,24 @@ impl Supervisor {
     }
 }
 
+/// The supervisors' program: one copy for all of them, where it can be sealed whole. A container with `--init` has it as its
+/// first process, and while nobody can write to it, its mode could be changed without that seal, so that no other supervisor
+/// could be executed: then each has a copy of its own.
+fn program() -> berth_sys::Result<OwnedFd> {
+    static SHARED: OnceLock<Option<OwnedFd>> = OnceLock::new();
+    let shared = match SHARED.get() {
+        Some(shared) => shared,
+        None => {
+            let made = sealed_program(c"berth-init", INIT)?;
+            SHARED.get_or_init(|| made)
+        }
+    };
+    match shared {
+        Some(program) => fcntl_dupfd_cloexec(program, 0),
+        None => sealed(c"berth-init", INIT),
+    }
+}
+
 /// The null device for a supervisor, opened once for all: none of them passes it on to its container.
 fn null() -> berth_sys::Result<OwnedFd> {
     static NULL: OnceLock<OwnedFd> = OnceLock::new();
@@ -352,4 +370,22 @@ pub(crate) fn event(message: Message, data: &[u8], [fd]: [Option<OwnedFd>; 1]) -
         }),
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use berth_sys::rustix::fs::{fchmod, ftruncate};
+    use berth_sys::rustix::io::write;
+
+    #[test]
+    fn what_all_supervisors_execute_can_be_spoilt_by_none() {
+        let Some(program) = sealed_program(c"berth-init", INIT).unwrap() else {
+            // Before Linux 6.3 each has its own.
+            return;
+        };
+        assert_eq!(fchmod(&program, Mode::RUSR).unwrap_err(), berth_sys::Errno::PERM);
+        assert_eq!(write(&program, b"x").unwrap_err(), berth_sys::Errno::PERM);
+        assert_eq!(ftruncate(&program, 0).unwrap_err(), berth_sys::Errno::PERM);
+    }
 }

@@ -31,4 +31,4 @@ mod output;
 mod state;
 mod terminal;
 
-pub use state::sealed;
+pub use state::{sealed, sealed_program};

@@ -131,12 +131,32 @@ pub(crate) fn inherited() -> Result<OwnedFd> {
 
 /// A memory file with that content which nobody can change any more.
 pub fn sealed(name: &CStr, content: &[u8]) -> Result<OwnedFd> {
+    let file = filled(name, content)?;
+    fcntl_add_seals(&file, SEALS)?;
+    Ok(file)
+}
+
+/// The same of a program that stays executable too, whatever is done to it; none before Linux 6.3, which has no seal for that.
+pub fn sealed_program(name: &CStr, content: &[u8]) -> Result<Option<OwnedFd>> {
+    /// F_SEAL_EXEC of linux/fcntl.h.
+    const MODE: SealFlags = SealFlags::from_bits_retain(0x20);
+    let file = filled(name, content)?;
+    match fcntl_add_seals(&file, SEALS | MODE) {
+        Ok(()) => Ok(Some(file)),
+        Err(Errno::INVAL) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+const SEALS: SealFlags =
+    SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::WRITE);
+
+fn filled(name: &CStr, content: &[u8]) -> Result<OwnedFd> {
     let file = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     let mut rest = content;
     while !rest.is_empty() {
         let n = write(&file, rest)?;
         rest = &rest[n..];
     }
-    fcntl_add_seals(&file, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
     Ok(file)
 }
