@@ -131,8 +131,11 @@ pub(crate) fn measure(berth: &Path, folder: &Path, rounds: usize, stop: &Stop) -
             }
         }
         let mut failed = Vec::new();
-        for (at, (kind, times)) in takers.iter_mut().enumerate() {
+        // Whoever comes first comes after the registry was filled: each round begins with another.
+        for turn in 0..takers.len() {
             check(stop)?;
+            let at = (turn + round) % takers.len();
+            let (kind, times) = &mut takers[at];
             match bench.turn(*kind, stop) {
                 Ok((time, most)) => {
                     if *kind == Kind::Berth {
@@ -150,6 +153,7 @@ pub(crate) fn measure(berth: &Path, folder: &Path, rounds: usize, stop: &Stop) -
                 }
             }
         }
+        failed.sort_unstable();
         failed.into_iter().rev().for_each(|at| drop(takers.remove(at)));
     }
     let median = |seconds: &[f64]| stats::median(seconds).unwrap_or_default();

@@ -56,7 +56,11 @@ impl Provision {
     /// # Errors
     /// It names none.
     pub fn key_of(image: &berth_model::Image) -> Result<String> {
-        let none = || Error::Invalid(format!("an image of type {:?} names nothing", image.r#type));
+        if image.r#type == ImageType::Appc {
+            let text = "Unsupported container image type: APPC".to_owned();
+            return Err(berth_launcher::Error::Unsupported(text).into());
+        }
+        let none = || Error::Invalid("an image names nothing: give docker.name or oci.reference".to_owned());
         let text = text_of(image).ok_or_else(none)?;
         let name: ImageName =
             text.parse().map_err(|e: berth_images::NameError| Error::Invalid(e.to_string()))?;
