@@ -10,6 +10,7 @@ mod compile;
 mod contestant;
 mod error;
 mod images;
+mod logs;
 mod machine;
 mod memory;
 mod namespace;
@@ -98,11 +99,27 @@ enum Action {
         #[arg(short, long, default_value_t = 3)]
         rounds: usize,
     },
+    /// 1 GiB of lines through the loggers, in turns with a plain file and podman
+    Logs {
+        /// How many turns
+        #[arg(short, long, default_value_t = 3)]
+        rounds: usize,
+        /// MiB that are written
+        #[arg(long, default_value_t = 1024)]
+        mib: u64,
+    },
     /// What each container looks like from within, compared with that of the floor program
     Check,
 }
 
 fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [flood, mib] = words.as_slice()
+        && flood == "flood"
+    {
+        logs::flood(mib);
+        return ExitCode::SUCCESS;
+    }
     let options = Options::parse();
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
@@ -142,6 +159,14 @@ fn run(options: &Options) -> Result<(), Error> {
         Some(Action::Images { rounds }) => {
             let folder = site.stages.last().map(|stage| stage.folder.clone()).unwrap_or_default();
             let measured = images::measure(&programs.berth, &folder, *rounds, &stop)?;
+            match options.output {
+                Format::Table => measured.text(),
+                Format::Json => json(&measured),
+            }
+        }
+        Some(Action::Logs { rounds, mib }) => {
+            let folder = site.stages.last().map(|stage| stage.folder.clone()).unwrap_or_default();
+            let measured = logs::measure(&programs.berth, &folder, *mib, *rounds, &stop)?;
             match options.output {
                 Format::Table => measured.text(),
                 Format::Json => json(&measured),

@@ -100,10 +100,14 @@ fn conclude(
             Err(Failure::of(&cause))
         }
         Ok(ending) => {
+            let name = live.id().to_string();
             let met = live.limit_met(&ending);
             let outcome = live.finish(native, ending);
             if let Some(met) = met {
                 say(format_args!("berth: {met}"));
+            }
+            if let Err(error) = native.pack(&name) {
+                say(format_args!("berth: could not compress all of its old output: {error}"));
             }
             for left in &outcome.left {
                 say(format_args!("berth: could not clean up all: {left}"));

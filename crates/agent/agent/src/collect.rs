@@ -16,6 +16,7 @@ use crate::agent::Inner;
 use crate::counters::Counters;
 use crate::host::duration;
 use crate::lifecycle::{blocking, remove_container};
+use crate::pack::pack;
 use crate::table::Container;
 use crate::watch::hear;
 
@@ -32,6 +33,7 @@ pub(crate) fn start(agent: &Arc<Inner>) {
         loop {
             tokio::time::sleep(own.flags.disk_watch_interval).await;
             collect(&own).await;
+            pack(&own).await;
         }
     });
 }

@@ -48,6 +48,7 @@ mod logs;
 mod measure;
 mod notify;
 mod operations;
+mod pack;
 mod places;
 mod program;
 mod pump;

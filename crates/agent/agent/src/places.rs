@@ -166,6 +166,16 @@ impl Places {
         }
     }
 
+    /// Compresses old files of a container's output, if they are to be.
+    pub(crate) fn pack(&self, id: &ContainerId) -> io::Result<berth_logger::Compressed> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let Ok(dir) = openat(CWD, self.outputs_path.join(id.value()), flags, Mode::empty()) else {
+            return Ok(berth_logger::Compressed::default());
+        };
+        let sandbox = open(self.sandboxes.as_fd(), id.value()).ok();
+        berth_logger::compress_marked(dir.as_fd(), sandbox.as_ref().map(AsFd::as_fd), &|| false)
+    }
+
     /// What of a container's output is missing in its log, in words.
     pub(crate) fn losses(&self, id: &ContainerId) -> Vec<String> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

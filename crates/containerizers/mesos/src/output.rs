@@ -41,6 +41,17 @@ impl Pipes {
     }
 }
 
+/// Has old files compressed, if they are to be.
+pub(crate) fn mark(settings: &Settings, work: &OwnedFd) -> std::result::Result<(), Errno> {
+    let kept = |stream: &Stream| if stream.compress { stream.kept } else { 0 };
+    let kept = [kept(&settings.stdout), kept(&settings.stderr)];
+    if kept == [0, 0] {
+        return Ok(());
+    }
+    let marked = berth_logger::mark_compressed(work.as_fd(), kept);
+    marked.map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
+}
+
 /// What a container writes to whose output is not kept.
 pub(crate) fn nowhere() -> Result<OwnedFd> {
     openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Bits::empty())
@@ -110,6 +121,18 @@ impl Native {
         let failed = || Error::directory("open the output of", self.work_path.join(name));
         let dir = native::directory(self.work.as_fd(), name).map_err(failed())?;
         Ok(Reader::new(dir, elsewhere(&listed.record, &self.work_path), output.name()))
+    }
+
+    /// Compresses old files of an ended container's output, if they are to be.
+    ///
+    /// # Errors
+    /// A file can not be read or written; nothing is lost.
+    pub fn pack(&self, name: &str) -> std::io::Result<()> {
+        match native::directory(self.work.as_fd(), name) {
+            Ok(dir) => berth_logger::compress_marked(dir.as_fd(), None, &|| false).map(drop),
+            Err(Errno::NOENT) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
     }
 
     /// What of a container's output was lost, and why, for people.

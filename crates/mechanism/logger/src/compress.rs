@@ -19,6 +19,43 @@ use flate2::write::GzEncoder;
 
 use crate::directory::LOCK;
 
+/// The file in a log's directory that says that old files are to be compressed: how many are kept of stdout and of stderr.
+const MARK: &str = ".compress";
+
+/// Has the old files of stdout and stderr in `dir` compressed by who comes to it ([`compress_marked`]); of a stream that keeps
+/// none, none.
+///
+/// # Errors
+/// It can not be written down.
+pub fn mark_compressed(dir: BorrowedFd<'_>, kept: [u32; 2]) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(openat(dir, MARK, flags, Mode::RUSR | Mode::WUSR)?);
+    file.write_all(format!("{} {}\n", kept[0], kept[1]).as_bytes())
+}
+
+/// Compresses what is to be compressed in a log's directory, if anything is.
+///
+/// # Errors
+/// As [`compress`].
+pub fn compress_marked(
+    dir: BorrowedFd<'_>,
+    links: Option<BorrowedFd<'_>>,
+    stop: &dyn Fn() -> bool,
+) -> io::Result<Compressed> {
+    let mut all = Compressed::default();
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let Ok(mark) = openat(dir, MARK, flags, Mode::empty()) else { return Ok(all) };
+    let mut text = String::new();
+    File::from(mark).take(64).read_to_string(&mut text)?;
+    for (base, kept) in ["stdout", "stderr"].into_iter().zip(text.split_whitespace()) {
+        let done = compress(dir, links, base, kept.parse().unwrap_or(0), stop)?;
+        all.files += done.files;
+        all.before += done.before;
+        all.after += done.after;
+    }
+    Ok(all)
+}
+
 /// What was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Compressed {
@@ -133,7 +170,9 @@ fn put(
         Some(name) => renameat(dir, temporary, dir, format!("{name}.gz").as_str())
             .and_then(|()| unlinkat(dir, name.as_str(), AtFlags::empty()))
             .map(|()| {
-                links.map(|links| relink(dir, links, name, stat));
+                if let Some(links) = links {
+                    relink(dir, links, name, stat);
+                }
                 true
             }),
     };
@@ -209,6 +248,29 @@ mod tests {
         }
         found.extend(content(dir.path(), "stdout"));
         assert!(found == all);
+    }
+
+    #[test]
+    fn only_a_log_with_a_mark_is_compressed_and_links_lead_to_the_result() {
+        let (dir, links) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let open = |dir: &tempfile::TempDir| File::open(dir.path()).unwrap();
+        for name in ["stdout.2", "stdout.3", "stderr.2"] {
+            fs::write(dir.path().join(name), "text\n").unwrap();
+            fs::hard_link(dir.path().join(name), links.path().join(name)).unwrap();
+        }
+        // What the container made of a name stays.
+        fs::remove_file(links.path().join("stdout.3")).unwrap();
+        fs::write(links.path().join("stdout.3"), "its own").unwrap();
+        let pack =
+            || compress_marked(open(&dir).as_fd(), Some(open(&links).as_fd()), &|| false).unwrap().files;
+        assert_eq!(pack(), 0);
+        mark_compressed(open(&dir).as_fd(), [9, 0]).unwrap();
+        assert_eq!((pack(), pack()), (2, 0));
+        let mut names: Vec<_> =
+            fs::read_dir(links.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["stderr.2", "stdout.2.gz", "stdout.3"]);
+        assert_eq!(content(dir.path(), "stdout.2"), b"text\n");
     }
 
     #[test]

@@ -37,7 +37,7 @@ mod writer;
 
 pub use berth_sys::Errno;
 #[cfg(feature = "compress")]
-pub use compress::{Compressed, compress};
+pub use compress::{Compressed, compress, compress_marked, mark_compressed};
 pub use directory::{Directory, LOCK, now};
 pub use journald::{Entry, Fields, Journald, LONGEST_LINE, Priority};
 pub use loss::{Loss, NOTICE};

@@ -23,6 +23,7 @@ use berth_sys::rustix::process::{WaitId, WaitIdOptions, waitid};
 use berth_sys::{Errno, Result, fd, signal};
 use core::ffi::CStr;
 use core::fmt::Write as _;
+use core::mem::MaybeUninit;
 
 /// Where losses are told: `stdout file BYTES LINES ERRNO`, and so on.
 const LOSS: &CStr = c"loss";
@@ -30,8 +31,12 @@ const LOSS: &CStr = c"loss";
 const ROOM: usize = 64 << 10;
 /// How much is read after the container's end: others may go on to write.
 const LAST: u32 = 256;
-/// How long who gets the output may take after the end, and how long is waited before it is tried again.
+/// How long is waited before what failed is tried again.
 const SECOND: u64 = 1_000_000_000;
+/// How often it is given a part then, whatever it says.
+const TURNS: u32 = 4096;
+/// How long who gets the output may take for a part of it after the end.
+const PATIENCE: u64 = 2 * SECOND;
 /// A ring of [`Mode::Block`]: what was read before the container was held up.
 const HELD: u64 = 128 << 10;
 const SIGPIPE: i32 = 13;
@@ -42,17 +47,15 @@ const TEXT: usize = 2048;
 /// Memory that is used only when there is use for it.
 pub(crate) struct Space {
     entries: [Option<Entry>; 2],
-    room: Option<[u8; ROOM]>,
 }
 
 impl Space {
-    pub(crate) const NONE: Space = Space { entries: [const { None }; 2], room: None };
+    pub(crate) const NONE: Space = Space { entries: [const { None }; 2] };
 }
 
 /// The output of one container.
 pub(crate) struct Logs<'s> {
     space: Option<&'s mut Space>,
-    room: Option<&'s mut [u8; ROOM]>,
     streams: [Option<Stream<'s>>; 2],
     /// What was told of losses, and when to tell again.
     told: [u64; 4],
@@ -76,7 +79,7 @@ pub(crate) struct Given {
 
 impl<'s> Logs<'s> {
     pub(crate) fn new(space: &'s mut Space) -> Logs<'s> {
-        Logs { space: Some(space), room: None, streams: [const { None }; 2], told: [0; 4], tell: None }
+        Logs { space: Some(space), streams: [const { None }; 2], told: [0; 4], tell: None }
     }
 
     pub(crate) fn is_on(&self) -> bool {
@@ -93,7 +96,6 @@ impl<'s> Logs<'s> {
     ) {
         let Some(space) = self.space.take() else { return };
         let _ = signal::ignore(SIGPIPE);
-        self.room = Some(space.room.insert([0; ROOM]));
         let names: [(&[u8], Priority); 2] = [(b"stdout", Priority::Info), (b"stderr", Priority::Error)];
         let Given { sources, links } = given;
         let parts = names.into_iter().zip(&mut space.entries).zip(sources).zip(logging.streams);
@@ -153,17 +155,17 @@ impl<'s> Logs<'s> {
 
     /// Reads what is in a pipe, once.
     pub(crate) fn draw(&mut self, index: usize, proof: Option<&SingleThreaded>) -> Drawn {
-        let (Some(stream), Some(room)) = (&mut self.streams[index], &mut self.room) else {
-            return Drawn::End;
-        };
+        let Some(stream) = &mut self.streams[index] else { return Drawn::End };
         let Some(source) = &stream.source else { return Drawn::End };
+        // Not set to anything before: of a container that prints little, few pages are ever touched.
+        let mut room = [MaybeUninit::uninit(); ROOM];
         match read(source, &mut room[..]) {
-            Ok(count @ 1..) => {
-                stream.feed(&room[..count], proof);
+            Err(Errno::AGAIN | Errno::INTR) => Drawn::Nothing,
+            Ok((data, _)) if !data.is_empty() => {
+                stream.feed(data, proof);
                 Drawn::Some
             }
-            Err(Errno::AGAIN | Errno::INTR) => Drawn::Nothing,
-            Ok(0) | Err(_) => {
+            Ok(_) | Err(_) => {
                 stream.source = None;
                 Drawn::End
             }
@@ -213,17 +215,16 @@ impl<'s> Logs<'s> {
 
     /// The container has ended: what is still in its pipes, and what is still to be said.
     pub(crate) fn end(&mut self, directory: Option<&OwnedFd>, proof: Option<&SingleThreaded>) {
-        let until = berth_logger::now() + SECOND;
         for index in 0..self.streams.len() {
             for _ in 0..LAST {
                 if self.draw(index, proof) != Drawn::Some {
                     break;
                 }
                 if self.streams[index].as_ref().is_some_and(Stream::holds) {
-                    self.settle(index, until);
+                    self.settle(index);
                 }
             }
-            self.settle(index, until);
+            self.settle(index);
         }
         for stream in self.streams.iter_mut().flatten() {
             if let Some(remote) = &mut stream.remote {
@@ -240,13 +241,12 @@ impl<'s> Logs<'s> {
         }
     }
 
-    /// Waits for who is slow, until then.
-    fn settle(&mut self, index: usize, until: u64) {
-        loop {
-            let left = until.saturating_sub(berth_logger::now());
+    /// Waits for who is slow, as long as that goes on taking something.
+    fn settle(&mut self, index: usize) {
+        for _ in 0..TURNS {
             let ready = match self.slow().find(|(at, _)| *at == index) {
-                Some((_, slow)) if left > 0 => matches!(wait(slow, left), Ok(1..) | Err(Errno::INTR)),
-                _ => false,
+                Some((_, slow)) => matches!(wait(slow, PATIENCE), Ok(1..) | Err(Errno::INTR)),
+                None => false,
             };
             if !ready {
                 break;
@@ -316,6 +316,7 @@ impl Stream<'_> {
 }
 
 /// Who gets the output beside the files.
+#[expect(clippy::large_enum_variant, reason = "there are two, on a stack that has the room")]
 enum Remote<'s> {
     Journald(Journald<'s>),
     Program(Program),

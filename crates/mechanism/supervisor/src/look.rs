@@ -106,6 +106,7 @@ impl Look {
             }
             return;
         };
+        let mut step = STEP;
         if self.sizes(work) {
             self.phase = Phase::Looking { quiet: 0 };
         } else if quiet < QUIET {
@@ -116,11 +117,11 @@ impl Look {
             let armed = self.signals.is_some() && fd::tell_when_written(work.as_fd()).is_ok();
             match (armed, self.sizes(work)) {
                 (true, false) => self.phase = Phase::Armed,
-                (_, more) => self.phase = Phase::Looking { quiet: if more { 0 } else { QUIET } },
+                (true, true) => self.phase = Phase::Looking { quiet: 0 },
+                // Who can not be told looks once a second.
+                (false, _) => step = 1_000_000_000,
             }
         }
-        // Who can not be told looks once a second.
-        let step = if matches!(self.phase, Phase::Looking { quiet: QUIET }) { 1_000_000_000 } else { STEP };
         let steps = self.times.iter().filter(|times| times.due().is_some()).map(Times::step);
         self.next = now() + steps.fold(step, u64::max);
     }
