@@ -172,6 +172,7 @@ fn a_task_that_swaps_files_for_links_leads_no_copy_no_log_and_no_removal_out_of_
     assert_eq!(ground.berth(["logs", &name]).good(), "words\n");
     println!("{} exchanges", flips.count.load(Ordering::Relaxed));
     flips.end();
+    drop(sandbox);
     ground.api().destroy(&name).unwrap();
     // Removal, while it goes on; many, since each is over in a moment.
     let limit = Instant::now() + seconds();
