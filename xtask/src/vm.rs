@@ -33,8 +33,8 @@ const RUN: &str = include_str!("vm/run.sh");
 /// Names another kernel, by its package.
 const KERNEL: &str = "BERTH_VM_KERNEL";
 
-/// How long a VM may run, from its start.
-const LIMIT: Duration = Duration::from_secs(540);
+/// How long a VM may run, from its start: three times of what it does.
+const LIMIT: Duration = Duration::from_secs(1200);
 
 /// Before each line that comes out of the VM.
 const MARK: &str = "v2| ";
@@ -55,7 +55,7 @@ pub(crate) fn lane(workspace: &Workspace) -> Result<Tally, Error> {
 
 /// The lane `systemd`.
 pub(crate) fn systemd_lane(workspace: &Workspace) -> Result<Tally, Error> {
-    run_lane(workspace, Init::Systemd, &[SYSTEMD])
+    run_lane(workspace, Init::Systemd, SYSTEMD)
 }
 
 fn run_lane(workspace: &Workspace, init: Init, runs: &[Run]) -> Result<Tally, Error> {
@@ -83,7 +83,7 @@ pub(crate) fn command(workspace: &Workspace, words: &[String]) -> Result<Verdict
     {
         return shell(workspace, init, script);
     }
-    let plan = if init == Init::Systemd { &[SYSTEMD][..] } else { RUNS };
+    let plan = if init == Init::Systemd { SYSTEMD } else { RUNS };
     let known: Vec<&str> = plan.iter().map(|run| run.target).collect();
     if let Some(unknown) = targets.iter().find(|name| !known.contains(&name.as_str())) {
         let known = known.join(", ");
@@ -94,7 +94,7 @@ pub(crate) fn command(workspace: &Workspace, words: &[String]) -> Result<Verdict
     let arguments: Vec<String> = arguments.iter().map(|word| quote(word)).collect();
     let arguments = arguments.join(" ");
     let runs: Vec<(Run, String)> =
-        chosen.map(|run| (Run { seconds: 500, ..*run }, arguments.clone())).collect();
+        chosen.map(|run| (Run { seconds: 1000, ..*run }, arguments.clone())).collect();
     let tally = boot(workspace, init, &runs)?;
     tally.print_skips();
     println!("{tally}");
@@ -105,7 +105,7 @@ pub(crate) fn command(workspace: &Workspace, words: &[String]) -> Result<Verdict
 fn shell(workspace: &Workspace, init: Init, script: &str) -> Result<Verdict, Error> {
     let room = Room::new()?;
     let programs = Programs::build(workspace, &target(), &[])?;
-    let list = format!("sh 500 /tmp /bin/sh -c {}\n", quote(script));
+    let list = format!("sh 1000 /tmp /bin/sh -c {}\n", quote(script));
     let machine = prepare(workspace, init, &room, &programs, &list)?;
     let mut heard = Heard::default();
     let ended = machine.run(LIMIT, |line| heard.line(line))?;
@@ -121,9 +121,8 @@ fn lacks(init: Init) -> Option<String> {
 
 fn boot(workspace: &Workspace, init: Init, runs: &[(Run, String)]) -> Result<Tally, Error> {
     let begin = Instant::now();
-    let mut folders: Vec<&str> = runs.iter().map(|(run, _)| run.folder).collect();
-    folders.dedup();
-    let programs = Programs::build(workspace, &target(), &folders)?;
+    let wanted: Vec<(&str, &str)> = runs.iter().map(|(run, _)| (run.folder, run.target)).collect();
+    let programs = Programs::build(workspace, &target(), &wanted)?;
     let room = Room::new()?;
     let mut list = String::new();
     for (run, arguments) in runs {

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
+use crate::check::INIT;
 use crate::error::Error;
 use crate::workspace::{Workspace, cargo};
 
@@ -47,25 +48,26 @@ struct Profile {
 }
 
 impl Programs {
-    /// Builds `berth` and the test programs of these crates (by folder). It is the `berth` of the lane `faults`, with
-    /// fault points, in the folder where that lane has it already.
-    pub(super) fn build(workspace: &Workspace, target: &Path, folders: &[&str]) -> Result<Programs, Error> {
+    /// Builds `berth` and these test programs, by the folder of their crate and their target. It is the `berth` of the lane
+    /// `faults`, with fault points, in the folder where that lane has it already; and each test program is built by a
+    /// selection of crates that its own lane has built it by, since what dependencies offer depends on that.
+    pub(super) fn build(
+        workspace: &Workspace,
+        target: &Path,
+        wanted: &[(&str, &str)],
+    ) -> Result<Programs, Error> {
         let mut programs = Programs::default();
-        let tests = workspace.members.iter().filter(|m| folders.contains(&m.folder.as_str()));
-        let names: Vec<&str> = tests.map(|m| m.name.as_str()).collect();
         let mut berth = cargo();
         berth
             .args(["build", "-p", "berth", "--features", "faults", "--target-dir"])
             .arg(target.join("faults"));
         programs.add(workspace, berth)?;
-        if !names.is_empty() {
+        for arguments in selections(workspace, wanted) {
             let mut tests = cargo();
-            tests.args(["test", "--no-run"]);
-            names.iter().for_each(|name| {
-                tests.args(["-p", name]);
-            });
+            tests.args(["test", "--no-run"]).args(arguments);
             programs.add(workspace, tests)?;
         }
+        programs.tests.retain(|test| wanted.contains(&(test.folder.as_str(), test.target.as_str())));
         Ok(programs)
     }
 
@@ -105,9 +107,58 @@ impl Programs {
     }
 }
 
+/// What cargo is to build: the crates of the lane `unit` together, and each crate of `tests/` by itself.
+fn selections(workspace: &Workspace, wanted: &[(&str, &str)]) -> Vec<Vec<String>> {
+    let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<String>>();
+    let is_lane = |folder: &str| folder.starts_with("tests/");
+    let mut unit = words(&["--workspace", "--exclude", INIT]);
+    for member in workspace.members.iter().filter(|m| is_lane(&m.folder)) {
+        unit.extend(words(&["--exclude", &member.name]));
+    }
+    let (fixed, mut all) = (unit.len(), Vec::new());
+    for member in &workspace.members {
+        let own: Vec<&str> =
+            wanted.iter().filter(|(folder, _)| *folder == member.folder).map(|(_, target)| *target).collect();
+        // The tests within a crate are a target with its name.
+        let (within, programs): (Vec<&str>, Vec<&str>) =
+            own.into_iter().partition(|target| *target == member.name.replace('-', "_"));
+        if !within.is_empty() {
+            all.push(words(&["-p", &member.name, "--lib"]));
+        }
+        let tests = programs.iter().flat_map(|target| words(&["--test", target]));
+        if is_lane(&member.folder) && !programs.is_empty() {
+            all.push(words(&["-p", &member.name]).into_iter().chain(tests).collect());
+        } else {
+            unit.extend(tests);
+        }
+    }
+    if unit.len() > fixed {
+        all.insert(0, unit);
+    }
+    all
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workspace::Member;
+
+    #[test]
+    fn each_test_program_is_built_as_its_lane_builds_it() {
+        let member = |name: &str, folder: &str| Member {
+            name: name.to_owned(),
+            folder: folder.to_owned(),
+            dependencies: Vec::new(),
+        };
+        let members = vec![member("a-b", "crates/x/a"), member("k", "tests/kernel"), member("t", "tests/t")];
+        let workspace = Workspace { root: "/".into(), members };
+        let wanted = [("crates/x/a", "a_b"), ("crates/x/a", "host"), ("tests/kernel", "kernel")];
+        let built: Vec<String> =
+            selections(&workspace, &wanted).iter().map(|words| words.join(" ")).collect();
+        let unit = format!("--workspace --exclude {INIT} --exclude k --exclude t --test host");
+        assert_eq!(built, [unit.as_str(), "-p a-b --lib", "-p k --test kernel"]);
+        assert_eq!(selections(&workspace, &[]), Vec::<Vec<String>>::new());
+    }
 
     #[test]
     fn programs_with_tests_are_told_from_those_that_they_start() {

@@ -204,13 +204,14 @@ fn a_terminal_loses_nothing_and_has_its_size() {
         let mut stdin = fs::File::from(session.streams.stdin.take().expect("stdin"));
         stdin.write_all(b"typed\n\x04").expect("it is read");
         let all = text(session.streams.stdout.take()).replace("\r\n", "\n");
-        let (start, rest) = all.split_at(all.find("1\n2\n").expect("the numbers"));
+        // The terminal shows what is typed when it is, also before the program's first words on a slow machine.
+        let said = all.replace("typed\n", "");
+        let (start, after) = said.split_at(said.find("1\n2\n").expect("the numbers"));
         assert!(start.starts_with("31 97\n/dev/pts/") && start.ends_with("\nyes\n"), "{start:?}");
         let numbers: String = (1..=40_000).map(|n| format!("{n}\n")).collect();
-        let after = rest.replace("typed\n", "");
         assert_eq!(after.len(), numbers.len(), "{:?}", &after[after.len().saturating_sub(60)..]);
         assert_eq!(after, numbers);
-        assert_eq!(rest.matches("typed\n").count(), 2, "its echo, and what cat says");
+        assert_eq!(all.matches("typed\n").count(), 2, "its echo, and what cat says");
         assert_eq!(world.wait(&session_id).status, Some(0));
     });
 }
