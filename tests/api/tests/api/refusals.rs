@@ -186,6 +186,9 @@ const PATHS: &[(&str, u16, &str)] = &[
     ("/logging/toggle?level=-1&duration=1secs", 400, "'-1' < original level.\n"),
 ];
 
+/// Headers, a body, and what comes back.
+type Row<'a> = (&'a [(&'a str, &'a str)], &'a [u8], u16, &'a str);
+
 fn says(ground: &Ground, request: &Request) -> (u16, String) {
     Client::ask(&ground.socket(), request).unwrap().says()
 }
@@ -260,7 +263,7 @@ fn every_form_that_does_not_fit_is_refused_in_the_words_of_the_reference() {
     let (json, recordio) = ("application/json", "application/recordio");
     let (kind, inner, accept, inner_accept) =
         ("Content-Type", "Message-Content-Type", "Accept", "Message-Accept");
-    let rows: &[(&[(&str, &str)], &[u8], u16, &str)] = &[
+    let rows: &[Row<'_>] = &[
         (&[], health, 400, "Expecting 'Content-Type' to be present"),
         (
             &[(kind, "text/plain")],

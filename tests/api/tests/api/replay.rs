@@ -194,7 +194,8 @@ fn unbase64(text: &str) -> Vec<u8> {
     let mut out = Vec::new();
     let letters: Vec<u8> = text.bytes().filter(|letter| *letter != b'=').collect();
     for group in letters.chunks(4) {
-        let bits = group.iter().fold(0, |bits, letter| bits << 6 | value(*letter)) << (6 * (4 - group.len()));
+        let bits =
+            group.iter().fold(0, |bits, letter| (bits << 6) | value(*letter)) << (6 * (4 - group.len()));
         out.extend_from_slice(&bits.to_be_bytes()[1..group.len()]);
     }
     out
