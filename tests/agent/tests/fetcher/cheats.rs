@@ -85,7 +85,9 @@ fn servers_that_cheat_are_refused_with_words_and_leave_nothing() {
     let server = server();
     for (path, words) in CHEATS {
         let uri = server.url(path);
-        for uri in [uri.clone(), format!("{uri},cache")] {
+        // One that is asked again and again takes its time once.
+        let through_the_cache = (*path != "short").then(|| format!("{uri},cache"));
+        for uri in [uri].into_iter().chain(through_the_cache) {
             let exit = run(&ground, "c", &["-u", "65534:65534", "--uri", &uri], "echo it ran");
             let mut all = vec!["Failed to fetch all URIs for container", "Failed to fetch 'http://127.0.0.1"];
             all.extend(*words);
