@@ -40,7 +40,10 @@ fn numbers(text: &str) -> (f64, f64) {
 #[track_caller]
 fn within(what: &str, found: f64, wanted: f64, part: f64) {
     println!("{what}: {found:.3}, wanted {wanted:.3} within {:.0} %", part * 100.0);
-    assert!((found - wanted).abs() <= wanted * part, "{what}: {found:.3} is not {wanted:.3} within {part}");
+    // Less than that may be all that an emulated machine gets of the real one; more may never be.
+    let least = if slow() > 1 { wanted / 2.0 } else { wanted * (1.0 - part) };
+    let holds = found >= least && found <= wanted * (1.0 + part);
+    assert!(holds, "{what}: {found:.3} is not {wanted:.3} within {part}");
 }
 
 /// The probe, burning from `begin` on for `lasts` milliseconds.
@@ -75,7 +78,7 @@ fn under_contention_processor_time_goes_by_weight() {
     };
     let (heavy, light) = (one("2048"), one("1024"));
     let (heavy, light) = (numbers(heavy.end().good()).0, numbers(light.end().good()).0);
-    within("2048 to 1024", heavy / light, 2.0, 0.10);
+    within("2048 to 1024", heavy / light, 2.0, if slow() > 1 { 0.25 } else { 0.10 });
 }
 
 #[test]
