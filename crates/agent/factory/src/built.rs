@@ -6,6 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_cgroup::Hierarchies;
+use berth_composing::{ComposingContainerizer, Strict};
+use berth_contract::{Containerizer, EventLog};
+use berth_external::External;
 use berth_mesos::{Directories, DiskWatch, Fetching, MesosContainerizer, Settings};
 
 use crate::create::{Cause, CreateError, Kind, Made, Makers, Native, Plan, plan};
@@ -45,6 +48,12 @@ enum Unmade {
     /// Quotas that are looked at all the time.
     #[error("--container_disk_watch_interval must be more than nothing: give a time such as 15secs")]
     Interval,
+    /// An external containerizer without a program; Mesos finds that at the first call, and ends there.
+    #[error("containerizer_path not set: name the program with --containerizer_path")]
+    NoProgram,
+    /// An exit status that is none, or that of success.
+    #[error("--containerizer_not_supported_status={0} is no exit status of a failure: use 1 to 255")]
+    NotSupportedStatus(String),
     /// Not root.
     #[error("containers are made by root, and this is not root (rootless mode is not built yet)")]
     NotRoot,
@@ -53,10 +62,12 @@ enum Unmade {
     Root,
 }
 
-/// What this build has: the native containerizer.
+/// What this build has: the native containerizer, the operator's program, and several in one.
 pub fn makers() -> Makers<'static> {
     Makers {
         mesos: Some(Box::new(mesos)),
+        external: Some(Box::new(external)),
+        composing: Some(Box::new(composing)),
         has_isolator: Box::new(crate::groups::has_isolator),
         ..Makers::default()
     }
@@ -70,6 +81,10 @@ pub fn check(flags: &Flags, host: &Host) -> Result<Plan, CreateError> {
     let plan = plan(flags, host, &makers())?;
     if let Some(native) = &plan.native {
         check_native(flags, native).map_err(|cause| CreateError::Child { kind: Kind::Mesos, cause })?;
+    }
+    if plan.kinds.contains(&Kind::External) {
+        external_settings(flags)
+            .map_err(|cause| CreateError::Child { kind: Kind::External, cause: cause.into() })?;
     }
     Ok(plan)
 }
@@ -91,7 +106,7 @@ fn check_native(flags: &Flags, native: &Native) -> Result<Vec<String>, Cause> {
     Ok(berth_mesos::isolators_left_out(&native.isolation.names)?)
 }
 
-fn mesos(flags: &Flags, native: &Native) -> Made {
+fn mesos(flags: &Flags, native: &Native, events: &EventLog) -> Made {
     let without = check_native(flags, native)?;
     if !rustix::process::geteuid().is_root() {
         return Err(Unmade::NotRoot.into());
@@ -115,7 +130,41 @@ fn mesos(flags: &Flags, native: &Native) -> Made {
     let fetching = Fetching::with_cache(crate::fetcher::config(flags)?).map_err(Cause::from)?;
     let containerizer =
         MesosContainerizer::with(&directories, &settings, provision, Some(fetching)).map_err(Cause::from)?;
-    Ok(Arc::new(containerizer.with_logger(crate::logger::settings(flags)?)))
+    Ok(Arc::new(containerizer.publishing(events).with_logger(crate::logger::settings(flags)?)))
+}
+
+fn external(flags: &Flags, events: &EventLog) -> Made {
+    Ok(Arc::new(External::new(external_settings(flags)?, events.clone())?))
+}
+
+/// What the flags say of the operator's program.
+fn external_settings(flags: &Flags) -> Result<berth_external::Settings, Unmade> {
+    let text = |name: &str| flags.loaded.get(name).map(str::to_owned);
+    if text("containerizer_path").is_none_or(|path| path.trim().is_empty()) {
+        return Err(Unmade::NoProgram);
+    }
+    let status = match text("containerizer_not_supported_status") {
+        None => None,
+        Some(status) => match status.parse::<u8>() {
+            Ok(status @ 1..) => Some(status),
+            _ => return Err(Unmade::NotSupportedStatus(status)),
+        },
+    };
+    Ok(berth_external::Settings {
+        path: text("containerizer_path"),
+        default_container_image: text("default_container_image"),
+        hadoop_home: text("hadoop_home"),
+        not_supported_status: status,
+        ..berth_external::Settings::new(flags.runtime_dir.clone(), flags.work_dir.clone())
+    })
+}
+
+fn composing(flags: &Flags, children: Vec<Arc<dyn Containerizer>>, events: &EventLog) -> Made {
+    let strict = match flags.loaded.get("strict_containerizers") {
+        Some("true") => Strict::Yes,
+        _ => Strict::No,
+    };
+    Ok(Arc::new(ComposingContainerizer::new(children, events.clone(), strict)?))
 }
 
 /// How often what containers keep on the disk is looked at; not at all where no quota is enforced.

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use berth_contract::Containerizer;
+use berth_contract::{Containerizer, EventLog};
 use berth_model::Class;
 
 use crate::flags::Flags;
@@ -23,14 +23,14 @@ pub type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
 /// A containerizer, or why there is none.
 pub type Made = Result<Arc<dyn Containerizer>, Cause>;
 
-/// Makes one containerizer from the flags.
-pub type Maker<'a> = Box<dyn Fn(&Flags) -> Made + 'a>;
+/// Makes one containerizer from the flags; it tells there what happens to its containers.
+pub type Maker<'a> = Box<dyn Fn(&Flags, &EventLog) -> Made + 'a>;
 
 /// Makes the native containerizer, from the flags and what the factory has made of them.
-pub type NativeMaker<'a> = Box<dyn Fn(&Flags, &Native) -> Made + 'a>;
+pub type NativeMaker<'a> = Box<dyn Fn(&Flags, &Native, &EventLog) -> Made + 'a>;
 
-/// Makes one containerizer of several, which are asked in this order.
-pub type ComposingMaker<'a> = Box<dyn Fn(Vec<Arc<dyn Containerizer>>) -> Arc<dyn Containerizer> + 'a>;
+/// Makes one containerizer of several, which are asked in this order and tell what happens in the same place.
+pub type ComposingMaker<'a> = Box<dyn Fn(&Flags, Vec<Arc<dyn Containerizer>>, &EventLog) -> Made + 'a>;
 
 /// What this build has. `None` is a type that is known, but not built.
 pub struct Makers<'a> {
@@ -256,13 +256,14 @@ pub fn plan(flags: &Flags, host: &Host, makers: &Makers<'_>) -> Result<Plan, Cre
 /// Makes the agent's containerizer: one bare, or several in one.
 pub fn create(flags: &Flags, host: &Host, makers: &Makers<'_>) -> Result<Created, CreateError> {
     let Plan { kinds, native, warnings } = plan(flags, host, makers)?;
+    let events = EventLog::default();
     let mut children = Vec::with_capacity(kinds.len());
     for kind in kinds {
         let made = match (kind, &native) {
-            (Kind::Mesos, Some(native)) => makers.mesos.as_ref().map(|make| make(flags, native)),
-            (Kind::Docker, _) => makers.docker.as_ref().map(|make| make(flags)),
-            (Kind::Lxc, _) => makers.lxc.as_ref().map(|make| make(flags)),
-            (Kind::External, _) => makers.external.as_ref().map(|make| make(flags)),
+            (Kind::Mesos, Some(native)) => makers.mesos.as_ref().map(|make| make(flags, native, &events)),
+            (Kind::Docker, _) => makers.docker.as_ref().map(|make| make(flags, &events)),
+            (Kind::Lxc, _) => makers.lxc.as_ref().map(|make| make(flags, &events)),
+            (Kind::External, _) => makers.external.as_ref().map(|make| make(flags, &events)),
             (Kind::Mesos, None) | (Kind::Composing, _) => None,
         };
         let made = made.ok_or(CreateError::NotBuilt(kind))?;
@@ -270,7 +271,8 @@ pub fn create(flags: &Flags, host: &Host, makers: &Makers<'_>) -> Result<Created
     }
     let containerizer = match (&makers.composing, children.len()) {
         (_, 1) => children.remove(0),
-        (Some(compose), _) => compose(children),
+        (Some(compose), _) => compose(flags, children, &events)
+            .map_err(|cause| CreateError::Child { kind: Kind::Composing, cause })?,
         (None, _) => return Err(CreateError::NotBuilt(Kind::Composing)),
     };
     Ok(Created { containerizer, warnings })

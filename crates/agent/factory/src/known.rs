@@ -95,9 +95,10 @@ pub const KNOWN: &[Known] = &[
     flag("frameworks_home", Text),
     flag("hadoop_home", Path),
     // The external containerizer's (gone from later versions of Mesos).
-    flag("containerizer_path", Text).not_built(),
-    flag("default_container_image", Text).not_built(),
-    flag("containerizer_not_supported_status", Integer).not_built(),
+    flag("containerizer_path", Text),
+    flag("default_container_image", Text),
+    flag("containerizer_not_supported_status", Integer),
+    flag("strict_containerizers", Bool),
     // cgroups, limits, devices, security.
     flag("cgroups_hierarchy", Path),
     flag("cgroups_root", Text),

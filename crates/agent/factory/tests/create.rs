@@ -24,13 +24,13 @@ fn makers<'a>(site: &'a Site, log: &'a RefCell<Vec<String>>) -> Makers<'a> {
         made(site)
     };
     Makers {
-        mesos: Some(Box::new(move |_, _| note("mesos"))),
-        docker: Some(Box::new(move |_| note("docker"))),
-        lxc: Some(Box::new(move |_| note("lxc"))),
-        external: Some(Box::new(move |_| note("external"))),
-        composing: Some(Box::new(move |children| {
+        mesos: Some(Box::new(move |_, _, _| note("mesos"))),
+        docker: Some(Box::new(move |_, _| note("docker"))),
+        lxc: Some(Box::new(move |_, _| note("lxc"))),
+        external: Some(Box::new(move |_, _| note("external"))),
+        composing: Some(Box::new(move |_, children, _| {
             log.borrow_mut().push(format!("composing {}", children.len()));
-            Arc::clone(&children[0])
+            Ok(Arc::clone(&children[0]))
         })),
         ..Makers::default()
     }
@@ -48,7 +48,7 @@ fn native(flags: Flags, launcher: Launcher) -> Result<Native, String> {
     let site = Site::new("native").expect("there is a temporary folder");
     let told = RefCell::new(None);
     let makers = Makers {
-        mesos: Some(Box::new(|_, native| {
+        mesos: Some(Box::new(|_, native, _| {
             *told.borrow_mut() = Some(native.clone());
             made(&site)
         })),
@@ -93,7 +93,7 @@ fn wrong_lists_are_refused_in_the_words_of_mesos_before_anything_is_made() {
 #[test]
 fn a_type_that_is_not_built_is_refused_by_its_name() {
     let site = Site::new("built").unwrap();
-    let makers = Makers { mesos: Some(Box::new(|_, _| made(&site))), ..Makers::default() };
+    let makers = Makers { mesos: Some(Box::new(|_, _, _| made(&site))), ..Makers::default() };
     for (list, name) in
         [("docker", "Docker"), ("lxc", "Lxc"), ("external", "External"), ("mesos,docker", "Docker")]
     {
@@ -127,7 +127,7 @@ fn several_without_a_composing_one_are_refused() {
 
 #[test]
 fn the_makers_failure_is_told_with_its_type() {
-    let makers = Makers { docker: Some(Box::new(|_| Err("no daemon".into()))), ..Makers::default() };
+    let makers = Makers { docker: Some(Box::new(|_, _| Err("no daemon".into()))), ..Makers::default() };
     let flags = Flags { containerizers: "docker".to_owned(), ..Flags::default() };
     let error = create(&flags, &host(Launcher::Linux), &makers).unwrap_err();
     assert_eq!(
@@ -164,7 +164,7 @@ fn isolation_external_is_the_external_containerizer_alone_with_a_warning() {
 #[test]
 fn warnings_about_isolators_reach_the_operator() {
     let site = Site::new("warnings").unwrap();
-    let makers = Makers { mesos: Some(Box::new(|_, _| made(&site))), ..Makers::default() };
+    let makers = Makers { mesos: Some(Box::new(|_, _, _| made(&site))), ..Makers::default() };
     let flags = Flags { isolation: "process,posix/disk".to_owned(), ..Flags::default() };
     let created = create(&flags, &host(Launcher::Posix), &makers).unwrap();
     assert_eq!(created.warnings.len(), 2);
@@ -239,7 +239,7 @@ fn image_providers_have_their_ground_checked() {
 fn an_isolator_that_this_build_lacks_is_unknown() {
     let site = Site::new("lacks").unwrap();
     let makers = Makers {
-        mesos: Some(Box::new(|_, _| made(&site))),
+        mesos: Some(Box::new(|_, _, _| made(&site))),
         has_isolator: Box::new(|name| name != "disk/xfs"),
         ..Makers::default()
     };

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The native containerizer as the flags make it: what is refused, and that a container runs. Needs root.
 
-use std::io::Write;
 use std::path::Path;
 
 use berth_conformance::{Script, Site, Subject, run};

@@ -34,7 +34,7 @@ fn start(arguments: &[String], site: &Site) -> Result<(), Vec<String>> {
     let flags = Flags::from(loaded);
     let host = recorded_host();
     let makers = Makers {
-        mesos: Some(Box::new(|_, _| Ok(Arc::new(FakeContainerizer::new(site)) as Arc<dyn Containerizer>))),
+        mesos: Some(Box::new(|_, _, _| Ok(Arc::new(FakeContainerizer::new(site)) as Arc<dyn Containerizer>))),
         ..Makers::default()
     };
     // An agent makes its containerizer first.

@@ -17,8 +17,8 @@ use crate::request::{Request, RootSource};
 use crate::shared::{Shared, warn};
 use crate::{collect, pause, provision, recover};
 use berth_contract::{
-    AgentState, Answer, Attach, Containerizer, Error, Exec, LaunchResult, Limits, Pause, Pull, Settled,
-    Subscription, UNKNOWN_DESTROYED, Variables, What, block_on, ready,
+    AgentState, Answer, Attach, Containerizer, Error, EventLog, Exec, LaunchResult, Limits, Pause, Pull,
+    Settled, Subscription, UNKNOWN_DESTROYED, Variables, What, block_on, ready,
 };
 use berth_isolator::Settings;
 use berth_model::{
@@ -70,6 +70,14 @@ impl MesosContainerizer {
         }
         let groups = Groups(settings.hierarchies.clone(), settings.groups.clone());
         Ok(MesosContainerizer { shared: Arc::new(Shared::new(native, groups)?) })
+    }
+
+    /// The same, telling there what happens.
+    #[must_use]
+    pub fn publishing(mut self, events: &EventLog) -> MesosContainerizer {
+        let shared = Arc::get_mut(&mut self.shared).expect("nobody else has it before it is given away");
+        shared.events = events.clone();
+        self
     }
 
     /// The same, with the output of containers kept so.

@@ -5,6 +5,8 @@ use super::{Row, row};
 
 pub(super) const GENERAL: &[Row] = &[
     row("containerizers", "The containerizers, in the order in which they are asked").both("mesos"),
+    row("strict_containerizers", "Do not start when one of several containerizers can not recover")
+        .ours("false"),
     row("isolation", "The isolators of native containers; posix/cpu,posix/mem is what Mesos does by default")
         .ours(berth_factory::DEFAULT_ISOLATION)
         .mesos("posix/cpu,posix/mem"),
@@ -81,7 +83,10 @@ pub(super) const DOCKER: &[Row] = &[
 ];
 
 pub(super) const EXTERNAL: &[Row] = &[
-    row("containerizer_path", "The external containerizer's program").not_built(),
-    row("default_container_image", "The image of tasks that name none").not_built(),
-    row("containerizer_not_supported_status", "The exit status with which launch says: not mine").not_built(),
+    row(
+        "containerizer_path",
+        "The external containerizer's program: shell text that a subcommand is put behind",
+    ),
+    row("default_container_image", "The image of containers that name none, told to that program"),
+    row("containerizer_not_supported_status", "The exit status with which its launch says: not mine"),
 ];

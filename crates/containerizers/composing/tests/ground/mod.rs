@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A child that answers what a test tells it to, when it is told to.
 
-#![allow(dead_code, clippy::unwrap_used, reason = "each test program uses its part; a poisoned lock is a failed test")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "each test program uses its part; a poisoned lock is a failed test"
+)]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
