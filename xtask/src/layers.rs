@@ -194,8 +194,9 @@ fn judge_inside(from: &str, row: Row, to: &str) -> Option<Why> {
     }
     if target == row {
         return match row {
-            Row::Containerizers | Row::Around => Some(Why::Sideways),
+            Row::Containerizers => Some(Why::Sideways),
             _ if WITHIN_ROW.contains(&(from, to)) => None,
+            Row::Around => Some(Why::Sideways),
             _ => Some(Why::NotListed),
         };
     }
