@@ -144,7 +144,7 @@ impl Owner<'_> {
             | inotify::WatchFlags::ONESHOT;
         for (written, _) in &self.output {
             let path = written.file_in_use().map(logger::watch_path);
-            if !path.is_some_and(|path| inotify::add_watch(watch, path, wanted).is_ok()) {
+            if path.is_none_or(|path| inotify::add_watch(watch, path, wanted).is_err()) {
                 self.looks = Some(0);
             }
         }
