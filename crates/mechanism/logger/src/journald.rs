@@ -13,8 +13,8 @@ use berth_sys::rustix::net::{
 
 use crate::writer::Output;
 
-/// Bytes of a line in one entry, as Docker has it; journald itself takes 48 KiB.
-pub const LONGEST_LINE: usize = 16 << 10;
+/// Bytes of a line in one entry: a page, since a supervisor has room for two entries on its stack.
+pub const LONGEST_LINE: usize = 4 << 10;
 
 const FIELDS: usize = 1024;
 const ENTRY: usize = LONGEST_LINE + FIELDS + 64;
@@ -69,7 +69,7 @@ impl Fields {
     }
 }
 
-/// Room for one entry: 17 KiB, so in the memory of whoever has one to spare.
+/// Room for one entry: 5 KiB, so in the memory of whoever has one to spare.
 #[derive(Debug)]
 pub struct Entry {
     text: [u8; ENTRY],

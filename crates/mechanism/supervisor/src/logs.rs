@@ -3,7 +3,7 @@
 //! program beside.
 //!
 //! ```text
-//! pipe ──> room of 64 KiB ──> files, rotated: never waited for
+//! pipe ──> room of 32 KiB ──> files, rotated: never waited for
 //!                        └──> journald, or a program ── slow ──> a ring in a file; or lost; or the pipe is not read
 //! ```
 //! Whatever fails here is counted and said in the log, and in the file `loss` of the runtime directory; the container goes
@@ -28,7 +28,7 @@ use core::mem::MaybeUninit;
 /// Where losses are told: `stdout file BYTES LINES ERRNO`, and so on.
 const LOSS: &CStr = c"loss";
 /// Bytes that are read at once.
-const ROOM: usize = 64 << 10;
+const ROOM: usize = 32 << 10;
 /// How much is read after the container's end: others may go on to write.
 const LAST: u32 = 256;
 /// How long is waited before what failed is tried again.
@@ -42,7 +42,7 @@ const HELD: u64 = 128 << 10;
 const SIGPIPE: i32 = 13;
 /// Arguments, and variables, that a program can have.
 const TEXTS: usize = 64;
-const TEXT: usize = 2048;
+const TEXT: usize = 1024;
 
 /// Memory that is used only when there is use for it.
 pub(crate) struct Space {

@@ -16,11 +16,11 @@ fn supervisor(ground: &Ground, name: &str) -> u32 {
     stat.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap().parse().unwrap()
 }
 
-/// Memory that is a process's alone, in KiB.
+/// Memory that is a process's alone, in KiB: its program is one copy for all supervisors.
 fn own_memory(pid: u32) -> u64 {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
-    let private = rollup.lines().filter(|line| line.starts_with("Private_"));
-    private.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum()
+    let anonymous = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:"));
+    anonymous.unwrap().split_whitespace().next().unwrap().parse().unwrap()
 }
 
 #[test]
