@@ -100,7 +100,8 @@ async fn start(agent: &Arc<Inner>, id: ContainerId, config: ContainerConfig) -> 
         return Err(Refusal::bad_request(format!("Parent container {parent} does not exist")));
     }
     if !config.command_info.uris.is_empty() {
-        let text = "a session gets no URIs: what its container has fetched is there, and more can be copied in";
+        let text =
+            "a session gets no URIs: what its container has fetched is there, and more can be copied in";
         return Err(Refusal::of(Class::Unsupported, text));
     }
     let exec = require(agent.containerizer.exec()).map_err(|error| refusal(&error))?;
