@@ -23,7 +23,11 @@ fn two(strict: Strict) -> Two {
     let (first, second) =
         (Arc::new(Scripted::new("first", &events)), Arc::new(Scripted::new("second", &events)));
     let children: Vec<Arc<dyn Containerizer>> = vec![Arc::clone(&first) as _, Arc::clone(&second) as _];
-    Two { first, second, both: ComposingContainerizer::new(children, events, strict).unwrap() }
+    Two {
+        first,
+        second,
+        both: ComposingContainerizer::new(children, events, strict).expect("a thread can be made"),
+    }
 }
 
 impl Two {
@@ -33,11 +37,11 @@ impl Two {
 }
 
 fn id(name: &str) -> ContainerId {
-    ContainerId::new(name).unwrap()
+    ContainerId::new(name).expect("an id")
 }
 
 fn nested(parent: &str, name: &str) -> ContainerId {
-    ContainerId::nested(id(parent), name).unwrap()
+    ContainerId::nested(id(parent), name).expect("an id")
 }
 
 #[test]
@@ -96,7 +100,8 @@ fn a_destroy_while_the_first_decides_keeps_the_second_from_being_asked() {
     two.first.says(&a, Say::Later(gate.clone()));
     two.second.says(&a, Say::Now(Ok(LaunchResult::Success)));
     let launch = two.launch(&a);
-    assert_eq!(block_on(two.both.containers()).unwrap(), [a.clone()], "a launch under way is not listed");
+    let listed = block_on(two.both.containers()).unwrap();
+    assert_eq!(listed, std::slice::from_ref(&a), "a launch under way is not listed");
     assert_eq!(block_on(two.both.destroy(&a)).unwrap(), None);
     gate.settle(Ok(LaunchResult::NotSupported));
     assert_eq!(block_on(launch).unwrap_err().to_string(), "Container was destroyed while launching");

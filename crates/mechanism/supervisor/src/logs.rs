@@ -316,7 +316,6 @@ impl Stream<'_> {
 }
 
 /// Who gets the output beside the files.
-#[expect(clippy::large_enum_variant, reason = "there are two, on a stack that has the room")]
 enum Remote<'s> {
     Journald(Journald<'s>),
     Program(Program),
