@@ -4,7 +4,7 @@
 
 use crate::until;
 use berth_client::{Agent, Connection, Error, Input, Launch, Launched, LogRequest, Records, block_on};
-use berth_model::{CommandInfo, ContainerId, ContainerInfo, TtyInfo, WaitStatus, WindowSize};
+use berth_model::{CommandInfo, ContainerId, ContainerInfo, ContainerType, TtyInfo, WaitStatus, WindowSize};
 use berth_proto::agent::ProcessIo;
 use berth_proto::agent::response::WaitContainer;
 use berth_proto::{convert, own};
@@ -76,6 +76,16 @@ impl Api {
             limits: wanted.limits.clone(),
             ..Launch::default()
         };
+        self.on(async |c| c.launch(&id(name), &launch).await)
+    }
+
+    /// Launches a container of the external containerizer.
+    ///
+    /// # Errors
+    /// As [`Api::on`].
+    pub fn launch_external(&self, name: &str, script: &str) -> Result<Launched, Error> {
+        let kind = ContainerInfo { r#type: ContainerType::External, ..ContainerInfo::default() };
+        let launch = Launch { command: command(script), container: Some(kind), ..Launch::default() };
         self.on(async |c| c.launch(&id(name), &launch).await)
     }
 

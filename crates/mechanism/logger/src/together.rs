@@ -13,7 +13,7 @@ const PIECE: usize = 64 * 1024;
 pub struct Range {
     /// From this place of the stream on.
     pub since: Option<u64>,
-    /// Only the last so many lines, of all streams together.
+    /// Only the last so many lines (of each stream).
     pub tail: Option<u64>,
     /// Only what was written then or later, in nanoseconds since 1970.
     pub since_time: Option<u64>,
@@ -76,52 +76,7 @@ impl<S: Copy> Together<S> {
             let until_time = range.until_time.unwrap_or(u64::MAX);
             logs.push(Log { stream, reader, until, until_time, next: None, done: false });
         }
-        let mut together = Together { logs };
-        if let Some(lines) = range.tail {
-            together.leave_last(lines)?;
-        }
-        Ok(together)
-    }
-
-    /// Leaves, of the last lines of each, the last of all. A last line without an end is one, and stays.
-    fn leave_last(&mut self, lines: u64) -> io::Result<()> {
-        if self.logs.len() < 2 {
-            return Ok(());
-        }
-        let mut begins: Vec<u64> = self.logs.iter().map(|log| log.reader.position()).collect();
-        let wanted: Vec<Option<u64>> = self.logs.iter().map(|log| log.until).collect();
-        for log in &mut self.logs {
-            log.until = Some(log.reader.end()?);
-        }
-        let (mut ended, mut open) = (0, vec![false; begins.len()]);
-        while let Some((at, chunk)) = self.next_of()? {
-            ended += chunk.data.iter().filter(|byte| **byte == b'\n').count() as u64;
-            open[at] = chunk.data.last().is_some_and(|byte| *byte != b'\n');
-        }
-        let all = ended + open.iter().filter(|open| **open).count() as u64;
-        let mut too_many = all.saturating_sub(lines).min(ended);
-        self.begin_at(&begins);
-        while too_many > 0
-            && let Some((at, chunk)) = self.next_of()?
-        {
-            let ends = chunk.data.iter().zip(chunk.offset + 1..).filter(|(byte, _)| **byte == b'\n');
-            for (_, end) in ends.take(usize::try_from(too_many).unwrap_or(usize::MAX)) {
-                begins[at] = end;
-                too_many -= 1;
-            }
-        }
-        self.begin_at(&begins);
-        for (log, until) in self.logs.iter_mut().zip(wanted) {
-            log.until = until;
-        }
-        Ok(())
-    }
-
-    fn begin_at(&mut self, places: &[u64]) {
-        for (log, at) in self.logs.iter_mut().zip(places) {
-            log.reader.seek(*at);
-            (log.next, log.done) = (None, false);
-        }
+        Ok(Together { logs })
     }
 
     /// What is next; nothing when no more is there now.
@@ -130,17 +85,12 @@ impl<S: Copy> Together<S> {
     /// A file can not be read.
     #[expect(clippy::should_implement_trait, reason = "after nothing there may be more")]
     pub fn next(&mut self) -> io::Result<Option<Chunk<S>>> {
-        Ok(self.next_of()?.map(|(_, chunk)| chunk))
-    }
-
-    /// The same, with the number of the stream.
-    fn next_of(&mut self) -> io::Result<Option<(usize, Chunk<S>)>> {
         for log in self.logs.iter_mut().filter(|log| log.next.is_none() && !log.done) {
             log.next = log.read()?;
         }
-        let waiting = self.logs.iter_mut().enumerate().filter(|(_, log)| log.next.is_some());
-        let first = waiting.min_by_key(|(_, log)| log.next.as_ref().and_then(|next| next.time));
-        Ok(first.and_then(|(at, log)| Some((at, log.next.take()?))))
+        let waiting = self.logs.iter_mut().filter(|log| log.next.is_some());
+        let first = waiting.min_by_key(|log| log.next.as_ref().and_then(|next| next.time));
+        Ok(first.and_then(|log| log.next.take()))
     }
 
     /// Whether nothing more can come that is wanted.
@@ -214,13 +164,7 @@ mod tests {
         assert_eq!(read(Range { since_time: Some(moments[2]), ..Range::default() }), "2345");
         let (since_time, until_time) = (Some(moments[1]), Some(moments[4]));
         assert_eq!(read(Range { since_time, until_time, ..Range::default() }), "123");
-        assert_eq!(read(Range { tail: Some(1), follow: true, ..Range::default() }), "5");
-        assert_eq!(read(Range { tail: Some(3), ..Range::default() }), "345");
-        assert_eq!(read(Range { tail: Some(0), ..Range::default() }), "");
-        // A line that has not ended is one, and is not left out for one that has.
-        writers[0].feed(b"6");
-        writers[0].output().mark();
-        assert_eq!(read(Range { tail: Some(2), ..Range::default() }), "56");
-        assert_eq!(read(Range { since_time, tail: Some(9), ..Range::default() }), "123456");
+        assert_eq!(read(Range { tail: Some(1), follow: true, ..Range::default() }), "45");
+        assert_eq!(read(Range { since_time, tail: Some(9), ..Range::default() }), "12345");
     }
 }

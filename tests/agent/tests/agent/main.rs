@@ -9,6 +9,7 @@ mod limits;
 mod neighbours;
 mod outlive;
 mod sessions;
+mod several;
 mod stuck;
 mod sweep;
 mod terminals;

@@ -44,7 +44,8 @@ fn rotated_files_have_every_line_whole_and_the_supervisor_stays_small() {
     let all = files(&ground, &name);
     assert!(all.len() > 9, "{} files", all.len());
     for file in &all {
-        assert!(file.len() <= 1 << 20 && file.ends_with('\n'), "{} bytes", file.len());
+        // A line that was begun before the limit is ended in the same file.
+        assert!(file.len() <= (1 << 20) + 100 && file.ends_with('\n'), "{} bytes", file.len());
     }
     let mut expected = 1;
     let text = all.concat();
