@@ -228,7 +228,7 @@ fn a_memory_limit_below_the_page_cache_drops_it_by_each_way() {
         rustix::fs::fadvise(&read, 0, None, rustix::fs::Advice::DontNeed).unwrap();
         let mut shell = join(&group, &format!("cat {} | tail -c 1 >&-; exec sleep 1000", file.display()));
         let limit = soon();
-        while group.usage().memory_file.unwrap_or(Bytes(0)) < Bytes(30 * MB) {
+        while group.usage().memory_file.unwrap_or(Bytes(0)) < Bytes(20 * MB) {
             assert!(std::time::Instant::now() < limit, "{:?}", group.usage());
             std::thread::sleep(Duration::from_millis(5));
         }
