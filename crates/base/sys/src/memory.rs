@@ -74,15 +74,22 @@ pub fn give_back() {
 /// execve in a process that has no heap.
 pub fn words(len: usize) -> Result<&'static mut [usize]> {
     let bytes = len.max(1).checked_mul(core::mem::size_of::<usize>()).ok_or(rustix::io::Errno::NOMEM)?;
-    // SAFETY: a new anonymous mapping overlaps nothing; it is never unmapped, so the 'static slice is valid;
-    // anonymous pages are zero, aligned to a page, and nobody else knows the address.
-    unsafe {
-        let at = mmap_anonymous(
-            core::ptr::null_mut(),
-            bytes,
-            ProtFlags::READ | ProtFlags::WRITE,
-            MapFlags::PRIVATE,
-        )?;
-        Ok(core::slice::from_raw_parts_mut(at.cast(), len))
-    }
+    let at = fresh(bytes)?;
+    // SAFETY: `fresh` gave pages for so many words, aligned to a page, zero, never unmapped, and known to nobody else.
+    Ok(unsafe { core::slice::from_raw_parts_mut(at.as_ptr().cast(), len) })
+}
+
+/// `N` zero bytes from fresh pages, kept until the process ends; a page takes memory when it is first written to.
+pub fn bytes<const N: usize>() -> Result<&'static mut [u8; N]> {
+    let at = fresh(N.max(1))?;
+    // SAFETY: as for `words`; a byte has no alignment.
+    Ok(unsafe { &mut *at.as_ptr().cast() })
+}
+
+/// New pages of zeros for at least so many bytes.
+fn fresh(bytes: usize) -> Result<NonNull<u8>> {
+    let access = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new anonymous mapping at an address of the kernel's choice overlaps nothing of ours.
+    let at = unsafe { mmap_anonymous(core::ptr::null_mut(), bytes, access, MapFlags::PRIVATE)? };
+    NonNull::new(at.cast()).ok_or(rustix::io::Errno::NOMEM)
 }

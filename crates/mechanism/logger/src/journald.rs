@@ -69,25 +69,8 @@ impl Fields {
     }
 }
 
-/// Room for one entry: 5 KiB, so in the memory of whoever has one to spare.
-#[derive(Debug)]
-pub struct Entry {
-    text: [u8; ENTRY],
-    len: usize,
-}
-
-impl Entry {
-    /// An empty one.
-    pub const fn new() -> Entry {
-        Entry { text: [0; ENTRY], len: 0 }
-    }
-}
-
-impl Default for Entry {
-    fn default() -> Entry {
-        Entry::new()
-    }
-}
+/// Room for one entry, in the memory of whoever has some to spare.
+pub type Room = [u8; ENTRY];
 
 /// An [`Output`] that sends each line to journald.
 #[derive(Debug)]
@@ -95,7 +78,9 @@ pub struct Journald<'e> {
     socket: Option<OwnedFd>,
     path: &'e [u8],
     fields: Fields,
-    entry: &'e mut Entry,
+    /// The entry, and how much of the room it takes.
+    entry: &'e mut Room,
+    len: usize,
     /// Bytes of the line that is being collected; it stands in the entry behind the fields.
     line: usize,
     /// The entry is complete and waits to be sent.
@@ -111,8 +96,8 @@ impl<'e> Journald<'e> {
 
     /// Entries with these fields, sent to the socket at `path`. It is connected at the first line, and again when
     /// journald was started anew.
-    pub fn new(path: &'e [u8], fields: Fields, entry: &'e mut Entry) -> Journald<'e> {
-        let mut journald = Journald { socket: None, path, fields, entry, line: 0, ready: false };
+    pub fn new(path: &'e [u8], fields: Fields, entry: &'e mut Room) -> Journald<'e> {
+        let mut journald = Journald { socket: None, path, fields, entry, len: 0, line: 0, ready: false };
         journald.begin();
         journald
     }
@@ -129,24 +114,23 @@ impl<'e> Journald<'e> {
     }
 
     fn begin(&mut self) {
-        let parts = [&self.fields.text[..self.fields.len], MESSAGE];
-        self.entry.len = 0;
-        for part in parts {
-            self.entry.text[self.entry.len..self.entry.len + part.len()].copy_from_slice(part);
-            self.entry.len += part.len();
+        self.len = 0;
+        for part in [&self.fields.text[..self.fields.len], MESSAGE] {
+            self.entry[self.len..self.len + part.len()].copy_from_slice(part);
+            self.len += part.len();
         }
         (self.line, self.ready) = (0, false);
     }
 
     fn collect(&mut self, data: &[u8]) {
-        self.entry.text[self.entry.len..self.entry.len + data.len()].copy_from_slice(data);
-        self.entry.len += data.len();
+        self.entry[self.len..self.len + data.len()].copy_from_slice(data);
+        self.len += data.len();
         self.line += data.len();
     }
 
     fn complete(&mut self, tail: &[u8]) {
-        self.entry.text[self.entry.len..self.entry.len + tail.len()].copy_from_slice(tail);
-        self.entry.len += tail.len();
+        self.entry[self.len..self.len + tail.len()].copy_from_slice(tail);
+        self.len += tail.len();
         self.ready = true;
     }
 
@@ -158,8 +142,7 @@ impl<'e> Journald<'e> {
         for attempt in 0..2 {
             self.connect()?;
             let Some(socket) = &self.socket else { return Err(Errno::NOTCONN) };
-            match send(socket, &self.entry.text[..self.entry.len], SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
-            {
+            match send(socket, &self.entry[..self.len], SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
                 Ok(_) => {
                     self.begin();
                     return Ok(());
@@ -245,7 +228,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
         let journal = UnixDatagram::bind(&path).unwrap();
-        let (mut entry, path) = (Box::new(Entry::new()), path.to_str().unwrap().as_bytes());
+        let (mut entry, path) = (Box::new([0; ENTRY]), path.to_str().unwrap().as_bytes());
         let mut writer = Writer::new(Journald::new(path, fields(), &mut entry), Policy::UNBOUNDED, 0, true);
         writer.feed(b"one\ntw");
         writer.feed(b"o\n\nFORGED=1\nrest");
@@ -261,7 +244,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
         let journal = UnixDatagram::bind(&path).unwrap();
-        let (mut entry, path) = (Box::new(Entry::new()), path.to_str().unwrap().as_bytes());
+        let (mut entry, path) = (Box::new([0; ENTRY]), path.to_str().unwrap().as_bytes());
         let mut writer = Writer::new(Journald::new(path, fields(), &mut entry), Policy::UNBOUNDED, 0, true);
         let line = "x".repeat(2 * LONGEST_LINE + 10);
         for chunk in line.as_bytes().chunks(4096) {
@@ -281,7 +264,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
         let journal = UnixDatagram::bind(&path).unwrap();
-        let (mut entry, text) = (Box::new(Entry::new()), path.to_str().unwrap().as_bytes());
+        let (mut entry, text) = (Box::new([0; ENTRY]), path.to_str().unwrap().as_bytes());
         let mut writer = Writer::new(Journald::new(text, fields(), &mut entry), Policy::UNBOUNDED, 0, true);
         writer.feed(b"first\n");
         assert_eq!(received(&journal).len(), 1);
@@ -304,7 +287,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
         let journal = UnixDatagram::bind(&path).unwrap();
-        let (mut entry, text) = (Box::new(Entry::new()), path.to_str().unwrap().as_bytes());
+        let (mut entry, text) = (Box::new([0; ENTRY]), path.to_str().unwrap().as_bytes());
         let mut writer = Writer::new(Journald::new(text, fields(), &mut entry), Policy::UNBOUNDED, 0, true);
         let mut sent = 0;
         while writer.offer(b"line\n") == 5 {

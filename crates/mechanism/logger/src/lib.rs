@@ -39,7 +39,7 @@ pub use berth_sys::Errno;
 #[cfg(feature = "compress")]
 pub use compress::{Compressed, compress, compress_marked, mark_compressed};
 pub use directory::{Directory, LOCK, now};
-pub use journald::{Entry, Fields, Journald, LONGEST_LINE, Priority};
+pub use journald::{Fields, Journald, LONGEST_LINE, Priority, Room};
 pub use loss::{Loss, NOTICE};
 #[cfg(feature = "compress")]
 pub use read::{Piece, Reader, watch_path};

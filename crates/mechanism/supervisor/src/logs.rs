@@ -10,9 +10,7 @@
 //! on. Only [`Mode::Block`] holds it up, which somebody asked for by name, and only while there is a reader.
 
 use crate::logging::{Driver, Logging, Mode, Strings};
-use berth_logger::{
-    Directory, Entry, Fields, Journald, Loss, Output, Policy, Priority, Spill, SpillFile, Writer,
-};
+use berth_logger::{Directory, Fields, Journald, Loss, Output, Policy, Priority, Spill, SpillFile, Writer};
 use berth_sys::process::{Namespaces, Pointers, Side, SingleThreaded, execve, exit, fork};
 use berth_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
 use berth_sys::rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,7 +18,7 @@ use berth_sys::rustix::fs::{MemfdFlags, Mode as Bits, OFlags, ftruncate, memfd_c
 use berth_sys::rustix::io::{pwrite, read, write};
 use berth_sys::rustix::pipe::{PipeFlags, pipe_with};
 use berth_sys::rustix::process::{WaitId, WaitIdOptions, waitid};
-use berth_sys::{Errno, Result, fd, signal};
+use berth_sys::{Errno, Result, fd, memory, signal};
 use core::ffi::CStr;
 use core::fmt::Write as _;
 use core::mem::MaybeUninit;
@@ -44,28 +42,19 @@ const SIGPIPE: i32 = 13;
 const TEXTS: usize = 64;
 const TEXT: usize = 1024;
 
-/// Memory that is used only when there is use for it.
-pub(crate) struct Space {
-    entries: [Option<Entry>; 2],
-}
-
-impl Space {
-    pub(crate) const NONE: Space = Space { entries: [const { None }; 2] };
-}
-
 /// The output of one container.
-pub(crate) struct Logs<'s> {
-    space: Option<&'s mut Space>,
-    streams: [Option<Stream<'s>>; 2],
+pub(crate) struct Logs {
+    begun: bool,
+    streams: [Option<Stream>; 2],
     /// What was told of losses, and when to tell again.
     told: [u64; 4],
     tell: Option<u64>,
 }
 
-struct Stream<'s> {
+struct Stream {
     source: Option<OwnedFd>,
     files: Writer<Directory>,
-    remote: Option<Spill<Remote<'s>, SpillFile>>,
+    remote: Option<Spill<Remote, SpillFile>>,
     mode: Mode,
 }
 
@@ -77,9 +66,9 @@ pub(crate) struct Given {
     pub(crate) links: Option<OwnedFd>,
 }
 
-impl<'s> Logs<'s> {
-    pub(crate) fn new(space: &'s mut Space) -> Logs<'s> {
-        Logs { space: Some(space), streams: [const { None }; 2], told: [0; 4], tell: None }
+impl Logs {
+    pub(crate) fn new() -> Logs {
+        Logs { begun: false, streams: [const { None }; 2], told: [0; 4], tell: None }
     }
 
     pub(crate) fn is_on(&self) -> bool {
@@ -94,12 +83,14 @@ impl<'s> Logs<'s> {
         work: &OwnedFd,
         proof: Option<&SingleThreaded>,
     ) {
-        let Some(space) = self.space.take() else { return };
+        if core::mem::replace(&mut self.begun, true) {
+            return;
+        }
         let _ = signal::ignore(SIGPIPE);
         let names: [(&[u8], Priority); 2] = [(b"stdout", Priority::Info), (b"stderr", Priority::Error)];
         let Given { sources, links } = given;
-        let parts = names.into_iter().zip(&mut space.entries).zip(sources).zip(logging.streams);
-        for (slot, ((((name, priority), entry), source), files)) in self.streams.iter_mut().zip(parts) {
+        let parts = names.into_iter().zip(sources).zip(logging.streams);
+        for (slot, (((name, priority), source), files)) in self.streams.iter_mut().zip(parts) {
             let Ok(dir) = fd::duplicate(work.as_fd()) else { continue };
             let links = links.as_ref().and_then(|links| fd::duplicate(links.as_fd()).ok());
             let Ok(directory) = Directory::new(dir, name, files.kept, 0o640, None) else { continue };
@@ -108,8 +99,9 @@ impl<'s> Logs<'s> {
                 Driver::Files => None,
                 Driver::Journald => {
                     let fields = fields(logging.fields, priority);
-                    let entry = entry.insert(Entry::new());
-                    Some(Remote::Journald(Journald::new(Journald::SOCKET, fields, entry)))
+                    // Not on the stack, where every container would have it.
+                    let room = memory::bytes().ok();
+                    room.map(|room| Remote::Journald(Journald::new(Journald::SOCKET, fields, room)))
                 }
                 Driver::Program => proof.and_then(|_| Program::new(logging, name)).map(Remote::Program),
             };
@@ -141,7 +133,7 @@ impl<'s> Logs<'s> {
 
     /// How long poll may take.
     pub(crate) fn patience(&self) -> Option<u64> {
-        let due = |stream: &Stream<'_>| {
+        let due = |stream: &Stream| {
             let gone = stream.remote.as_ref().is_some_and(|remote| {
                 !remote.is_empty() && remote.as_writer().as_output().descriptor().is_none()
             });
@@ -297,7 +289,7 @@ pub(crate) enum Drawn {
     End,
 }
 
-impl Stream<'_> {
+impl Stream {
     fn holds(&self) -> bool {
         self.mode == Mode::Block && self.remote.as_ref().is_some_and(|remote| !remote.is_empty())
     }
@@ -316,12 +308,12 @@ impl Stream<'_> {
 }
 
 /// Who gets the output beside the files.
-enum Remote<'s> {
-    Journald(Journald<'s>),
+enum Remote {
+    Journald(Journald<'static>),
     Program(Program),
 }
 
-impl Remote<'_> {
+impl Remote {
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Remote::Journald(journald) => journald.socket(),
@@ -337,7 +329,7 @@ impl Remote<'_> {
     }
 }
 
-impl Output for Remote<'_> {
+impl Output for Remote {
     fn write(&mut self, data: &[u8]) -> Result<usize> {
         match self {
             Remote::Journald(journald) => journald.write(data),

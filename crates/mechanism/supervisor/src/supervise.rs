@@ -22,7 +22,7 @@ use crate::child;
 use crate::chunk::Chunk;
 use crate::input::Input;
 use crate::logging::Logging;
-use crate::logs::{Given, Logs, Space};
+use crate::logs::{Given, Logs};
 use crate::look::{Look, sooner, timespec};
 use crate::output::{READERS, Sinks};
 use crate::protocol::{self, DATA, Kind, Message, refusal};
@@ -290,8 +290,7 @@ const SLOTS: usize = 12 + READERS + CLIENTS;
 
 impl Supervisor {
     fn watch(&mut self) -> Result<()> {
-        let mut space = Space::NONE;
-        let mut logs = Logs::new(&mut space);
+        let mut logs = Logs::new();
         loop {
             let mut ready = [(Source::Pidfd, PollFlags::empty()); SLOTS];
             let count = self.poll(&mut ready, &logs)?;
@@ -337,7 +336,7 @@ impl Supervisor {
         }
     }
 
-    fn poll(&self, ready: &mut [(Source, PollFlags); SLOTS], logs: &Logs<'_>) -> Result<usize> {
+    fn poll(&self, ready: &mut [(Source, PollFlags); SLOTS], logs: &Logs) -> Result<usize> {
         let mut sources = [Source::Pidfd; SLOTS];
         let mut polled: [PollFd<'_>; SLOTS] =
             core::array::from_fn(|_| PollFd::new(&self.pidfd, PollFlags::empty()));
@@ -428,11 +427,11 @@ impl Supervisor {
     }
 
     /// The container's files are to be looked at, from some moments after its start.
-    fn is_to_look(&self, logs: &Logs<'_>) -> bool {
+    fn is_to_look(&self, logs: &Logs) -> bool {
         self.leave.is_none() && self.flags & wire::FLAG_FILES != 0 && self.look.is_off() && !logs.is_on()
     }
 
-    fn look_at_files(&mut self, logs: &Logs<'_>) {
+    fn look_at_files(&mut self, logs: &Logs) {
         let work = self.files[attend::WORK].as_ref();
         if !self.look.is_off() {
             self.look.look_due(work);
@@ -560,7 +559,9 @@ impl Supervisor {
         }
     }
 
-    fn client(&mut self, index: usize, flags: PollFlags, logs: &mut Logs<'_>) {
+    /// Not a part of `watch`: the pages of its buffer would be touched at each container's start.
+    #[inline(never)]
+    fn client(&mut self, index: usize, flags: PollFlags, logs: &mut Logs) {
         let Some(client) = &mut self.clients[index] else { return };
         if index == 0 && flags.contains(PollFlags::OUT) && !self.pending.is_empty() {
             let output = Message::new(Kind::Output, 0, 0);
@@ -606,7 +607,7 @@ impl Supervisor {
         flags: u32,
         mut fds: [Option<OwnedFd>; attend::MOST],
         data: &[u8],
-        logs: &mut Logs<'_>,
+        logs: &mut Logs,
     ) {
         let always = fds[..attend::COUNT].iter().all(Option::is_some);
         if index != 0 || self.phase != Phase::Forked || !always {
@@ -705,7 +706,7 @@ impl Supervisor {
         }
     }
 
-    fn terminal(&mut self, flags: PollFlags, logs: &mut Logs<'_>) {
+    fn terminal(&mut self, flags: PollFlags, logs: &mut Logs) {
         if flags.contains(PollFlags::OUT) {
             self.input.feed(self.master.as_ref());
         }
@@ -715,7 +716,7 @@ impl Supervisor {
     }
 
     /// Copies what the terminal has into the log and to who is attached. `false` at its end.
-    fn copy_output(&mut self, logs: &mut Logs<'_>) -> bool {
+    fn copy_output(&mut self, logs: &mut Logs) -> bool {
         let Some(master) = &self.master else { return false };
         let mut data = [0u8; DATA];
         let n = match berth_sys::rustix::io::read(master, &mut data) {
@@ -758,7 +759,7 @@ impl Supervisor {
     }
 
     /// The container's first process ended: record, reap, drain, tell.
-    fn ended(&mut self, logs: &mut Logs<'_>) -> Result<()> {
+    fn ended(&mut self, logs: &mut Logs) -> Result<()> {
         let status = loop {
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
             match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
