@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use berth_api::{Stream, stream_of};
-use berth_contract::{Advance, Phase};
+use berth_contract::{Advance, Kept, Phase};
 use berth_model::{ContainerId, ContainerLimitation, ContainerTermination, Reason};
 use berth_proto::convert::{container_id_of, termination_of};
 use berth_proto::own::{self, event};
@@ -18,7 +18,6 @@ use berth_proto::{decode_protobuf, encode_protobuf};
 use tokio::sync::{mpsc, watch};
 
 use crate::host::{duration, moment};
-use crate::kept::Kept;
 use crate::table::{Ended, Now, lock};
 use crate::tasks::Tasks;
 

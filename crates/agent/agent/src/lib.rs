@@ -40,7 +40,6 @@ mod events;
 mod files;
 mod host;
 mod inspect;
-mod kept;
 mod level;
 mod lifecycle;
 mod list;

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use berth_model::{ContainerId, ContainerLimitation, ContainerTermination, NativeState};
 
-use crate::Settled;
+use crate::{Kept, Settled};
 
 /// Where a container is in its life. One enum for every technology; each goes through some of them, in this
 /// order.
@@ -185,24 +185,15 @@ pub struct EventLog {
 
 #[derive(Debug)]
 struct Ring {
-    events: VecDeque<Kept>,
+    events: VecDeque<(SystemTime, What)>,
+    /// Their containers. An id in an allocation of its own would keep a page of memory, among what came and went at the same
+    /// time.
+    containers: Kept,
     capacity: usize,
     last: u64,
     /// Settled when the next event is published, and then replaced.
     news: Settled<()>,
 }
-
-/// An event in the ring. Those of one container share its id: each text of its own would keep a page of memory, among what
-/// came and went at the same time.
-#[derive(Debug)]
-struct Kept {
-    time: SystemTime,
-    container: Arc<ContainerId>,
-    what: What,
-}
-
-/// How many events back an id is looked for.
-const NEAR: usize = 64;
 
 impl Default for EventLog {
     fn default() -> Self {
@@ -213,7 +204,13 @@ impl Default for EventLog {
 impl EventLog {
     /// An empty ring of `capacity` events, at least one.
     pub fn new(capacity: usize) -> EventLog {
-        let ring = Ring { events: VecDeque::new(), capacity: capacity.max(1), last: 0, news: Settled::new() };
+        let ring = Ring {
+            events: VecDeque::new(),
+            containers: Kept::default(),
+            capacity: capacity.max(1),
+            last: 0,
+            news: Settled::new(),
+        };
         EventLog { inner: Arc::new(Mutex::new(ring)) }
     }
 
@@ -225,13 +222,10 @@ impl EventLog {
             let sequence = ring.last;
             if ring.events.len() == ring.capacity {
                 ring.events.pop_front();
+                ring.containers.pop();
             }
-            let known = ring.events.iter().rev().take(NEAR).find(|event| *event.container == *container);
-            let container = match known {
-                Some(event) => Arc::clone(&event.container),
-                None => Arc::new(container.clone()),
-            };
-            ring.events.push_back(Kept { time: SystemTime::now(), container, what });
+            ring.events.push_back((SystemTime::now(), what));
+            ring.containers.push(container.to_string().as_bytes());
             (sequence, std::mem::take(&mut ring.news))
         };
         news.settle(());
@@ -296,10 +290,11 @@ impl Subscription {
             }
         }
         let index = usize::try_from(self.seen + 1 - oldest).ok()?;
-        let Kept { time, container, what } = ring.events.get(index)?;
+        let (time, what) = ring.events.get(index)?;
+        let container = String::from_utf8(ring.containers.get(index)?).expect("the text of an id");
+        let container = container.parse().expect("the text of an id is one");
         self.seen += 1;
-        let (container, what) = (ContainerId::clone(container), what.clone());
-        Some(Next::Event(Event { sequence: self.seen, time: *time, container, what }))
+        Some(Next::Event(Event { sequence: self.seen, time: *time, container, what: what.clone() }))
     }
 }
 

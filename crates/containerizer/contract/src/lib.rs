@@ -10,6 +10,7 @@ mod containerizer;
 mod error;
 mod event;
 mod facet;
+mod kept;
 mod settled;
 
 pub use answer::{Answer, block_on, block_on_until, ready};
@@ -22,4 +23,5 @@ pub use facet::{
     Attach, Attached, Exec, ExecRequest, ExecSession, ImageKept, LayerExplained, Nesting, Pause, Pull,
     PullExplained, Streams, WindowSize, require,
 };
+pub use kept::Kept;
 pub use settled::{Settled, Wait};

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 /// The latest texts, the oldest first.
 #[derive(Debug, Default)]
-pub(crate) struct Kept {
+pub struct Kept {
     bytes: VecDeque<u8>,
     /// Where each begins, counted from the first that there ever was, and how long it is.
     places: VecDeque<(u64, usize)>,
@@ -15,23 +15,31 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    pub(crate) fn len(&self) -> usize {
+    /// How many are kept.
+    pub fn len(&self) -> usize {
         self.places.len()
     }
 
-    pub(crate) fn push(&mut self, text: &[u8]) {
+    /// Is there none?
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Keeps one more.
+    pub fn push(&mut self, text: &[u8]) {
         self.places.push_back((self.first + self.bytes.len() as u64, text.len()));
         self.bytes.extend(text);
     }
 
     /// Forgets the oldest.
-    pub(crate) fn pop(&mut self) {
+    pub fn pop(&mut self) {
         let Some((_, length)) = self.places.pop_front() else { return };
         self.bytes.drain(..length);
         self.first += length as u64;
     }
 
-    pub(crate) fn get(&self, index: usize) -> Option<Vec<u8>> {
+    /// One of them, from the oldest.
+    pub fn get(&self, index: usize) -> Option<Vec<u8>> {
         let (begin, length) = *self.places.get(index)?;
         let begin = usize::try_from(begin - self.first).ok()?;
         Some(self.bytes.range(begin..begin + length).copied().collect())
