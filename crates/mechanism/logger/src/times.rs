@@ -93,10 +93,14 @@ impl Times {
         self.pending.map(|pending| pending.first.saturating_add(self.step()))
     }
 
-    /// Writes the record if that time has come.
+    /// Writes the record if that time has come. One that can not be written is tried again a second later: who waits until
+    /// it is due waits for nothing else on a full disk.
     pub fn flush_due(&mut self, now: u64, dir: BorrowedFd<'_>, name: &CStr) {
         if self.due().is_some_and(|due| due <= now) {
             self.flush(dir, name);
+            if let Some(pending) = &mut self.pending {
+                pending.first = now.saturating_add(WIDEST);
+            }
         }
     }
 
@@ -209,6 +213,25 @@ mod tests {
         times.note(10, 2 * STEP, dir.as_fd(), c".t");
         times.flush(dir.as_fd(), c".t");
         assert_eq!(records(&ground.path().join(".t")), [(10, 2 * STEP)]);
+    }
+
+    #[test]
+    fn a_record_that_can_not_be_written_is_due_again_later_and_not_at_once() {
+        let ground = tempfile::tempdir().unwrap();
+        let dir = fs::File::open(ground.path()).unwrap();
+        fs::create_dir(ground.path().join(".t")).unwrap();
+        let (mut times, late) = (Times::new(0), 9 * STEP);
+        times.note(10, 1, dir.as_fd(), c".t");
+        times.flush_due(late, dir.as_fd(), c".t");
+        let due = times.due().unwrap();
+        assert!(due > late, "{due}");
+        // Nor at each write meanwhile.
+        times.note(20, late + 1, dir.as_fd(), c".t");
+        assert_eq!(times.due(), Some(due));
+        fs::remove_dir(ground.path().join(".t")).unwrap();
+        times.flush_due(due, dir.as_fd(), c".t");
+        assert_eq!(records(&ground.path().join(".t")), [(20, late + 1)]);
+        assert_eq!(times.due(), None);
     }
 
     #[test]
