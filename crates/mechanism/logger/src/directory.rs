@@ -11,7 +11,8 @@ use core::ffi::CStr;
 use berth_sys::Errno;
 use berth_sys::rustix::fd::{AsFd, OwnedFd};
 use berth_sys::rustix::fs::{
-    AtFlags, FlockOperation, Gid, Mode, OFlags, Uid, fchown, flock, fstat, linkat, openat, renameat, unlinkat,
+    AtFlags, FlockOperation, Gid, Mode, OFlags, Uid, fchown, flock, fstat, linkat, openat, renameat, statat,
+    unlinkat,
 };
 use berth_sys::rustix::io::write;
 use berth_sys::rustix::time::{ClockId, clock_gettime};
@@ -62,6 +63,8 @@ impl Directory {
         }
         let mut room = [0; BASE];
         room[..base.len()].copy_from_slice(base);
+        // There before the first rotation, for who reads meanwhile.
+        let lock = lock_of(&dir).ok();
         Ok(Directory {
             dir,
             base: room,
@@ -71,7 +74,7 @@ impl Directory {
             file,
             size: None,
             owner: None,
-            lock: None,
+            lock,
             links: None,
             times: Times::new(0),
         })
@@ -172,39 +175,48 @@ impl Directory {
         name
     }
 
-    /// Gives every file the next number, from the oldest on: at no moment is one gone that is to stay.
+    /// Gives the files up to the first free number the next one, from the oldest of them on: at no moment is one gone that is
+    /// to stay. Each goes with its index, so that one that is kept from its new name gets that the next time.
     fn shift(&self) -> Result<(), Errno> {
         let gone = |result: Result<(), Errno>| match result {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(error),
         };
-        for form in [Form::Times, Form::Compressed, Form::Plain] {
-            gone(self.drop_in(&self.dir, form))?;
-            for number in (1..self.kept).rev() {
-                gone(self.move_in(&self.dir, number, form))?;
+        let free = (1..=self.kept).find(|number| !self.is_taken(*number));
+        let last = free.unwrap_or(self.kept);
+        if free.is_none() {
+            for form in Form::of(last).iter().rev() {
+                gone(self.drop_in(&self.dir, last, *form))?;
             }
         }
-        if self.kept > 0 {
-            gone(self.move_in(&self.dir, 0, Form::Times))?;
-            gone(self.move_in(&self.dir, 0, Form::Plain))?;
+        for number in (0..last).rev() {
+            for form in Form::of(number) {
+                gone(self.move_in(&self.dir, number, *form))?;
+            }
         }
         // Whatever the container made of these names.
         if let Some(links) = &self.links {
-            for form in [Form::Compressed, Form::Plain] {
-                let _ = self.drop_in(links, form);
-                for number in (1..self.kept).rev() {
-                    let _ = self.move_in(links, number, form);
-                }
+            let shown = |number| Form::of(number).iter().filter(|form| **form != Form::Times);
+            for form in shown(last).filter(|_| free.is_none()) {
+                let _ = self.drop_in(links, last, *form);
             }
-            if self.kept > 0 {
-                let _ = self.move_in(links, 0, Form::Plain);
+            for number in (0..last).rev() {
+                for form in shown(number) {
+                    let _ = self.move_in(links, number, *form);
+                }
             }
         }
         Ok(())
     }
 
-    fn drop_in(&self, dir: &OwnedFd, form: Form) -> Result<(), Errno> {
-        unlinkat(dir, self.name(self.kept, form).as_c(), AtFlags::empty())
+    fn is_taken(&self, number: u32) -> bool {
+        [Form::Plain, Form::Compressed]
+            .into_iter()
+            .any(|form| statat(&self.dir, self.name(number, form).as_c(), AtFlags::SYMLINK_NOFOLLOW).is_ok())
+    }
+
+    fn drop_in(&self, dir: &OwnedFd, number: u32, form: Form) -> Result<(), Errno> {
+        unlinkat(dir, self.name(number, form).as_c(), AtFlags::empty())
     }
 
     fn move_in(&self, dir: &OwnedFd, number: u32, form: Form) -> Result<(), Errno> {
@@ -214,13 +226,15 @@ impl Directory {
     fn lock(&mut self) -> Result<&OwnedFd, Errno> {
         let lock = match self.lock.take() {
             Some(lock) => lock,
-            None => {
-                let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                openat(&self.dir, LOCK, flags, Mode::RUSR | Mode::WUSR)?
-            }
+            None => lock_of(&self.dir)?,
         };
         Ok(self.lock.insert(lock))
     }
+}
+
+fn lock_of(dir: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(dir, LOCK, flags, Mode::RUSR | Mode::WUSR)
 }
 
 /// Nanoseconds since 1970.
@@ -258,6 +272,16 @@ enum Form {
     Plain,
     Compressed,
     Times,
+}
+
+impl Form {
+    /// What there can be of a number: first what tells of the others.
+    fn of(number: u32) -> &'static [Form] {
+        match number {
+            0 => &[Form::Times, Form::Plain],
+            _ => &[Form::Times, Form::Compressed, Form::Plain],
+        }
+    }
 }
 
 struct Name {
@@ -336,12 +360,65 @@ mod tests {
     #[test]
     fn compressed_files_are_numbered_along() {
         let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("stdout.1"), "plain").unwrap();
         fs::write(dir.path().join("stdout.2.gz"), "old").unwrap();
         fs::write(dir.path().join("stdout.3.gz"), "oldest").unwrap();
         let mut writer = Writer::new(directory(dir.path(), 3), Policy::rotating(2), 0, true);
         writer.feed(b"1\n2\n");
-        assert_eq!(names(dir.path()), ["stdout", "stdout.1", "stdout.3.gz"]);
+        assert_eq!(names(dir.path()), ["stdout", "stdout.1", "stdout.2", "stdout.3.gz"]);
+        assert_eq!(fs::read_to_string(dir.path().join("stdout.2")).unwrap(), "plain");
         assert_eq!(fs::read_to_string(dir.path().join("stdout.3.gz")).unwrap(), "old");
+    }
+
+    #[test]
+    fn files_that_are_kept_from_their_names_get_them_later_with_their_indices() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = Writer::new(directory(dir.path(), 3), Policy::rotating(8), 0, true);
+        let mut write = |number: u32| writer.feed(format!("{number:07}\n").as_bytes());
+        (1..=4).for_each(&mut write);
+        // What can not be taken away keeps the oldest from going.
+        fs::rename(dir.path().join("stdout.3"), dir.path().join("aside")).unwrap();
+        fs::create_dir_all(dir.path().join("stdout.3/x")).unwrap();
+        write(5);
+        fs::remove_dir_all(dir.path().join("stdout.3")).unwrap();
+        fs::rename(dir.path().join("aside"), dir.path().join("stdout.3")).unwrap();
+        (6..=9).for_each(&mut write);
+        writer.output().mark();
+        let mut before = None;
+        for name in [".stdout.times.3", ".stdout.times.2", ".stdout.times.1", ".stdout.times"] {
+            let file = name.replacen('.', "", 1).replace(".times", "");
+            let index = fs::read(dir.path().join(name)).unwrap();
+            let base = u64::from_le_bytes(index[8..16].try_into().unwrap());
+            assert!(before.is_none_or(|before| before == base), "{name}: {before:?} {base}");
+            before = Some(base + fs::metadata(dir.path().join(file)).unwrap().len());
+        }
+        assert_eq!(before, Some(9 * 8));
+    }
+
+    #[test]
+    fn a_number_that_is_missing_is_filled_and_what_is_older_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = Writer::new(directory(dir.path(), 3), Policy::rotating(2), 0, true);
+        for line in [b"1\n", b"2\n", b"3\n", b"4\n"] {
+            writer.feed(line);
+        }
+        fs::remove_file(dir.path().join("stdout.2")).unwrap();
+        writer.feed(b"5\n");
+        assert_eq!(names(dir.path()), ["stdout", "stdout.1", "stdout.2", "stdout.3"]);
+        assert_eq!(fs::read_to_string(dir.path().join("stdout.3")).unwrap(), "1\n");
+    }
+
+    #[test]
+    fn what_a_container_has_beside_the_links_is_its_own() {
+        let (dir, links) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(links.path().join("stdout.gz"), "its own").unwrap();
+        for kept in [0, 1] {
+            let output =
+                directory(dir.path(), kept).with_links(Some(fs::File::open(links.path()).unwrap().into()));
+            let mut writer = Writer::new(output, Policy::rotating(2), 0, true);
+            writer.feed(b"1\n2\n3\n");
+        }
+        assert_eq!(names(links.path()), ["stdout", "stdout.1", "stdout.gz"]);
     }
 
     #[test]
