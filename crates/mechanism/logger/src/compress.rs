@@ -45,8 +45,12 @@ pub fn compress_marked(
     let mut all = Compressed::default();
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let Ok(mark) = openat(dir, MARK, flags, Mode::empty()) else { return Ok(all) };
-    let mut text = String::new();
-    File::from(mark).take(64).read_to_string(&mut text)?;
+    if flock(&mark, FlockOperation::NonBlockingLockExclusive).is_err() {
+        // Somebody else does it just now.
+        return Ok(all);
+    }
+    let (mark, mut text) = (File::from(mark), String::new());
+    (&mark).take(64).read_to_string(&mut text)?;
     for (base, kept) in ["stdout", "stderr"].into_iter().zip(text.split_whitespace()) {
         let done = compress(dir, links, base, kept.parse().unwrap_or(0), stop)?;
         all.files += done.files;
@@ -68,7 +72,8 @@ pub struct Compressed {
 }
 
 /// Compresses the old files of the log `base` in `dir`, numbers 2 to `kept`, and puts the results in place of their links in
-/// `links`, too. `stop` is asked now and then.
+/// `links`, too. `stop` is asked now and then. Only one at a time may do it: what another that was killed has begun is written
+/// over.
 ///
 /// # Errors
 /// A file can not be read or written. What was compressed before stays so; nothing is lost.
@@ -92,7 +97,7 @@ pub fn compress(
             continue;
         };
         let stat = fstat(&plain)?;
-        let temporary = format!(".{base}.gz-{}", std::process::id());
+        let temporary = format!(".{base}.gz");
         let written = shrink(dir, &temporary, plain.into(), &stat, stop);
         let put = written.and_then(|size| match size {
             Some(size) => {
@@ -271,6 +276,28 @@ mod tests {
         names.sort();
         assert_eq!(names, ["stderr.2", "stdout.2.gz", "stdout.3"]);
         assert_eq!(content(dir.path(), "stdout.2"), b"text\n");
+    }
+
+    #[test]
+    fn what_was_begun_and_not_ended_is_gone_after_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = File::open(dir.path()).unwrap();
+        mark_compressed(open.as_fd(), [9, 0]).unwrap();
+        fs::write(dir.path().join("stdout.2"), "text").unwrap();
+        // As one leaves it that is killed.
+        let leave = |plain: &File| {
+            shrink(open.as_fd(), ".stdout.gz", plain.try_clone().unwrap(), &fstat(plain).unwrap(), &|| false)
+        };
+        leave(&File::open(dir.path().join("stdout.2")).unwrap()).unwrap();
+        let other = File::open(dir.path().join(MARK)).unwrap();
+        other.lock().unwrap();
+        assert_eq!(compress_marked(open.as_fd(), None, &|| false).unwrap().files, 0);
+        drop(other);
+        assert_eq!(compress_marked(open.as_fd(), None, &|| false).unwrap().files, 1);
+        let mut names: Vec<_> =
+            fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, [MARK, ".rotate", "stdout.2.gz"]);
     }
 
     #[test]
