@@ -25,6 +25,9 @@ pub const PREFIX: &str = "CONTAINER_LOGGER_";
 const PAGE: u64 = 4096;
 /// The most old files that are kept.
 const MOST: u32 = 9999;
+/// The most words of a program, and bytes in all: a supervisor has so much room for them.
+const WORDS: usize = 32;
+const WORDS_BYTES: usize = 512;
 
 /// How one stream is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -224,6 +227,12 @@ impl Settings {
             let why = "the operator has named no program for containers' output; use another driver";
             return Err(wrong("driver", "external", why));
         }
+        let bytes: usize = self.program.iter().map(|word| word.len() + 1).sum();
+        if self.program.len() > WORDS || bytes > WORDS_BYTES {
+            let why =
+                format!("at most {WORDS} words of {WORDS_BYTES} bytes in all; a script has room for more");
+            return Err(wrong("program", &self.program.join(" "), why));
+        }
         Ok(self)
     }
 
@@ -331,6 +340,18 @@ mod tests {
         let own = Settings { driver: Driver::Rotating, prefix: "LOG_".to_owned(), ..Settings::default() };
         let settings = own.overridden(environment).unwrap();
         assert_eq!(settings.stdout.max, Bytes(2 << 20));
+    }
+
+    #[test]
+    fn a_program_that_a_supervisor_has_no_room_for_is_refused() {
+        let with = |program: Vec<String>| {
+            Settings { driver: Driver::External, program, ..Settings::default() }.check().map(drop)
+        };
+        assert_eq!(with(vec!["/bin/cat".to_owned(), "x".repeat(500)]), Ok(()));
+        for program in [vec!["/bin/cat".to_owned(), "x".repeat(503)], vec!["/x".to_owned(); 33]] {
+            let text = with(program).unwrap_err().to_string();
+            assert!(text.contains("at most 32 words of 512 bytes in all"), "{text}");
+        }
     }
 
     #[test]
