@@ -184,13 +184,13 @@ impl Places {
     }
 
     /// What a container wrote to a stream, for reading: from the containerizer's own directory, which the container can not
-    /// reach; else from the sandbox, where what stands is looked at before it is used, since that can be anything.
+    /// reach; else the file in the sandbox and nothing beside it, since that can be anything.
     pub(crate) fn log(&self, id: &ContainerId, name: &str) -> io::Result<Reader> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let sandbox = || open(self.sandboxes.as_fd(), id.value());
         match openat(CWD, self.outputs_path.join(id.value()), flags, Mode::empty()) {
             Ok(ours) => Ok(Reader::new(ours, sandbox().ok(), name)),
-            Err(Errno::NOENT) => Ok(Reader::new(sandbox()?, None, name)),
+            Err(Errno::NOENT) => Ok(Reader::of_file(sandbox()?, name)),
             Err(error) => Err(error.into()),
         }
     }

@@ -15,9 +15,12 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-use berth_sys::rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, openat, statat};
+use berth_sys::rustix::fs::{
+    AtFlags, FileType, FlockOperation, Mode, OFlags, SeekFrom, Stat, flock, openat, seek, statat,
+};
 use flate2::read::MultiGzDecoder;
 
+use crate::Errno;
 use crate::directory::LOCK;
 use crate::times::{HEADER, MAGIC, RECORD};
 
@@ -48,8 +51,9 @@ pub enum Piece {
 /// A place in a stream of output.
 #[derive(Debug)]
 pub struct Reader {
-    dir: OwnedFd,
-    /// Where the newest file is when `dir` has none of its name.
+    /// Which the container can not reach. Without it there is nothing but one file.
+    dir: Option<OwnedFd>,
+    /// Where the newest file is when `dir` has none of its name: the container may have put anything there.
     elsewhere: Option<OwnedFd>,
     base: String,
     at: u64,
@@ -62,6 +66,8 @@ pub struct Reader {
 #[derive(Debug)]
 struct Segment {
     base: u64,
+    /// The number it had.
+    number: u32,
     source: Source,
     inode: u64,
     /// How long it was known to be.
@@ -88,12 +94,13 @@ struct Found {
 impl Reader {
     /// The stream `base` in `dir`, from its first byte on. `elsewhere` may have the newest file, if `dir` does not.
     pub fn new(dir: OwnedFd, elsewhere: Option<OwnedFd>, base: &str) -> Reader {
-        Reader { dir, elsewhere, base: base.to_owned(), at: 0, skipping: false, open: None }
+        Reader { dir: Some(dir), elsewhere, base: base.to_owned(), at: 0, skipping: false, open: None }
     }
 
-    /// Whether there is any file of it.
-    pub fn exists(&self) -> bool {
-        self.file(0).is_ok()
+    /// The one file `base` in a directory in which its container can put anything: what is beside it there, as an index or a
+    /// lock, is not looked at.
+    pub fn of_file(dir: OwnedFd, base: &str) -> Reader {
+        Reader { dir: None, elsewhere: Some(dir), base: base.to_owned(), at: 0, skipping: false, open: None }
     }
 
     /// The place.
@@ -104,6 +111,16 @@ impl Reader {
     /// Goes to a place.
     pub fn seek(&mut self, at: u64) {
         (self.at, self.skipping, self.open) = (at, false, None);
+    }
+
+    /// The place, with whether the rest of a line is skipped first: to come [`Reader::back`] to.
+    pub(crate) fn mark(&self) -> (u64, bool) {
+        (self.at, self.skipping)
+    }
+
+    /// Goes to such a place.
+    pub(crate) fn back(&mut self, (at, skipping): (u64, bool)) {
+        (self.at, self.skipping, self.open) = (at, skipping, None);
     }
 
     /// The plain file that is open and written to, to be watched. Another one is open after each rotation, which is told by a
@@ -167,7 +184,7 @@ impl Reader {
         let (left, inode, base, seen) = (segment.left, segment.inode, segment.base, segment.seen);
         let size = match &segment.source {
             Source::Plain(file) if !left => file.metadata()?.len(),
-            _ => return self.next_after(base),
+            _ => return self.next_after(base, segment.number),
         };
         if size < seen {
             // Somebody cut it off: it goes on from its beginning.
@@ -189,13 +206,16 @@ impl Reader {
     }
 
     fn was_rotated(&self) -> bool {
-        statat(&self.dir, format!("{}.1", self.base), AtFlags::SYMLINK_NOFOLLOW).is_ok()
+        self.find(1).is_some()
     }
 
-    /// Goes to the file after the one that begins at `base`.
-    fn next_after(&mut self, base: u64) -> io::Result<Option<Piece>> {
+    /// Goes to the file after the one that begins at `base` and had that number.
+    fn next_after(&mut self, base: u64, number: u32) -> io::Result<Option<Piece>> {
         let lock = self.lock();
-        let next = self.files(base)?.into_iter().rfind(|found| found.base > base);
+        let next = match self.beside(base, number) {
+            Some(next) => Some(next),
+            None => self.files(base)?.into_iter().rfind(|found| found.base > base),
+        };
         let Some(next) = next else { return Ok(Some(Piece::Nothing)) };
         let opened = self.open_found(next)?;
         drop(lock);
@@ -205,6 +225,21 @@ impl Reader {
         }
         self.at = next.base;
         Ok(Some(Piece::Missed(next.base)))
+    }
+
+    /// The same without a look at all files: numbers only grow, so it is the one before that number, or has been. Nothing
+    /// when that is not to be seen.
+    fn beside(&self, base: u64, number: u32) -> Option<Found> {
+        let mut next = None;
+        for number in number.checked_sub(1)?..MOST {
+            let begins = self.header(number)?;
+            if begins <= base {
+                break;
+            }
+            let (packed, _) = self.find(number)?;
+            next = Some(Found { number, base: begins, packed });
+        }
+        next
     }
 
     /// Opens the file that the place is in. `None`: it is open.
@@ -226,30 +261,29 @@ impl Reader {
     /// The lock against rotations, if there can be any. It is given up with the descriptor.
     fn lock(&self) -> Option<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let lock = openat(&self.dir, LOCK, flags, Mode::empty()).ok()?;
+        let lock = openat(self.dir.as_ref()?, LOCK, flags, Mode::empty()).ok()?;
         flock(&lock, FlockOperation::LockShared).ok()?;
         Some(lock)
     }
 
     /// The files from the newest back to the one that has the place `until` in it, with where they begin. One whose index
-    /// could not be written begins where its neighbours say.
+    /// could not be written begins where its neighbours say. A number can be missing: the newest between two files, and one
+    /// more where a rotation did not come to its end.
     fn files(&self, until: u64) -> io::Result<Vec<Found>> {
-        let mut files: Vec<(Found, bool, u64)> = Vec::new();
-        for number in 0..MOST {
-            let packed = match (self.stat(number, false), number) {
-                (Some(size), _) => Some((false, size)),
-                (None, 0) => None,
-                (None, _) => self.stat(number, true).map(|size| (true, size)),
-            };
-            let Some((packed, size)) = packed else {
-                match number {
-                    // Between two files.
-                    0 => continue,
-                    _ => break,
+        let mut files: Vec<(Found, bool)> = Vec::new();
+        let mut gap = false;
+        let most = if self.dir.is_some() { MOST } else { 1 };
+        for number in 0..most {
+            let Some((packed, _)) = self.find(number) else {
+                match (number, gap) {
+                    (0, _) => continue,
+                    (_, false) => gap = true,
+                    (_, true) => break,
                 }
+                continue;
             };
             let base = self.header(number);
-            files.push((Found { number, base: base.unwrap_or(0), packed }, base.is_some(), size));
+            files.push((Found { number, base: base.unwrap_or(0), packed }, base.is_some()));
             if base.is_some_and(|base| base <= until) {
                 break;
             }
@@ -281,22 +315,35 @@ impl Reader {
         }
     }
 
-    fn stat(&self, number: u32, packed: bool) -> Option<u64> {
-        let stat = |dir| statat(dir, self.name(number, packed), AtFlags::SYMLINK_NOFOLLOW).ok();
-        let elsewhere = || self.elsewhere.as_ref().filter(|_| number == 0).and_then(|dir| stat(dir.as_fd()));
-        let stat = stat(self.dir.as_fd()).or_else(elsewhere)?;
-        Some(u64::try_from(stat.st_size).unwrap_or(0))
+    /// The file of that number: whether it is compressed, and what it is.
+    fn find(&self, number: u32) -> Option<(bool, Stat)> {
+        let stat = |dir: &OwnedFd, packed| {
+            let stat = statat(dir, self.name(number, packed), AtFlags::SYMLINK_NOFOLLOW).ok()?;
+            let regular = FileType::from_raw_mode(stat.st_mode).is_file();
+            regular.then_some((packed, stat))
+        };
+        let plain = self.dir.as_ref().and_then(|dir| stat(dir, false));
+        plain.or_else(|| match number {
+            0 => stat(self.elsewhere.as_ref()?, false),
+            _ => stat(self.dir.as_ref()?, true),
+        })
     }
 
     fn inode(&self) -> Option<u64> {
-        let stat = |dir| statat(dir, self.base.as_str(), AtFlags::SYMLINK_NOFOLLOW).ok();
-        let elsewhere = || self.elsewhere.as_ref().and_then(|dir| stat(dir.as_fd()));
-        stat(self.dir.as_fd()).or_else(elsewhere).map(|stat| stat.st_ino)
+        self.find(0).map(|(_, stat)| stat.st_ino)
+    }
+
+    /// A file in the directory that the container can not reach.
+    fn ours(&self, name: &str) -> io::Result<File> {
+        match &self.dir {
+            Some(dir) => open(dir.as_fd(), name),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
     }
 
     fn file(&self, number: u32) -> io::Result<File> {
         let name = self.name(number, false);
-        match open(self.dir.as_fd(), &name) {
+        match self.ours(&name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && number == 0 => match &self.elsewhere {
                 Some(dir) => open(dir.as_fd(), &name),
                 None => Err(error),
@@ -307,8 +354,7 @@ impl Reader {
 
     /// Where the file of that number begins, as its index says.
     fn header(&self, number: u32) -> Option<u64> {
-        let file = open(self.dir.as_fd(), &self.index(number)).ok()?;
-        header(&file)
+        header(&self.ours(&self.index(number)).ok()?)
     }
 
     /// Bytes of the stream in a file.
@@ -316,29 +362,26 @@ impl Reader {
         if !found.packed {
             return Ok(self.file(found.number)?.metadata()?.len());
         }
-        let file = open(self.dir.as_fd(), &self.name(found.number, true))?;
+        let file = self.ours(&self.name(found.number, true))?;
         io::copy(&mut MultiGzDecoder::new(file), &mut io::sink())
     }
 
     fn open_found(&self, found: Found) -> io::Result<Segment> {
         let file = match found.packed {
             false => self.file(found.number)?,
-            true => open(self.dir.as_fd(), &self.name(found.number, true))?,
+            true => self.ours(&self.name(found.number, true))?,
         };
         let inode = file.metadata()?.ino();
-        let times = Index::new(open(self.dir.as_fd(), &self.index(found.number)).ok());
-        let times = if times.file.is_none() && found.number == 0 {
+        let mut times = Index::new(self.ours(&self.index(found.number)).ok());
+        if let (None, 0, Some(dir)) = (&times.file, found.number, &self.dir) {
             // There may be one soon.
-            let dir = self.dir.try_clone()?;
-            Index { later: Some((dir, self.index(0))), ..times }
-        } else {
-            times
-        };
+            times.later = Some((dir.try_clone()?, self.index(0)));
+        }
         let source = match found.packed {
             false => Source::Plain(file),
             true => Source::Packed { decoder: Box::new(MultiGzDecoder::new(file)), at: 0 },
         };
-        Ok(Segment { base: found.base, source, inode, seen: 0, left: false, times })
+        Ok(Segment { base: found.base, number: found.number, source, inode, seen: 0, left: false, times })
     }
 }
 
@@ -381,7 +424,7 @@ impl Reader {
                 false => tail(&self.file(found.number)?, lines - found_lines)?,
                 true => {
                     let name = self.name(found.number, true);
-                    tail_packed(|| open(self.dir.as_fd(), &name), lines - found_lines)?
+                    tail_packed(|| self.ours(&name), lines - found_lines)?
                 }
             };
             match tail {
@@ -604,7 +647,11 @@ fn tail(file: &File, lines: u64) -> io::Result<Tail> {
     }
     let (mut end, mut found) = (size, 0);
     let mut buffer = vec![0; usize::try_from(BLOCK.min(size)).unwrap_or(0)];
-    while end > 0 {
+    loop {
+        end = before_hole(file, end);
+        if end == 0 {
+            break;
+        }
         let begin = end.saturating_sub(BLOCK);
         let block = &mut buffer[..usize::try_from(end - begin).unwrap_or(0)];
         file.read_exact_at(block, begin)?;
@@ -626,6 +673,21 @@ fn tail(file: &File, lines: u64) -> io::Result<Tail> {
     // The line that begins at the file's beginning.
     found += 1;
     Ok(if found == lines { Tail::At(0) } else { Tail::Fewer(found) })
+}
+
+/// Where the hole begins that ends at `end`, or a part of it: no line ends in it, and a container can make one of any size.
+fn before_hole(file: &File, end: u64) -> u64 {
+    let (mut begin, mut step) = (end, BLOCK);
+    while begin > 0 {
+        let earlier = begin.saturating_sub(step);
+        match seek(file, SeekFrom::Data(earlier)) {
+            Ok(data) if data < begin => break,
+            Ok(_) | Err(Errno::NXIO) => begin = earlier,
+            Err(_) => break,
+        }
+        step = step.saturating_mul(2);
+    }
+    begin
 }
 
 fn tail_packed(open: impl Fn() -> io::Result<File>, lines: u64) -> io::Result<Tail> {
@@ -817,8 +879,62 @@ mod tests {
     fn nothing_but_a_file_is_read() {
         let ground = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/etc/passwd", ground.path().join("out")).unwrap();
-        assert!(!reader(ground.path()).exists());
-        assert!(reader(ground.path()).read(&mut [0; 10]).is_err());
+        assert_eq!(reader(ground.path()).read(&mut [0; 10]).unwrap(), Piece::Nothing);
+        assert_eq!(reader(ground.path()).end().unwrap(), 0);
+    }
+
+    #[test]
+    fn what_a_container_puts_beside_its_file_is_not_looked_at() {
+        let ground = tempfile::tempdir().unwrap();
+        let place = |name: &str| ground.path().join(name);
+        fs::write(place("out"), "text\n").unwrap();
+        // Whoever opened it for reading alone would wait for a writer.
+        let made = std::process::Command::new("mkfifo").arg(place(LOCK.to_str().unwrap())).status();
+        assert!(made.unwrap().success());
+        let index = [&MAGIC[..], &u64::MAX.to_le_bytes(), &[0xff; 64]].concat();
+        fs::write(place(".out.times"), &index).unwrap();
+        fs::write(place(".out.times.1"), &index).unwrap();
+        fs::write(place("out.1"), "forged\n").unwrap();
+        let mut reader = Reader::of_file(File::open(ground.path()).unwrap().into(), "out");
+        assert_eq!((rest(&mut reader), reader.end().unwrap()), ("text\n".to_owned(), 5));
+        reader.seek(0);
+        reader.seek_tail(9).unwrap();
+        reader.seek_time(0).unwrap();
+        assert_eq!(rest(&mut reader), "text\n");
+        // Another file of the name is none of it.
+        fs::rename(place("out.1"), place("out")).unwrap();
+        assert_eq!(rest(&mut reader), "");
+    }
+
+    #[test]
+    fn a_hole_of_any_size_is_passed_over_when_lines_are_looked_for() {
+        let ground = tempfile::tempdir().unwrap();
+        let path = ground.path().join("out");
+        fs::write(&path, "one\ntwo\n").unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        // As large as the file system lets it be.
+        let size =
+            (30..62).rev().map(|shift| 1u64 << shift).find(|size| file.set_len(*size).is_ok()).unwrap();
+        file.write_all_at(b"\nlast", size - 5).unwrap();
+        for (lines, begin) in [(1, size - 4), (2, 8), (3, 4), (4, 0)] {
+            let mut reader = reader(ground.path());
+            reader.seek_tail(lines).unwrap();
+            assert_eq!(reader.position(), begin, "{lines}");
+        }
+    }
+
+    #[test]
+    fn a_stream_is_found_also_while_its_newest_file_or_one_of_the_old_is_missing() {
+        let ground = tempfile::tempdir().unwrap();
+        let mut writer = writer(ground.path(), 9, 2);
+        (1..=6).for_each(|number| writer.feed(format!("{number}\n").as_bytes()));
+        writer.output().mark();
+        fs::remove_file(ground.path().join("out")).unwrap();
+        let mut follower = reader(ground.path());
+        assert_eq!(rest(&mut follower), "1\n2\n3\n4\n5\n");
+        assert_eq!(follower.end().unwrap(), 10);
+        fs::remove_file(ground.path().join("out.3")).unwrap();
+        assert_eq!(rest(&mut reader(ground.path())), "1\n2\n|4\n5\n");
     }
 
     #[test]

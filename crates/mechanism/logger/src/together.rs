@@ -54,16 +54,13 @@ struct Log<S> {
 }
 
 impl<S: Copy> Together<S> {
-    /// The part of each that is wanted. A stream without a file has nothing.
+    /// The part of each that is wanted.
     ///
     /// # Errors
     /// A file can not be read.
     pub fn new(readers: impl IntoIterator<Item = (S, Reader)>, range: Range) -> io::Result<Together<S>> {
         let mut logs = Vec::new();
         for (stream, mut reader) in readers {
-            if !reader.exists() {
-                continue;
-            }
             if let Some(time) = range.since_time {
                 reader.seek_time(time)?;
             }
