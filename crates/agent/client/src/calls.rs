@@ -51,7 +51,7 @@ pub struct LogRequest {
     pub stream: Option<own::Stream>,
     /// From this byte on; only with `stream` and without `tail`.
     pub since: Option<u64>,
-    /// Only the last lines.
+    /// Only the last lines, of both streams together.
     pub tail: Option<u64>,
     /// On until it ends.
     pub follow: bool,

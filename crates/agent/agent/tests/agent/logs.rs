@@ -27,7 +27,8 @@ fn both_streams_are_read_whole_and_in_part_also_after_the_end() {
             read(json!({ "stream": "STDOUT", "since": 4 })),
             ("two\nthree\n".to_owned(), String::new())
         );
-        assert_eq!(read(json!({ "tail": 1 })), ("three\n".to_owned(), "bad\n".to_owned()));
+        assert_eq!(read(json!({ "tail": 1 })), (String::new(), "bad\n".to_owned()));
+        assert_eq!(read(json!({ "tail": 2 })), ("three\n".to_owned(), "bad\n".to_owned()));
         assert_eq!(read(json!({ "stream": "STDOUT", "tail": 2, "follow": true })).0, "two\nthree\n");
         assert_eq!(read(json!({ "stream": "STDERR", "since": 99 })), (String::new(), String::new()));
         let none = ground.call(&logs("nope", json!({})));
