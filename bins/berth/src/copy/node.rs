@@ -70,6 +70,7 @@ impl Meta {
 /// A walk through one tree.
 pub(super) struct Walk<'a> {
     pub(super) to: &'a mut dyn Take,
+    /// How many names were read; those that are still to be looked at are remembered.
     pub(super) entries: u64,
     /// What was left out, and why.
     pub(super) notes: Vec<String>,
@@ -78,10 +79,8 @@ pub(super) struct Walk<'a> {
 impl Walk<'_> {
     /// Gives what `node` (opened with O_PATH) is, and all below it, to whoever takes it.
     pub(super) fn go(&mut self, node: &OwnedFd, path: &Path, depth: usize) -> io::Result<()> {
-        self.entries += 1;
-        if self.entries > ENTRIES || depth > DEPTH {
-            let text = format!("it has more than {ENTRIES} entries, or {DEPTH} levels of directories");
-            return Err(io::Error::other(text));
+        if depth > DEPTH {
+            return Err(io::Error::other(format!("it has more than {DEPTH} levels of directories")));
         }
         let stat = fstat(node)?;
         let meta = Meta::of(&stat);
@@ -115,7 +114,7 @@ impl Walk<'_> {
     }
 
     fn below(&mut self, dir: &OwnedFd, path: &Path, depth: usize) -> io::Result<()> {
-        for name in names(dir)? {
+        for name in self.names(dir)? {
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let node = match openat(dir, &name, flags, Mode::empty()) {
                 Ok(node) => node,
@@ -127,21 +126,23 @@ impl Walk<'_> {
         }
         Ok(())
     }
-}
 
-fn names(dir: &OwnedFd) -> io::Result<Vec<CString>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(dir)? {
-        let entry = entry?;
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+    fn names(&mut self, dir: &OwnedFd) -> io::Result<Vec<CString>> {
+        let mut names = Vec::new();
+        for entry in Dir::read_from(dir)? {
+            let entry = entry?;
+            if matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                continue;
+            }
+            self.entries += 1;
+            if self.entries > ENTRIES {
+                return Err(io::Error::other(format!("it has more than {ENTRIES} entries")));
+            }
             names.push(entry.file_name().to_owned());
         }
-        if names.len() as u64 > ENTRIES {
-            return Err(io::Error::other(format!("a directory has more than {ENTRIES} entries")));
-        }
+        names.sort();
+        Ok(names)
     }
-    names.sort();
-    Ok(names)
 }
 
 /// The same file, whatever its name leads to by now.
@@ -171,3 +172,35 @@ pub(super) fn is_directory(fd: impl AsFd) -> io::Result<bool> {
 
 /// The empty path means the descriptor itself.
 pub(super) const ITSELF: AtFlags = AtFlags::EMPTY_PATH;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use berth_sys::rustix::fs::CWD;
+
+    /// Counts what it is given.
+    struct Count(u32);
+
+    impl Take for Count {
+        fn take(&mut self, _: &Path, _: &Meta, _: Node<'_>) -> io::Result<()> {
+            self.0 += 1;
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn names_count_when_they_are_read_since_all_levels_remember_theirs() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a", "b", "c"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        let walk = |entries: u64| {
+            let top = openat(CWD, dir.path(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+            let mut count = Count(0);
+            let done = Walk { to: &mut count, entries, notes: Vec::new() }.go(&top, Path::new(""), 0);
+            (done.is_ok(), count.0)
+        };
+        assert_eq!(walk(ENTRIES - 3), (true, 4));
+        assert_eq!(walk(ENTRIES - 2), (false, 1), "nothing of a directory that has too many");
+    }
+}

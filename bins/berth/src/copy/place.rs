@@ -45,13 +45,18 @@ impl Root {
             let text = "the files of containers are opened by root, and this is not root: run it with sudo";
             return Err(Failure::text(text));
         }
-        let here = async |native: &Native, name: &str| of_run(native, name);
-        let there =
-            async |c: &mut Connection, id: &ContainerId| Ok::<_, Error>(of_agent(&c.inspect(id).await?));
-        let known = block_on(places.at(name, here, there)).map_err(|e| Failure::client(&e)).flatten()?;
+        let known = known(places, name)?;
         let failed = |what: &str, e: io::Error| Failure::text(format!("{what} of {name}: {e}"));
         let (root, prefix) = match (known.own, known.pid) {
-            (true, Some(pid)) => (root_of(pid).map_err(|e| failed("open the root file system", e))?, None),
+            (true, Some(pid)) => {
+                let process = hold(pid).map_err(|e| failed("open the root file system", e))?;
+                // Told again, now that it is held: its number has not become another's meanwhile.
+                let root = match self::known(places, name)?.pid == Some(pid) {
+                    true => root_of(pid, &process),
+                    false => Err(gone()),
+                };
+                (root.map_err(|e| failed("open the root file system", e))?, None)
+            }
             // The host's root is not the container's alone, and of one that has ended nothing else is left.
             (own, _) => {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -108,6 +113,12 @@ impl Root {
     }
 }
 
+fn known(places: &Places, name: &str) -> Result<Known, Failure> {
+    let here = async |native: &Native, name: &str| of_run(native, name);
+    let there = async |c: &mut Connection, id: &ContainerId| Ok::<_, Error>(of_agent(&c.inspect(id).await?));
+    block_on(places.at(name, here, there)).map_err(|e| Failure::client(&e)).flatten()
+}
+
 fn of_run(native: &Native, name: &str) -> Result<Known, Failure> {
     let listed = native.look(name).map_err(|e| Failure::of(&e))?;
     let listed = listed.ok_or_else(|| Failure::text(format!("no container is named {name}")))?;
@@ -132,16 +143,23 @@ fn of_agent(found: &Inspection) -> Known {
     }
 }
 
-/// The root of a process, and no other's that got its number meanwhile.
-fn root_of(number: i32) -> io::Result<OwnedFd> {
-    let gone = || io::Error::new(io::ErrorKind::NotFound, "it has just ended");
+fn gone() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "it has just ended")
+}
+
+/// Whoever has that number now.
+fn hold(number: i32) -> io::Result<OwnedFd> {
     let pid = Pid::from_raw(number).ok_or_else(gone)?;
-    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| gone())?;
+    pidfd_open(pid, PidfdFlags::empty()).map_err(|_| gone())
+}
+
+/// The root of a process that is held, and no other's that got its number meanwhile.
+fn root_of(number: i32, process: &OwnedFd) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = openat(CWD, format!("/proc/{number}/root"), flags, Mode::empty())?;
     // It lives now, so it lived when its root was opened.
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&now)) {
+    match poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&now)) {
         Ok(0) => Ok(root),
         _ => Err(gone()),
     }
