@@ -34,6 +34,8 @@ pub(crate) fn gc(global: &Global, args: &Gc) -> Result<u8, Failure> {
             let Some(Ok(id)) = item.container_id.as_ref().map(container_id) else { continue };
             match connection.remove(&id).await {
                 Ok(()) => show(&format!("{id}\n")),
+                // The agent, or somebody else, was faster.
+                Err(error) if error.is_unknown() => {}
                 Err(error) => {
                     code = 1;
                     say(format_args!("berth: {id} is not removed: {}", crate::exit::chain(&error)));

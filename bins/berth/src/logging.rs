@@ -9,6 +9,15 @@ use berth_model::{Bytes, Variable};
 
 /// What the options ask for; nothing without any.
 pub(crate) fn settings(args: &Run) -> Result<Option<Settings>, Failure> {
+    let Some(settings) = read(args)? else { return Ok(None) };
+    match settings.check() {
+        Ok(settings) => Ok(Some(settings)),
+        Err(error) => Err(Failure::text(format!("--log-driver: {error}"))),
+    }
+}
+
+/// The same, before it is known whether they can be used together.
+fn read(args: &Run) -> Result<Option<Settings>, Failure> {
     if args.log_driver.is_none() && args.log_opt.is_empty() {
         return Ok(None);
     }
@@ -70,10 +79,7 @@ pub(crate) fn settings(args: &Run) -> Result<Option<Settings>, Failure> {
         return Err(Failure::text(text));
     }
     (settings.stdout, settings.stderr) = (stream, stream);
-    match settings.check() {
-        Ok(settings) => Ok(Some(settings)),
-        Err(error) => Err(Failure::text(format!("--log-driver: {error}"))),
-    }
+    Ok(Some(settings))
 }
 
 /// The same, as variables for an agent.
@@ -82,11 +88,13 @@ pub(crate) fn variables(args: &Run) -> Result<Vec<Variable>, Failure> {
         let text = "--log-opt program: an agent's operator names the program (--modules), no container does";
         return Err(Failure::text(text));
     }
-    if args.log_driver.as_deref() == Some("external") {
-        // The agent knows its program.
+    let external = args.log_driver.as_deref() == Some("external");
+    if external && args.log_opt.is_empty() {
         return Ok(vec![variable("DRIVER", "external".to_owned())]);
     }
-    let Some(settings) = settings(args)? else { return Ok(Vec::new()) };
+    // Which program takes output only the agent knows.
+    let settings = if external { read(args)? } else { settings(args)? };
+    let Some(settings) = settings else { return Ok(Vec::new()) };
     let stream = settings.stdout;
     let compress = if stream.compress { "\ncompress" } else { "" };
     let options = format!("rotate {}{compress}", stream.kept);
@@ -148,5 +156,19 @@ mod tests {
             assert!(settings(&run(driver, &[option])).is_err(), "{driver:?} {option}");
         }
         assert!(variables(&run(Some("external"), &["program=/bin/cat"])).is_err());
+    }
+
+    #[test]
+    fn options_of_an_agent_s_program_reach_the_agent() {
+        let given = variables(&run(Some("external"), &["mode=block", "max-size=1m"])).unwrap();
+        let pairs = given.iter().map(|v| (v.name.as_str(), v.value.as_deref().unwrap()));
+        let own = Settings { program: vec!["/bin/cat".to_owned()], ..Settings::default() };
+        let settings = own.overridden(pairs).unwrap();
+        assert_eq!(
+            (settings.driver, settings.mode, settings.stdout.max),
+            (Driver::External, Mode::Block, Bytes(1 << 20))
+        );
+        let plain = variables(&run(Some("external"), &[])).unwrap();
+        assert_eq!(plain.len(), 1);
     }
 }
