@@ -3,12 +3,13 @@
 
 use std::time::UNIX_EPOCH;
 
+use berth_proto::agent::call::Type;
 use berth_proto::encode_json;
 use berth_proto::v1::{Resource, value};
 use serde_json::{Map, Value, json};
 
 use super::{agent_info, message};
-use crate::{Core, Refusal};
+use crate::{Caller, Core, Refusal};
 
 /// The role of what is reserved for nobody.
 const NOBODY: &str = "*";
@@ -23,8 +24,8 @@ fn all_flags(core: &dyn Core) -> Value {
     Value::Object(core.flags().into_iter().map(flag).collect())
 }
 
-/// `/state`
-pub(super) async fn state(core: &dyn Core) -> Result<Value, Refusal> {
+/// `/state`, without the flags for those who may not see them.
+pub(super) async fn state(core: &dyn Core, caller: &Caller) -> Result<Value, Refusal> {
     let info = agent_info(core).await?;
     let started = core.started().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut state = match message(&encode_json(&core.version())) {
@@ -52,12 +53,14 @@ pub(super) async fn state(core: &dyn Core) -> Result<Value, Refusal> {
         "unreserved_resources_allocated": summary(&[]),
         "resource_providers": [],
         "attributes": {},
-        "flags": all_flags(core),
         "frameworks": [],
         "completed_frameworks": [],
     });
     if let Value::Object(own) = own {
         state.extend(own);
+    }
+    if core.authorize(caller, Type::GetFlags, None).await? {
+        state.insert("flags".to_owned(), all_flags(core));
     }
     Ok(Value::Object(state))
 }

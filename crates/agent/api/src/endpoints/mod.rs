@@ -137,7 +137,7 @@ pub(crate) async fn answer(
         Endpoint::Logging => return Ok(look::logging(core, &query).await?.respond(gzip).await),
         Endpoint::Version => message(&encode_json(&core.version())),
         Endpoint::Flags => about::flags(core),
-        Endpoint::State => about::state(core).await?,
+        Endpoint::State => about::state(core, &caller).await?,
         Endpoint::Containers => look::containers(&query)?,
         Endpoint::Statistics => look::statistics(shared).await?,
         Endpoint::Debug => look::pending(core).await?,

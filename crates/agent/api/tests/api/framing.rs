@@ -147,6 +147,10 @@ async fn the_older_endpoints_answer() {
     assert_eq!(jsonp.says(), said(200, &format!("f({flags})")));
     assert_eq!(jsonp.header("content-type"), Some("text/javascript"));
     assert_eq!(get("/version?jsonp=alert(1)//").await.status, 400, "a name, not a program");
+    let of_state = r#""flags":{"ip":"127.0.0.1","work_dir":"/w"}"#;
+    assert!(get("/state").await.says().1.contains(of_state));
     site.double.forbidden.lock().unwrap().push(berth_proto::agent::call::Type::GetFlags);
     assert_eq!(get("/flags").await.says(), said(403, "403 Forbidden."));
+    let (status, state) = get("/state").await.says();
+    assert!(status == 200 && state.contains("hostname") && !state.contains("work_dir"), "{state}");
 }
