@@ -160,11 +160,11 @@ fn external_settings(flags: &Flags) -> Result<berth_external::Settings, Unmade> 
 }
 
 fn composing(flags: &Flags, children: Vec<Arc<dyn Containerizer>>, events: &EventLog) -> Made {
-    let strict = match flags.loaded.get("strict_containerizers") {
-        Some("true") => Strict::Yes,
-        _ => Strict::No,
-    };
-    Ok(Arc::new(ComposingContainerizer::new(children, events.clone(), strict)?))
+    Ok(Arc::new(ComposingContainerizer::new(children, events.clone(), strict(flags))?))
+}
+
+fn strict(flags: &Flags) -> Strict {
+    if flags.loaded.flag("strict_containerizers", false) { Strict::Yes } else { Strict::No }
 }
 
 /// How often what containers keep on the disk is looked at; not at all where no quota is enforced.
@@ -200,6 +200,16 @@ mod tests {
         for name in NOT_HONOURED {
             assert!(crate::known::find(name).is_some_and(|known| known.built), "{name}");
         }
+    }
+
+    #[test]
+    fn a_flag_is_set_in_every_way_that_flags_are() {
+        let strict = |given: &str| strict(&Flags::from(Loaded::read([given.to_owned()], []).unwrap()));
+        for given in ["--strict_containerizers", "--strict_containerizers=true", "--strict_containerizers=1"]
+        {
+            assert_eq!(strict(given), Strict::Yes, "{given}");
+        }
+        assert_eq!(strict("--no-strict_containerizers"), Strict::No);
     }
 
     #[test]

@@ -8,7 +8,6 @@ use berth_mesos::fetcher::{Config, Local, Net, Proxies};
 use berth_model::Bytes;
 
 use crate::flags::Flags;
-use crate::load::parse_bool;
 
 /// A flag of the fetcher that can not be read.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +35,7 @@ pub(crate) fn config(flags: &Flags) -> Result<Config, Wrong> {
     config.certificates = path("fetcher_certificates");
     config.egress.allow = networks("fetcher_allow", text("fetcher_allow"))?;
     config.egress.deny = networks("fetcher_deny", text("fetcher_deny"))?;
-    if text("fetcher_local_files").is_some_and(|text| parse_bool(text) == Some(false)) {
+    if !flags.loaded.flag("fetcher_local_files", true) {
         config.local = Local::Never;
     }
     config.proxies = Proxies::from_environment();

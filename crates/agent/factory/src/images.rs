@@ -11,7 +11,6 @@ use berth_model::Image;
 
 use crate::create::{ImageKind, Native};
 use crate::flags::Flags;
-use crate::load::parse_bool;
 
 /// Why there can be no images as the flags say.
 #[derive(Debug, thiserror::Error)]
@@ -48,12 +47,11 @@ pub(crate) fn provision(flags: &Flags, native: &Native) -> Result<Option<Provisi
     if native.images.is_empty() {
         return Ok(None);
     }
-    let ignore = flags.loaded.get("docker_ignore_runtime").is_some_and(|text| parse_bool(text) == Some(true));
     Ok(Some(Provision {
         images: Arc::new(Images::new(settings(flags)?)),
         docker: native.images.contains(&ImageKind::Docker),
         oci: native.images.contains(&ImageKind::Oci),
-        ignore_runtime: ignore,
+        ignore_runtime: flags.loaded.flag("docker_ignore_runtime", false),
         backend: backend(flags)?,
         collecting: collecting(flags)?,
     }))
