@@ -4,7 +4,7 @@
 //! **Where we differ from Mesos** (its composing containerizer keeps a map of its own): the operator's order is kept; an id
 //! that a child has already is told as such and no other child is asked; an update of an id that is gone succeeds; two
 //! children that claim one id after a restart are told of; one child that can not recover does not take the others away,
-//! unless the operator wants that.
+//! unless the operator wants that, and what nobody else knows may be its, and is not removed.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -145,6 +145,10 @@ impl Containerizer for ComposingContainerizer {
         }
     }
 
+    fn stop_signal(&self, id: &ContainerId) -> Option<i32> {
+        self.inner.owner(id)?.stop_signal(id)
+    }
+
     fn containers(&self) -> Answer<'_, Vec<ContainerId>> {
         let inner = Arc::clone(&self.inner);
         self.driver.answer(async move {
@@ -167,7 +171,7 @@ impl Containerizer for ComposingContainerizer {
         match self.inner.owner_of_root(id) {
             Some(child) => child.remove(id),
             None if id.parent().is_some() => ready(Err(Error::RootNotFound(id.root().clone()))),
-            None => ready(Ok(())),
+            None => ready(self.inner.is_nobodys(id)),
         }
     }
 
@@ -175,7 +179,7 @@ impl Containerizer for ComposingContainerizer {
         match self.inner.owner_of_root(id) {
             Some(child) => child.remove_here(id),
             None if id.parent().is_some() => Err(Error::RootNotFound(id.root().clone())),
-            None => Ok(()),
+            None => self.inner.is_nobodys(id),
         }
     }
 

@@ -115,19 +115,37 @@ impl Inner {
         if self.launching().get(&asked.id).is_some_and(|launch| launch.destroyed) {
             return Err(Error::DestroyedWhileLaunching);
         }
-        match self.children.iter().find_map(|child| Some((child, child.down.get()?))) {
+        match self.down() {
             None => Ok(LaunchResult::NotSupported),
-            Some((child, why)) => Err(Error::because(
+            Some((name, why)) => Err(Error::because(
                 Class::Internal,
                 format!(
-                    "no containerizer took container {}, and {} was not asked, because it could not recover \
+                    "no containerizer took container {}, and {name} was not asked, because it could not recover \
                      (mend it and start the agent anew)",
-                    asked.id,
-                    child.containerizer.name()
+                    asked.id
                 ),
                 why.clone(),
             )),
         }
+    }
+
+    /// That nobody has a container; which can not be said while one is down that may.
+    pub(crate) fn is_nobodys(&self, id: &ContainerId) -> Result<(), Error> {
+        match self.down() {
+            None => Ok(()),
+            Some((name, why)) => Err(Error::because(
+                Class::Internal,
+                format!(
+                    "container {id} may be one of the {name} containerizer, which could not recover (mend it and start \
+                     the agent anew)"
+                ),
+                why.clone(),
+            )),
+        }
+    }
+
+    fn down(&self) -> Option<(&str, &Error)> {
+        self.children.iter().find_map(|child| Some((child.containerizer.name(), child.down.get()?)))
     }
 
     /// Asks one child, unless there was a destroy. The question and the note of it are one step for who destroys.

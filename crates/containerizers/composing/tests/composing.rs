@@ -62,6 +62,14 @@ fn a_launch_falls_through_in_the_given_order_to_the_first_that_takes_it() {
 }
 
 #[test]
+fn the_signal_that_ends_a_container_is_asked_of_who_has_it() {
+    let two = two(Strict::Yes);
+    two.second.has(&id("a"));
+    assert_eq!(two.both.stop_signal(&id("a")), Some(3));
+    assert_eq!(two.both.stop_signal(&id("b")), None);
+}
+
+#[test]
 fn what_nobody_takes_is_not_supported_and_nothing_is_left_of_it() {
     let two = two(Strict::Yes);
     assert_eq!(block_on(two.launch(&id("a"))).unwrap(), LaunchResult::NotSupported);
@@ -210,6 +218,19 @@ fn one_that_can_not_recover_does_not_take_the_others_away_and_is_named_where_it_
     );
     assert!(!two.both.knows(&b), "a launch that was refused is still known");
     assert!(two.second.called().is_empty());
+}
+
+#[test]
+fn what_may_be_of_one_that_can_not_recover_is_not_removed() {
+    let two = two(Strict::No);
+    *two.second.recovery.lock().unwrap() = Some(failure());
+    two.second.has(&id("a"));
+    block_on(two.both.recover(None)).unwrap();
+    let text = "container a may be one of the second containerizer, which could not recover (mend it and start the agent \
+                anew): the test says so";
+    assert_eq!(block_on(two.both.remove(&id("a"))).unwrap_err().chain(), text);
+    assert_eq!(two.both.remove_here(&id("a")).unwrap_err().chain(), text);
+    assert!(two.second.knows(&id("a")));
 }
 
 #[test]

@@ -144,6 +144,9 @@ impl Containerizer for Scripted {
     fn kill(&self, _: &ContainerId, _: i32) -> Answer<'_, bool> {
         ready(Ok(true))
     }
+    fn stop_signal(&self, id: &ContainerId) -> Option<i32> {
+        self.knows(id).then_some(3)
+    }
     fn containers(&self) -> Answer<'_, Vec<ContainerId>> {
         let records = self.records.lock().unwrap();
         ready(Ok(records
