@@ -167,23 +167,20 @@ def forget(path):
 # ---- processes ----
 
 
+def process(pid):
+    """(parent, is dead, ticks, pages), or None."""
+    try:
+        with open("/proc/%d/stat" % pid, "rb") as file:
+            rest = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return int(rest[1]), rest[0] in (b"Z", b"X"), (int(rest[11]), int(rest[12])), int(rest[21])
+
+
 def processes():
-    """pid -> (parent, is dead, ticks, pages)."""
-    table = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open("/proc/%s/stat" % name, "rb") as file:
-                    rest = file.read().rpartition(b")")[2].split()
-            except OSError:
-                continue
-            table[int(name)] = (
-                int(rest[1]),
-                rest[0] in (b"Z", b"X"),
-                (int(rest[11]), int(rest[12])),
-                int(rest[21]),
-            )
-    return table
+    """All of the host, by their pids."""
+    table = {int(name): process(int(name)) for name in os.listdir("/proc") if name.isdigit()}
+    return {pid: row for pid, row in table.items() if row}
 
 
 def below(keeper):
@@ -194,6 +191,24 @@ def below(keeper):
         more = {pid for pid, row in table.items() if row[0] in more} - found
         found |= more
     return {pid: table[pid] for pid in found if not table[pid][1]}
+
+
+def measured(keeper):
+    """The same, perhaps without one that came this moment, and without a look at everybody else's processes."""
+    if not os.path.exists("/proc/thread-self/children"):
+        return below(keeper)
+    found, more = {}, [keeper]
+    while more:
+        pid = more.pop()
+        try:
+            for task in os.listdir("/proc/%d/task" % pid):
+                with open("/proc/%d/task/%s/children" % (pid, task)) as file:
+                    more += map(int, file.read().split())
+        except OSError:
+            pass  # It has ended.
+        if pid != keeper:
+            found[pid] = process(pid)
+    return {pid: row for pid, row in found.items() if row and not row[1]}
 
 
 def end_all(keeper):
@@ -358,7 +373,7 @@ def usage():
         keeper = int(file.read().split()[0])
     with open(os.path.join(path, "limits")) as file:
         limits = dict(line.split() for line in file)
-    rows = below(keeper).values()
+    rows = measured(keeper).values()
     tick, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
     fields = [(1, time.time()), (2, sum(r[2][0] for r in rows) / tick), (3, sum(r[2][1] for r in rows) / tick)]
     if "cpus" in limits:
@@ -382,12 +397,21 @@ def destroy():
         with open(os.path.join(path, "lock")) as lock:
             fcntl.flock(lock, fcntl.LOCK_SH)
         # Whoever waits is told before all is forgotten. If nobody does, it stays: the next `destroy` takes it.
-        until = time.monotonic() + 5
-        while not os.path.exists(os.path.join(path, "taken")):
-            if time.monotonic() > until:
-                return
-            time.sleep(0.002)
+        if not is_taken(path, 5):
+            return
+    elif os.path.exists(os.path.join(path, "pids")):
+        # Another `destroy` may have ended it this moment, and a `wait` be about to look.
+        is_taken(path, 1)
     forget(path)
+
+
+def is_taken(path, patience):
+    until = time.monotonic() + patience
+    while os.path.isdir(path) and not os.path.exists(os.path.join(path, "taken")):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.002)
+    return True
 
 
 def containers():

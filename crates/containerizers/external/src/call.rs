@@ -71,6 +71,9 @@ pub(crate) struct Call {
     killed: Option<(Killed, Instant)>,
     /// The status, and when it was known.
     status: Option<(Option<WaitStatus>, Instant)>,
+    /// Whether there is nothing to wait for any more. Found out by [`step`] alone, so that who asks and then waits does not
+    /// wait for one that was over in between.
+    over: bool,
 }
 
 /// What a call is made of.
@@ -138,6 +141,7 @@ impl Call {
             deadline,
             killed: None,
             status: None,
+            over: false,
         }
     }
 
@@ -168,6 +172,10 @@ impl Call {
 
     /// Whether there is nothing to wait for any more.
     pub(crate) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    fn has_told_all(&self) -> bool {
         let Some((_, since)) = self.status else { return false };
         self.killed.is_some()
             || self.stdout.is_none()
@@ -178,6 +186,7 @@ impl Call {
     /// When to look again, if nothing happens.
     fn wake_at(&self) -> Option<Instant> {
         match (self.status, self.killed, self.deadline) {
+            _ if self.over => None,
             (Some((_, since)), ..) => Some(since + AFTER_EXIT),
             (None, Some((_, since)), _) => Some(since + AFTER_KILL),
             (None, None, Some(deadline)) => Some(self.started + deadline),
@@ -205,6 +214,7 @@ impl Call {
                 Err(_) => self.exited(None),
             }
         }
+        self.over |= self.has_told_all();
     }
 
     fn exited(&mut self, status: Option<WaitStatus>) {
@@ -293,6 +303,9 @@ impl Call {
     }
 
     fn descriptors<'a>(&'a self, into: &mut Vec<PollFd<'a>>) {
+        if self.over {
+            return;
+        }
         if let Some(stdin) = &self.stdin {
             into.push(PollFd::new(stdin, PollFlags::OUT));
         }
@@ -387,6 +400,23 @@ mod tests {
         assert!(tail.ends_with(b"9998\n9999\n"));
         keep_end(&mut tail, &[b'x'; 3 * TAIL]);
         assert_eq!(tail, [b'x'; TAIL]);
+    }
+
+    #[test]
+    fn a_call_that_is_over_wakes_nobody_who_waits_for_another() {
+        use crate::program::{Ask, Program};
+        let mut settings = crate::Settings::new("/nowhere".into(), "/nowhere".into());
+        // Somebody has its stdout for ever, as a container may.
+        settings.path = Some("sleep 1000 & : ".to_owned());
+        let mut call = Program::new(&settings).call(Ask::new("wait", None)).unwrap();
+        while !call.is_over() {
+            step(&mut [&mut call], &[], None);
+        }
+        let mut polled = Vec::new();
+        call.descriptors(&mut polled);
+        assert_eq!((polled.len(), call.wake_at()), (0, None));
+        drop(polled);
+        session::kill(call.pid());
     }
 
     #[test]

@@ -16,8 +16,7 @@ use berth_contract::{
     UNKNOWN_DESTROYED, Variables, What, block_on, ready,
 };
 use berth_model::{
-    Class, ContainerConfig, ContainerId, ContainerStatus, ContainerTermination, Image, ResourceStatistics,
-    Resources,
+    ContainerConfig, ContainerId, ContainerStatus, ContainerTermination, Image, ResourceStatistics, Resources,
 };
 
 use crate::call::step;
@@ -376,12 +375,7 @@ fn remove(shared: &Shared, entry: &Entry) -> Result<(), Error> {
 
 fn remove_all(shared: &Shared, entry: &Entry) -> Result<(), Error> {
     if let Some(sandbox) = entry.given_sandbox() {
-        match std::fs::remove_dir_all(&sandbox.directory) {
-            Err(error) if Class::of_io(&error) != Class::NotFound => {
-                return Err(Error::RemoveSandbox(format!("{}: {error}", sandbox.directory.display())));
-            }
-            _ => {}
-        }
+        sandbox.remove()?;
     }
     shared.records.remove(&entry.id).map_err(|error| Error::RemoveRuntimeDirectory(error.chain()))
 }

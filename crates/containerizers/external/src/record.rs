@@ -140,15 +140,30 @@ impl Records {
 
     /// The intent. What an earlier container of the same id left goes first.
     pub(crate) fn begin(&self, record: &Record) -> Result<()> {
+        self.make_empty(record)?;
+        self.intend(record)
+    }
+
+    /// One that runs already. The mark comes first: an intent without it is a launch that was cut short, which is ended.
+    pub(crate) fn adopt(&self, record: &Record) -> Result<()> {
+        self.make_empty(record)?;
+        self.launched(&record.id)?;
+        self.intend(record)
+    }
+
+    fn make_empty(&self, record: &Record) -> Result<()> {
         self.remove(&record.id)?;
         let all = self.open_all()?;
         match mkdirat(&all, record.id.value(), Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => {}
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
             Err(errno) => {
                 let what = format!("make {}", self.place.join(record.id.value()).display());
-                return Err(failed(what, errno.into()));
+                Err(failed(what, errno.into()))
             }
         }
+    }
+
+    fn intend(&self, record: &Record) -> Result<()> {
         berth_record::write(self.open(&record.id)?.as_fd(), CONFIG, record, Sync::No).map_err(of_record)
     }
 

@@ -45,6 +45,10 @@ pub(crate) fn recover(shared: &Arc<Shared>, state: Option<&AgentState>) -> Resul
     for id in found.keys() {
         shared.records.left(id)?.iter().for_each(|process| session::kill(process.pid));
     }
+    // Without an intent there is no record: its writer died before the program was called, or while it adopted one.
+    let (found, torn): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        found.into_iter().partition(|(_, found)| found.record.is_some());
+    torn.keys().try_for_each(|id| shared.records.remove(id))?;
     let deadlines = shared.settings.deadlines;
     call(shared, Ask::new("recover", Some(deadlines.recover)))
         .and_then(|mut ended| ended.success())
@@ -53,11 +57,7 @@ pub(crate) fn recover(shared: &Arc<Shared>, state: Option<&AgentState>) -> Resul
     let knows = |id: &ContainerId| run_of(state, id).is_some();
     let mut ending = Vec::new();
     for (id, found) in &found {
-        let Some(record) = &found.record else {
-            // Its writer died before the program was called.
-            shared.records.remove(id)?;
-            continue;
-        };
+        let Some(record) = &found.record else { continue };
         if let Some(termination) = &found.termination {
             ending.extend(ended(shared, record, termination, found.tidied, knows(id))?);
             continue;
@@ -75,8 +75,7 @@ pub(crate) fn recover(shared: &Arc<Shared>, state: Option<&AgentState>) -> Resul
         match run_of(state, id) {
             Some(run) => {
                 let record = record_of(run);
-                shared.records.begin(&record)?;
-                shared.records.launched(id)?;
+                shared.records.adopt(&record)?;
                 let entry = Entry::running(id.clone(), Some(record))?;
                 take(shared, entry, Fate::Adopt(Patience::Forever), &mut ending)?;
             }

@@ -4,10 +4,12 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use berth_contract::Error;
 use berth_sys::rustix::fs::{FileType, Gid, Mode, OFlags, Uid, fchown, fstat, open, openat};
+use berth_sys::rustix::io::Errno;
 
 use crate::error::{CallError, warn};
 
@@ -36,6 +38,27 @@ impl Sandbox {
                 warn(&format!("what the program says is not written to {}: {error}", path.display()));
                 Ok(None)
             }
+        }
+    }
+
+    /// Removes it, however deep and by whomever it was filled. One that is gone is removed.
+    pub(crate) fn remove(&self) -> Result<(), Error> {
+        let failed = |why: &dyn std::fmt::Display| {
+            Error::RemoveSandbox(format!("{}: {why}", self.directory.display()))
+        };
+        let (Some(above), Some(name)) = (self.directory.parent(), self.directory.file_name()) else {
+            return Err(failed(&"it is not the path of a directory"));
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let above = match open(above, flags, Mode::empty()) {
+            Ok(above) => above,
+            Err(Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(failed(&io::Error::from(errno))),
+        };
+        let removal = berth_image::remove_tree(above.as_fd(), name);
+        match removal.failures.first() {
+            None => Ok(()),
+            Some(failure) => Err(failed(&format_args!("{failure}: {}", failure.source))),
         }
     }
 
@@ -93,6 +116,27 @@ fn named(error: io::Error, path: &Path) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sandbox_of_any_depth_is_removed() {
+        use berth_sys::rustix::fs::mkdirat;
+        let directory = std::env::temp_dir().join(format!("berth-external-deep-{}", std::process::id()));
+        std::fs::create_dir(&directory).unwrap();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mut deepest = open(&directory, flags, Mode::empty()).unwrap();
+        for _ in 0..2000 {
+            mkdirat(&deepest, "d", Mode::RWXU).unwrap();
+            deepest = openat(&deepest, "d", flags, Mode::empty()).unwrap();
+        }
+        let sandbox = Sandbox { directory, user: None };
+        let removed = {
+            let sandbox = sandbox.clone();
+            // Not enough for a call in each level.
+            std::thread::Builder::new().stack_size(128 << 10).spawn(move || sandbox.remove().is_ok())
+        };
+        assert!(removed.unwrap().join().unwrap() && !sandbox.directory.exists());
+        assert!(sandbox.remove().is_ok(), "what is gone is removed");
+    }
 
     #[test]
     fn users_are_found_by_name_and_by_number() {

@@ -5,15 +5,19 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use berth_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
 use berth_sys::rustix::process::{
     Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal,
 };
 
 /// How long those who were killed may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long one of them is waited for before everybody is looked at again: it may hang in the kernel while others fork.
+const ROUND: Duration = Duration::from_millis(50);
 
 /// One line of the process table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,10 +42,9 @@ pub(crate) fn kill(leader: u32) {
         if living.is_empty() || Instant::now() >= until {
             return;
         }
-        for row in living {
-            kill_one(row);
-        }
-        std::thread::sleep(Duration::from_millis(1));
+        let killed: Vec<OwnedFd> = living.into_iter().filter_map(kill_one).collect();
+        let round = until.min(Instant::now() + ROUND);
+        killed.iter().for_each(|one| gone(one, round));
     }
 }
 
@@ -64,14 +67,20 @@ fn members(leader: u32, table: &[Row]) -> BTreeSet<Row> {
     }
 }
 
-/// By a descriptor, so that nobody who gets the pid meanwhile is met.
-fn kill_one(row: Row) {
-    let Some(pid) = i32::try_from(row.pid).ok().and_then(Pid::from_raw) else { return };
-    // It has ended by itself if this fails.
-    let Ok(fd) = pidfd_open(pid, PidfdFlags::empty()) else { return };
-    if read(row.pid).is_some_and(|now| now.start == row.start) {
-        let _ = pidfd_send_signal(fd, Signal::KILL);
-    }
+/// By a descriptor, so that nobody who gets the pid meanwhile is met. None for one that has ended by itself.
+fn kill_one(row: Row) -> Option<OwnedFd> {
+    let pid = i32::try_from(row.pid).ok().and_then(Pid::from_raw)?;
+    let fd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+    read(row.pid).filter(|now| now.start == row.start)?;
+    pidfd_send_signal(&fd, Signal::KILL).ok()?;
+    Some(fd)
+}
+
+/// Waits until a process has ended, for so long.
+fn gone(process: &OwnedFd, until: Instant) {
+    let left = Timespec::try_from(until.saturating_duration_since(Instant::now())).ok();
+    // An interruption is as good as an end: everybody is looked at again.
+    let _ = poll(&mut [PollFd::new(process, PollFlags::IN)], left.as_ref());
 }
 
 /// The process table as it is now or was a moment later: of many who ask at once, one reads it for all, for with hundreds of

@@ -222,8 +222,6 @@ fn a_container_that_only_the_agent_and_the_program_know_is_adopted() {
     let directory = config.directory.clone();
     ground::start(&external, &id, config);
     drop(external);
-    // An agent of Mesos 0.26 kept no records of ours.
-    fs::remove_dir_all(site.runtime_dir().join("external")).unwrap();
     let run = KnownRun {
         id: id.clone(),
         executor: Some(ExecutorInfo::default()),
@@ -232,10 +230,20 @@ fn a_container_that_only_the_agent_and_the_program_know_is_adopted() {
         pid: None,
         completed: false,
     };
+    let records = site.runtime_dir().join("external");
+    // An agent of Mesos 0.26 kept no records of ours, and one of ours that was killed while it adopted has no whole one.
+    for place in [None, Some("foreign")] {
+        fs::remove_dir_all(&records).unwrap();
+        if let Some(place) = place {
+            fs::create_dir_all(records.join(place)).unwrap();
+        }
+        let external = again();
+        good(external.recover(Some(AgentState { runs: vec![run.clone()] })));
+        assert_eq!(good(external.containers()), std::slice::from_ref(&id));
+        good(external.usage(&id));
+    }
     let external = again();
     good(external.recover(Some(AgentState { runs: vec![run] })));
-    assert_eq!(good(external.containers()), std::slice::from_ref(&id));
-    good(external.usage(&id));
     assert_eq!(good(external.destroy(&id)).unwrap().status, Some(9));
 }
 

@@ -3,7 +3,6 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -29,11 +28,7 @@ pub(crate) fn lacked() -> Option<String> {
 /// Says that this test was skipped, and why.
 pub(crate) fn skip(lacked: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    eprintln!("skipped: {test}: {lacked}");
-    let Some(list) = std::env::var_os("BERTH_SKIPS") else { return };
-    let mut list = fs::OpenOptions::new().append(true).create(true).open(list).expect("the list of skips");
-    // One write: tests append side by side.
-    list.write_all(format!("{test}: {lacked}\n").as_bytes()).expect("the list of skips");
+    berth_testing::skip(&test, lacked);
 }
 
 /// The example in Python.
