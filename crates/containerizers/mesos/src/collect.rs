@@ -231,7 +231,7 @@ impl Native {
         ["cpu", "memory", "pids", "devices", "freezer", "unified", "."]
             .iter()
             .any(|c| Path::new(CGROUPS).join(c).join(&group).exists())
-            || ["upper", "scratch", crate::rootfs::UNPACKED].iter().any(|l| work.join(l).exists())
+            || ["upper", "scratch", "volumes", crate::rootfs::UNPACKED].iter().any(|l| work.join(l).exists())
     }
 
     /// Removes an ended container; `force` kills one that runs first.
@@ -315,11 +315,13 @@ impl Native {
 /// Removes what a container usually leaves by the fewest calls: the empty layer, with the marks that overlay makes in it.
 /// What it does not get is left to the thorough way: which layers those are. The directory is 0700 and ours; no container
 /// reaches these names.
-fn sweep(dir: &OwnedFd, keep: Keep, ended: impl FnOnce()) -> [Option<&'static str>; 3] {
+fn sweep(dir: &OwnedFd, keep: Keep, ended: impl FnOnce()) -> [Option<&'static str>; 4] {
     let rmdir = |name: &str| unlinkat(dir, name, AtFlags::REMOVEDIR);
     let rest = |name, removed| (!matches!(removed, Ok(()) | Err(Errno::NOENT))).then_some(name);
     let upper = rest("upper", rmdir("upper"));
     let unpacked = rest(crate::rootfs::UNPACKED, rmdir(crate::rootfs::UNPACKED));
+    // Of a container of which nothing stays they go with the rest.
+    let volumes = if keep == Keep::Ended { rest("volumes", rmdir("volumes")) } else { None };
     if keep == Keep::Nothing {
         let _ = rmdir("sandbox");
         for output in ["stdout", "stderr"] {
@@ -337,7 +339,7 @@ fn sweep(dir: &OwnedFd, keep: Keep, ended: impl FnOnce()) -> [Option<&'static st
         }
         scratch = rmdir("scratch");
     }
-    [upper, unpacked, rest("scratch", scratch)]
+    [upper, unpacked, volumes, rest("scratch", scratch)]
 }
 
 /// An error with its causes, in one line.

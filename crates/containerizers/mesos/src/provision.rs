@@ -210,7 +210,8 @@ impl Native {
         let Provisioned { image, layers, .. } = got;
         let path = PathBuf::from(source.wanted.name.to_string());
         if source.backend == Backend::Copy {
-            return copied(&source, &image, &layers, work, places, &directories);
+            let copied = copied(&source, &image, &layers, work, places, &directories);
+            return copied.or_else(|error| Err(cut_short(request, &source, error)?));
         }
         let top = Top { mode: image.top.mode, uid: image.top.uid, gid: image.top.gid };
         Ok(Rootfs::Layered { path, layers, top: Some(top), directories })
@@ -222,13 +223,7 @@ impl Native {
         let (wanted, watch) = (&source.wanted, source.watch.as_deref());
         let watch: &dyn berth_images::Watch = watch.map_or(&Unwatched, |watch| watch);
         let got = source.images.provision(&holder, wanted, source.found.clone(), &source.cancel, watch);
-        got.or_else(|error| {
-            // When it was destroyed, that is why.
-            if source.cancel.is_cancelled() {
-                Watch::tell(&mut request.watch, NativeEvent::Provisioned)?;
-            }
-            Err(Error::image(source, error))
-        })
+        got.or_else(|error| Err(cut_short(request, source, Error::image(source, error))?))
     }
 
     /// Brings the images of a container's volumes: held by the same lease.
@@ -246,6 +241,14 @@ impl Native {
     }
 }
 
+/// Why an image could not be had: when the container was destroyed meanwhile, that is why.
+fn cut_short(request: &mut Request, source: &ImageSource, error: Error) -> Result<Error> {
+    if source.cancel.is_cancelled() {
+        Watch::tell(&mut request.watch, NativeEvent::Provisioned)?;
+    }
+    Ok(error)
+}
+
 /// A root file system of the container's own (`copy`), below its directory.
 fn copied(
     source: &ImageSource,
@@ -259,7 +262,7 @@ fn copied(
     let failed = |what| Error::directory(what, &path);
     mkdirat(work, UNPACKED, Mode::RWXU).map_err(failed("make"))?;
     let dir = crate::native::directory(work.as_fd(), UNPACKED).map_err(failed("open"))?;
-    let copy = berth_images::copy_image(layers, image.top, &dir, &path);
+    let copy = berth_images::copy_image(layers, image.top, &dir, &path, &source.cancel);
     copy.map_err(|error| Error::image(source, error.into()))?;
     let root =
         dir.try_clone().map_err(|e| Error::Directory { what: "open", path: path.clone(), source: e })?;

@@ -245,7 +245,7 @@ impl Images {
     /// it at the same moment, it is had again.
     ///
     /// # Errors
-    /// As [`Images::pull`]; nothing is held then.
+    /// As [`Images::pull`]; it is not held then.
     pub fn provision(
         &self,
         holder: &str,
@@ -276,7 +276,8 @@ impl Images {
             let config = store.config(&image)?;
             Ok(Provisioned { image: image.clone(), config, layers })
         };
-        open().inspect_err(|_| drop(store.release(holder)))
+        // What else it holds, for a volume, is in use.
+        open().inspect_err(|_| drop(store.let_go(holder, &image)))
     }
 
     /// What a pull would do; with `look` the hosts are asked for the manifests.

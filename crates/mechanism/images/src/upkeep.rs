@@ -4,8 +4,8 @@
 //!
 //! A pull syncs nothing: its container would wait for the disk. Until somebody does, a crash of the machine costs the
 //! layers of the last seconds (they are dropped at the next opening, and pulled again), and the kernel may have written
-//! a record's name before its bytes. So a moment after the last pull all of it is synced, by a thread that sleeps
-//! otherwise.
+//! a record's name before its bytes. So a moment after a pull all of it is synced, by a thread that sleeps otherwise:
+//! what is pulled in that moment comes along, and does not put it off.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -91,7 +91,7 @@ impl<F: Fn(&Upkept)> Upkeep<F> {
                     Err(_) => return,
                 },
                 Some(next) => match self.rung.recv_timeout(next.saturating_duration_since(Instant::now())) {
-                    Ok(()) => sync = Some(Instant::now() + SETTLE),
+                    Ok(()) => sync = sync.or(Some(Instant::now() + SETTLE)),
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => return,
                 },

@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use berth_image::remove_tree;
+use berth_image::{Cancel, remove_tree};
 use rustix::fs::{
     AtFlags, Dir, FileType, Gid, Mode, OFlags, SeekFrom, Stat, Timespec, Timestamps, UTIME_OMIT, Uid,
     XattrFlags,
@@ -30,24 +30,34 @@ const XATTRS: usize = 64 << 10;
 
 type Step<T> = std::result::Result<T, (&'static str, PathBuf, io::Error)>;
 
+/// A file is copied in pieces of so many bytes, and between two of them it may end.
+const PIECE: u64 = 64 << 20;
+
 /// Copies the layers of an image, the highest first as [`crate::Store::open_layers`] has them, into the directory `target`
-/// (`path`), which is ours alone and empty.
+/// (`path`), which is ours alone and empty. It takes as long as it takes, and ends at once when cancelled.
 ///
 /// # Errors
 /// [`StoreError`]; what was copied until then is there.
-pub fn copy_image(layers: &[OwnedFd], top: RootMode, target: &OwnedFd, path: &Path) -> Result<()> {
-    copy_layers(layers.iter().rev().map(AsFd::as_fd), target.as_fd(), path)?;
+pub fn copy_image(
+    layers: &[OwnedFd],
+    top: RootMode,
+    target: &OwnedFd,
+    path: &Path,
+    cancel: &Cancel,
+) -> Result<()> {
+    copy_layers(layers.iter().rev().map(AsFd::as_fd), target.as_fd(), path, cancel)?;
     dress(target, top, path)
 }
 
 /// Copies `layers`, the lowest first, into the directory `target`, which is ours alone.
-pub(crate) fn copy_layers<'l>(
+fn copy_layers<'l>(
     layers: impl Iterator<Item = BorrowedFd<'l>>,
     target: BorrowedFd<'_>,
     path: &Path,
+    cancel: &Cancel,
 ) -> Result<()> {
     for layer in layers {
-        let mut copy = Copy { target, links: HashMap::new(), path: PathBuf::new() };
+        let mut copy = Copy { target, links: HashMap::new(), path: PathBuf::new(), cancel };
         copy.directory(layer, target, 0).map_err(|(what, at, source)| StoreError::Io {
             what,
             path: path.join(at),
@@ -63,9 +73,19 @@ struct Copy<'t> {
     links: HashMap<u64, PathBuf>,
     /// Where it is, relative to the top.
     path: PathBuf,
+    cancel: &'t Cancel,
 }
 
 impl Copy<'_> {
+    fn go_on(&self) -> Step<()> {
+        match self.cancel.is_cancelled() {
+            true => {
+                Err(("copy, until it was cancelled,", self.path.clone(), io::ErrorKind::Interrupted.into()))
+            }
+            false => Ok(()),
+        }
+    }
+
     fn directory(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: u32) -> Step<()> {
         if depth > DEPTH {
             return Err(("copy what is too deep:", self.path.clone(), io::ErrorKind::InvalidData.into()));
@@ -86,6 +106,7 @@ impl Copy<'_> {
     }
 
     fn entry(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: u32) -> Step<()> {
+        self.go_on()?;
         let stat =
             rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW).map_err(self.failed("look at"))?;
         let kind = FileType::from_raw_mode(stat.st_mode);
@@ -156,8 +177,10 @@ impl Copy<'_> {
                 Err(Errno::NXIO) => break,
                 Err(errno) => return Err(self.failed("find the data of")(errno)),
             };
+            self.go_on()?;
             let end =
                 rustix::fs::seek(&from, SeekFrom::Hole(begin)).map_err(self.failed("find the holes of"))?;
+            let end = end.min(begin + PIECE);
             rustix::fs::seek(&from, SeekFrom::Start(begin)).map_err(self.failed("copy"))?;
             rustix::fs::seek(&to, SeekFrom::Start(begin)).map_err(self.failed("copy"))?;
             // copy_file_range(2) where the kernel has it for these two.

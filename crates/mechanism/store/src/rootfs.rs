@@ -17,12 +17,12 @@ use std::path::{Path, PathBuf};
 
 use berth_image::config::ImageConfig;
 use berth_image::overlay::{Layers, mount};
-use berth_image::{clone_mount, remove_tree};
+use berth_image::{Cancel, clone_mount, remove_tree};
 use berth_sys::mounts::{Attributes, Reach};
 use rustix::fs::{Gid, Mode, Uid};
 use rustix::mount::MountAttrFlags;
 
-use crate::copy::copy_layers;
+use crate::copy::copy_image;
 use crate::error::{Result, StoreError};
 use crate::layout::{directory, names};
 use crate::records::{Image, RootMode};
@@ -144,8 +144,7 @@ impl Provisioner {
             }
             Backend::Copy => {
                 let dir = sub("rootfs")?;
-                copy_layers(layers.iter().rev().map(AsFd::as_fd), dir.as_fd(), &path.join("rootfs"))?;
-                dress(&dir, image.top, &path)?;
+                copy_image(&layers, image.top, &dir, &path.join("rootfs"), &Cancel::new())?;
                 ephemeral.push(path.join("rootfs"));
                 Made::Tree { dir }
             }

@@ -279,6 +279,23 @@ impl Store {
         Ok(())
     }
 
+    /// Lets `holder` hold `image` no longer; what else it holds it goes on holding.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn let_go(&self, holder: &str, image: &Image) -> Result<()> {
+        let file = holder_file(holder)?;
+        let _shared = self.layout.share()?;
+        let read = berth_record::read(self.layout.leases.as_fd(), &file, CAP);
+        let Some(mut lease) = optional::<Lease>("read a lease", read)? else { return Ok(()) };
+        lease.images.retain(|held| held != image);
+        if lease.images.is_empty() {
+            return self.release(holder).map(drop);
+        }
+        berth_record::write(self.layout.leases.as_fd(), &file, &lease, Sync::No)
+            .map_err(StoreError::record("write a lease"))
+    }
+
     /// Ends what `holder` holds; whether it held something.
     ///
     /// # Errors

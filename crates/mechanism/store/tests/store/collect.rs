@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
+use berth_image::Cancel;
 use berth_model::Class;
-use berth_store::{Backend, PruneOptions, Repair, Store, StoreOptions, Watermarks};
+use berth_store::{Backend, PruneOptions, Repair, Store, StoreOptions, Watermarks, copy_image};
 
 use crate::ground::{Ground, lacks};
 use crate::memory::{Memory, Part, files};
@@ -53,6 +54,49 @@ fn what_a_container_holds_stays_until_it_lets_go() {
     assert_eq!(fs::read_dir(ground.path("provisioner/containers")).unwrap().count(), 0);
     let error = ground.store.hold("agent/late", &held).unwrap_err();
     assert_eq!(error.class(), Class::Gone, "{error}");
+}
+
+#[test]
+fn who_lets_one_image_go_holds_the_others_and_the_last_takes_the_lease_along() {
+    if lacks(&[]) {
+        return;
+    }
+    let ground = Ground::new();
+    let one = ground.pull_from("one", &Memory::new(&[part(1)])).unwrap();
+    let other = ground.pull_from("other", &Memory::new(&[part(2)])).unwrap();
+    let held = || ground.store.leases().unwrap().into_iter().map(|lease| lease.images).collect::<Vec<_>>();
+    ground.store.hold("agent/a", &one).unwrap();
+    ground.store.hold("agent/a", &other).unwrap();
+    ground.store.let_go("agent/a", &other).unwrap();
+    ground.store.prune(&all()).unwrap();
+    assert_eq!(held(), [vec![one.clone()]]);
+    assert_eq!(ground.store.open_layers(&one).unwrap().len(), 1);
+    assert_eq!(ground.store.open_layers(&other).unwrap_err().class(), Class::Gone);
+    for _ in 0..2 {
+        ground.store.let_go("agent/a", &one).unwrap();
+        assert!(held().is_empty());
+    }
+}
+
+#[test]
+fn a_copy_that_is_cancelled_ends_before_it_is_whole() {
+    if lacks(&[]) {
+        return;
+    }
+    let ground = Ground::new();
+    let image = ground.pull_from("x", &Memory::new(&[part(1), part(2)])).unwrap();
+    let layers = ground.store.open_layers(&image).unwrap();
+    let copy = |name: &str, cancel: &Cancel| {
+        let path = ground.path(name);
+        fs::create_dir(&path).unwrap();
+        let dir = fs::File::open(&path).unwrap().into();
+        let copied = copy_image(&layers, image.top, &dir, &path, cancel);
+        (copied.is_ok(), fs::read_dir(&path).unwrap().count())
+    };
+    let cancel = Cancel::new();
+    assert!(matches!(copy("whole", &cancel), (true, 1..)));
+    cancel.cancel();
+    assert_eq!(copy("part", &cancel), (false, 0));
 }
 
 #[test]
