@@ -368,10 +368,14 @@ impl Program {
         if self.pipe.is_some() || now < self.again {
             return;
         }
-        self.again = now + SECOND;
-        if let Some(ended) = self.pidfd.take() {
-            let _ = waitid(WaitId::PidFd(ended.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        if let Some(before) = &self.pidfd {
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+            if let Ok(None) = waitid(WaitId::PidFd(before.as_fd()), options) {
+                // It reads no more, and goes on: one at a time.
+                return;
+            }
         }
+        (self.again, self.pidfd) = (now + SECOND, None);
         let Ok((theirs, ours)) = pipe_with(PipeFlags::CLOEXEC) else { return };
         match fork(proof, Namespaces::from_bits(0)) {
             Ok(Side::Child) => {
