@@ -24,6 +24,8 @@ pub struct Numbers {
     pub threads: usize,
     /// Resident memory.
     pub kib: usize,
+    /// What of it is its own, and not the program's text, of which the kernel gives back what nobody uses for a while.
+    pub anonymous: usize,
 }
 
 impl Process {
@@ -73,12 +75,16 @@ impl Process {
             listing.count()
         };
         let status = fs::read_to_string(of("status")).unwrap_or_else(|e| panic!("read its status: {e}"));
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = resident.and_then(|text| text.trim().trim_end_matches(" kB").parse().ok());
+        let memory = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let kib = line.and_then(|text| text.trim().trim_end_matches(" kB").parse().ok());
+            kib.unwrap_or_else(|| panic!("no {name} in {status:?}"))
+        };
         Numbers {
             descriptors: count("fd"),
             threads: count("task"),
-            kib: kib.unwrap_or_else(|| panic!("no VmRSS in {status:?}")),
+            kib: memory("VmRSS:"),
+            anonymous: memory("RssAnon:"),
         }
     }
 

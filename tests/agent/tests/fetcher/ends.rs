@@ -12,8 +12,9 @@ use std::io::Write;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-/// Far below any stall, and far above what ending a process takes on a busy machine.
-const AT_ONCE: Duration = Duration::from_secs(3);
+/// Below the minute after which a server that stalls is given up, and far above what ending a process takes on a busy
+/// machine.
+const AT_ONCE: Duration = Duration::from_secs(30);
 
 /// Sends a part of what it announces.
 fn server() -> Server {
