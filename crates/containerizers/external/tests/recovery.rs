@@ -31,9 +31,7 @@ fn settings(work: PathBuf, run: PathBuf, aside: &Path) -> Settings {
         ground::example()
     );
     if !program.exists() {
-        use std::os::unix::fs::PermissionsExt;
-        fs::write(&program, text).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        berth_testing::script(&program, &text);
     }
     let mut settings = Settings::new(run, work);
     settings.path = Some(program.display().to_string());

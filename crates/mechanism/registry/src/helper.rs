@@ -179,12 +179,7 @@ mod tests {
     /// A directory with a helper `x` that does what the script says.
     fn helper(script: &str) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("docker-credential-x");
-        // Written elsewhere and renamed: a file that is open for writing can not be executed.
-        let other = dir.path().join("other");
-        std::fs::write(&other, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o755)).unwrap();
-        std::fs::rename(other, file).unwrap();
+        berth_testing::script(&dir.path().join("docker-credential-x"), &format!("#!/bin/sh\n{script}\n"));
         dir
     }
 

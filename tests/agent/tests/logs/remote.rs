@@ -4,7 +4,6 @@
 use crate::{ground, leave, logs};
 use berth_test_agent::{Ground, until};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 /// Bytes that the container prints.
 const PRINTED: usize = 588_895;
@@ -16,8 +15,7 @@ fn run(ground: &Ground, last: &str, options: &[&str], program: &str) -> (usize, 
     let (to, over) = (taken.display(), done.display());
     let script =
         format!("#!/bin/sh\n[ $BERTH_STREAM = stdout ] || exec cat\n{program} > {to}\ntouch {over}\n");
-    fs::write(&path, script).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    berth_testing::script(&path, &script);
     let (name, option) = (ground.name(last), format!("program={}", path.display()));
     let mut words = vec!["run", "--name", &name, "--log-driver", "external", "--log-opt", &option];
     words.extend(options);

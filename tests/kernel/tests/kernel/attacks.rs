@@ -88,8 +88,7 @@ fn cve_2019_5736_an_entrypoint_that_is_proc_self_exe_runs_nothing_of_the_hosts()
     let ground = ground!();
     let before = sum(ground.program());
     let script = ground.root().join("bin/again");
-    fs::write(&script, "#!/proc/self/exe\n").unwrap();
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    berth_testing::script(&script, "#!/proc/self/exe\n");
     symlink("/proc/self/exe", ground.root().join("bin/link")).unwrap();
     for program in ["/bin/again", "/bin/link", "/proc/self/exe", "/proc/1/exe"] {
         let exit = ground.run(&["--cap-add", "SYS_PTRACE"], &[program, "run", "x"]);

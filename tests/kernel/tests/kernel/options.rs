@@ -4,8 +4,7 @@
 use crate::inside::status;
 use berth_test_kernel::{Running, ground, until};
 use rustix::process::Signal;
-use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 
 #[test]
 fn a_user_is_a_name_a_number_or_either_with_a_group() {
@@ -166,8 +165,7 @@ fn limits_of_setrlimit_are_set_soft_and_hard() {
 fn limits_that_leave_nothing_do_not_keep_a_program_from_starting() {
     let ground = ground!();
     let script = ground.root().join("bin/script");
-    fs::write(&script, "#!/bin/sh\nexit 7\n").unwrap();
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    berth_testing::script(&script, "#!/bin/sh\nexit 7\n");
     for limit in ["nofile=4:4", "fsize=0:0"] {
         let exit = ground.run(&["--ulimit", limit], &["sh", "-c", "exit 6"]);
         assert_eq!(exit.code, Some(6), "{limit}: {exit:?}");

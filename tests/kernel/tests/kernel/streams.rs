@@ -119,11 +119,9 @@ fn a_program_that_is_not_there_is_127_and_one_that_can_not_be_executed_126() {
         assert!(exit.stderr.contains(program) && exit.stderr.lines().count() == 1, "{exit:?}");
     }
     // A script whose interpreter is missing, and a file of no known format.
-    use std::os::unix::fs::PermissionsExt;
     for (name, content, code) in [("script", "#!/no/such\n", 127), ("garbage", "\u{1}\u{2}garbage", 126)] {
         let path = ground.root().join("bin").join(name);
-        std::fs::write(&path, content).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        berth_testing::script(&path, content);
         assert_eq!(ground.run(&[], &[name]).code, Some(code), "{name}");
     }
 }

@@ -3,7 +3,6 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -58,11 +57,7 @@ pub(crate) fn aside(site: &Site) -> PathBuf {
 /// A program of shell text, which has the subcommand in `$1`.
 pub(crate) fn program(site: &Site, text: &str) -> String {
     let path = aside(site).join("program");
-    // Written under another name: a file that is open for writing can not be executed.
-    let new = aside(site).join("program.new");
-    fs::write(&new, format!("#!/bin/sh\n{text}\n")).expect("a program");
-    fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).expect("a program");
-    fs::rename(&new, &path).expect("a program");
+    berth_testing::script(&path, &format!("#!/bin/sh\n{text}\n"));
     path.display().to_string()
 }
 
