@@ -3,7 +3,7 @@
 //! whoever asked for it.
 
 use std::collections::BTreeMap;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::SystemTime;
@@ -182,19 +182,41 @@ async fn launch_nested(
         let parent = id.parent().map(ToString::to_string).unwrap_or_default();
         return Err(Refusal::bad_request(format!("Parent container {parent} does not exist")));
     }
+    writable(agent).await?;
     config.directory = agent.places.sandbox(&id);
     config.user = config.user.or_else(|| config.command_info.user.clone());
+    let record = Record {
+        id: id.clone(),
+        name: None,
+        config: config.clone(),
+        created_ms: millis(SystemTime::now()),
+        // The containerizer keeps what is written of it.
+        boot: String::new(),
+    };
+    let container = Container::new(id.clone(), Some(record), Phase::Starting);
+    *lock(&container.gate) = Gate::Passed;
+    let Ok(container) = agent.table.add(container) else { return Ok(Launched::AlreadyLaunched) };
     let launched = agent.containerizer.launch(&id, config, Variables::new(), None).await;
     hear(agent);
-    match launched {
-        Ok(LaunchResult::Success) => Ok(Launched::Started),
+    let launched = match launched {
+        Ok(LaunchResult::Success) => {
+            Counters::add(&agent.counters.launches);
+            Ok(Launched::Started)
+        }
         Ok(LaunchResult::AlreadyLaunched) => Ok(Launched::AlreadyLaunched),
         Ok(LaunchResult::NotSupported) => Ok(Launched::NotSupported),
         Err(error) => {
             let _ = agent.containerizer.destroy(&id).await;
+            hear(agent);
             Err(Refusal::bad_request(error.chain()))
         }
+    };
+    if !matches!(launched, Ok(Launched::Started | Launched::AlreadyLaunched)) {
+        Counters::add(&agent.counters.launch_failures);
+        agent.table.remove(&container);
     }
+    container.launched.settle(());
+    launched
 }
 
 /// Refuses what would write to a disk that could not be written when the agent started, and still can not.
@@ -260,7 +282,43 @@ pub(crate) async fn kill(agent: &Arc<Inner>, id: &ContainerId, signal: i32) -> R
             return Ok(true);
         }
     }
+    if signal == SIGKILL && has_nested(agent, &id) {
+        // What is in it ends first, and in order. Whoever wants to know the end waits for it.
+        let own = Arc::clone(agent);
+        let destroying = async move { own.containerizer.destroy(&id).await.map(drop) };
+        return begun(agent, destroying);
+    }
     agent.containerizer.kill(&id, signal).await.map_err(|error| failure(&error))
+}
+
+/// What ends every process.
+const SIGKILL: i32 = 9;
+
+/// Whether containers live in this one that are none of its sessions.
+fn has_nested(agent: &Inner, id: &ContainerId) -> bool {
+    let nested = |container: &Arc<Container>| {
+        container.id.parent() == Some(id) && !container.is_session() && !container.has_ended()
+    };
+    agent.table.all().iter().any(nested)
+}
+
+/// Starts what goes on by itself, and answers that it was started.
+fn begun(
+    agent: &Arc<Inner>,
+    work: impl Future<Output = Result<(), berth_contract::Error>> + Send + 'static,
+) -> Result<bool, Refusal> {
+    let mut work: Pin<Box<dyn Future<Output = Result<(), berth_contract::Error>> + Send>> = Box::pin(work);
+    match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(done) => done.map(|()| true).map_err(|error| failure(&error)),
+        Poll::Pending => {
+            agent.tasks.spawn(async move {
+                if let Err(error) = work.await {
+                    tracing::warn!(error = error.chain(), "a container is not destroyed");
+                }
+            });
+            Ok(true)
+        }
+    }
 }
 
 /// Removes what is kept of a container that has ended. One that is gone already is a success.
@@ -375,6 +433,11 @@ async fn change_record(
     let Some(record) = container.record() else { return Ok(()) };
     let mut record = Record::clone(&record);
     change(&mut record);
+    if container.id.parent().is_some() {
+        // The containerizer keeps what is written of it.
+        container.set_record(record);
+        return Ok(());
+    }
     let (places, files, new) = (Arc::clone(&agent.places), Arc::clone(container), record.clone());
     let written = blocking(move || files.with_files(|| places.rewrite(&new))).await?;
     match written {

@@ -32,8 +32,8 @@ type Sender = mpsc::Sender<Result<LogChunk, Refusal>>;
 /// The log, or a part of it.
 pub(crate) async fn read(agent: &Arc<Inner>, request: LogRequest) -> Result<Stream<LogChunk>, Refusal> {
     let container = known(agent, &request.id)?;
-    if container.id.parent().is_some() {
-        let text = "the output of a container within another goes to who launched it, and is not kept";
+    if container.is_session() {
+        let text = "the output of a session goes to who launched it, and is not kept";
         return Err(Refusal::of(Class::Unsupported, text));
     }
     if request.follow {

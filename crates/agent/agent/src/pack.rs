@@ -9,7 +9,7 @@ use crate::lifecycle::blocking;
 
 /// Compresses what there is.
 pub(crate) async fn pack(agent: &Arc<Inner>) {
-    for container in agent.table.all().into_iter().filter(|container| container.id.parent().is_none()) {
+    for container in agent.table.all().into_iter().filter(|container| !container.is_session()) {
         let (own, id) = (Arc::clone(agent), container.id.clone());
         let packed = blocking(move || own.places.pack(&id)).await;
         match packed {

@@ -169,10 +169,11 @@ impl Places {
     /// Compresses old files of a container's output, if they are to be.
     pub(crate) fn pack(&self, id: &ContainerId) -> io::Result<berth_logger::Compressed> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let Ok(dir) = openat(CWD, self.outputs_path.join(id.value()), flags, Mode::empty()) else {
+        let Ok(dir) = openat(CWD, self.outputs_path.join(id.to_string()), flags, Mode::empty()) else {
             return Ok(berth_logger::Compressed::default());
         };
-        let sandbox = open(self.sandboxes.as_fd(), id.value()).ok();
+        let sandbox = Some(id).filter(|id| id.parent().is_none());
+        let sandbox = sandbox.and_then(|id| open(self.sandboxes.as_fd(), id.value()).ok());
         berth_logger::compress_marked(dir.as_fd(), sandbox.as_ref().map(AsFd::as_fd), &|| false)
     }
 
@@ -187,8 +188,12 @@ impl Places {
     /// reach; else the file in the sandbox and nothing beside it, since that can be anything.
     pub(crate) fn log(&self, id: &ContainerId, name: &str) -> io::Result<Reader> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let sandbox = || open(self.sandboxes.as_fd(), id.value());
-        match openat(CWD, self.outputs_path.join(id.value()), flags, Mode::empty()) {
+        let sandbox = || match id.parent() {
+            None => open(self.sandboxes.as_fd(), id.value()),
+            // Its sandbox is in reach of the container around it.
+            Some(_) => Err(io::ErrorKind::NotFound.into()),
+        };
+        match openat(CWD, self.outputs_path.join(id.to_string()), flags, Mode::empty()) {
             Ok(ours) => Ok(Reader::new(ours, sandbox().ok(), name)),
             Err(Errno::NOENT) => Ok(Reader::of_file(sandbox()?, name)),
             Err(error) => Err(error.into()),

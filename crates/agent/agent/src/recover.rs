@@ -170,14 +170,17 @@ async fn carry_out(agent: &Arc<Inner>, id: ContainerId, decision: Decision) {
         }
     };
     let lost = record.is_none();
-    let record = record.unwrap_or_else(|| forgotten(agent, &id));
+    let record = match id.parent() {
+        None => Some(record.unwrap_or_else(|| forgotten(agent, &id))),
+        Some(_) => watch::kept(agent, &id),
+    };
     let phase = if ended.is_some() { Phase::Terminated } else { Phase::Running };
-    let container = match agent.table.add(Container::new(id.clone(), Some(record.clone()), phase)) {
+    let container = match agent.table.add(Container::new(id.clone(), record.clone(), phase)) {
         Ok(container) => container,
         Err(_) => {
             // Two records of one name: the first keeps it.
-            let record = Record { name: None, ..record.clone() };
-            match agent.table.add(Container::new(id.clone(), Some(record), phase)) {
+            let record = record.clone().map(|record| Record { name: None, ..record });
+            match agent.table.add(Container::new(id.clone(), record, phase)) {
                 Ok(container) => container,
                 Err(_) => return,
             }
@@ -190,7 +193,7 @@ async fn carry_out(agent: &Arc<Inner>, id: ContainerId, decision: Decision) {
         return;
     };
     container.end(Ended { termination: termination.termination.clone(), at: termination.ended_ms.map(time) });
-    if write {
+    if let (true, Some(record)) = (write, record) {
         let places = Arc::clone(&agent.places);
         let written = tokio::task::spawn_blocking(move || {
             if lost {

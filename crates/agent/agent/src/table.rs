@@ -115,6 +115,11 @@ impl Container {
         true
     }
 
+    /// Whether it is a command in its container. Of those nothing is remembered.
+    pub(crate) fn is_session(&self) -> bool {
+        self.id.parent().is_some() && self.record().is_none()
+    }
+
     /// What was asked for; none when that is not known any more.
     pub(crate) fn record(&self) -> Option<Arc<Record>> {
         lock(&self.record).clone()

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use berth_contract::{Event, Next, Phase, What};
-use berth_model::ContainerTermination;
+use berth_model::{ContainerId, ContainerTermination};
 use berth_proto::own::{self, event};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -17,7 +17,7 @@ use crate::agent::Inner;
 use crate::counters::Counters;
 use crate::error::chain;
 use crate::places::Places;
-use crate::record::{Termination, millis};
+use crate::record::{Record, Termination, millis};
 use crate::table::{Container, Ended, Gate, lock};
 use crate::{events, recover};
 
@@ -70,7 +70,7 @@ fn take(agent: &Arc<Inner>, event: Event) {
         (Some(container), _) => container,
         // Nested ones, which the containerizer alone remembers, and those it took over.
         (None, What::Created(phase)) => {
-            let container = Container::new(id.clone(), None, *phase);
+            let container = Container::new(id.clone(), kept(agent, &id), *phase);
             *lock(&container.gate) = Gate::Passed;
             container.launched.settle(());
             match agent.table.add(container) {
@@ -122,6 +122,14 @@ fn take(agent: &Arc<Inner>, event: Event) {
         // Top-level ones go when the agent has taken its own part away too.
         What::Removed => {}
     }
+}
+
+/// What the containerizer remembers of a container within another, for which the agent keeps no record.
+pub(crate) fn kept(agent: &Inner, id: &ContainerId) -> Option<Record> {
+    let nesting = agent.containerizer.nesting().filter(|_| id.parent().is_some())?;
+    let kept = nesting.kept(id).filter(|kept| !kept.session)?;
+    let (config, created_ms) = (kept.config, Some(kept.created_ms));
+    Some(Record { id: id.clone(), name: None, config, created_ms, boot: String::new() })
 }
 
 /// A container has ended: everybody hears of it, and a reboot will not forget it.

@@ -65,14 +65,24 @@ pub enum Side {
 }
 
 /// A new process with the namespaces named, as fork(2) else (clone3(2), kernel 5.3).
-pub fn fork(_proof: &SingleThreaded, namespaces: Namespaces) -> Result<Side> {
+pub fn fork(proof: &SingleThreaded, namespaces: Namespaces) -> Result<Side> {
+    clone3(proof, namespaces.0, k::SIGCHLD)
+}
+
+/// The same, but the new process is a child of the caller's parent, as the caller is (`CLONE_PARENT`).
+pub fn fork_sibling(proof: &SingleThreaded, namespaces: Namespaces) -> Result<Side> {
+    // The signal at its end is the one at the caller's, and may not be named.
+    clone3(proof, namespaces.0 | u64::from(k::CLONE_PARENT), 0)
+}
+
+fn clone3(_proof: &SingleThreaded, flags: u64, signal: u32) -> Result<Side> {
     let mut pidfd: RawFd = -1;
     let args = k::clone_args {
-        flags: namespaces.0 | u64::from(k::CLONE_PIDFD),
+        flags: flags | u64::from(k::CLONE_PIDFD),
         pidfd: &raw mut pidfd as u64,
         child_tid: 0,
         parent_tid: 0,
-        exit_signal: u64::from(k::SIGCHLD),
+        exit_signal: u64::from(signal),
         stack: 0,
         stack_size: 0,
         tls: 0,

@@ -5,7 +5,7 @@
 
 use std::os::fd::OwnedFd;
 
-use berth_model::{CommandInfo, ContainerId, Image};
+use berth_model::{CommandInfo, ContainerConfig, ContainerId, Image};
 
 use crate::{Answer, Error, Variables};
 
@@ -159,6 +159,24 @@ pub trait Nesting: Send + Sync {
 
     /// The direct children that live.
     fn children(&self, id: &ContainerId) -> Answer<'_, Vec<ContainerId>>;
+
+    /// What was asked of a nested container, living or ended: the containerizer alone remembers that. It may read a record
+    /// of it, and waits for nothing.
+    fn kept(&self, id: &ContainerId) -> Option<NestedContainer> {
+        let _ = id;
+        None
+    }
+}
+
+/// What a containerizer remembers of a nested container.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NestedContainer {
+    /// What was asked for.
+    pub config: ContainerConfig,
+    /// When, in milliseconds since 1970.
+    pub created_ms: u64,
+    /// Whether it is a command that runs in its container ([`Exec`]), and none of its own.
+    pub session: bool,
 }
 
 #[cfg(test)]

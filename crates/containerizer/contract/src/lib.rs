@@ -20,8 +20,8 @@ pub use containerizer::{
 pub use error::{Cause, Error};
 pub use event::{Advance, DEFAULT_CAPACITY, Event, EventLog, Next, Phase, Subscription, What};
 pub use facet::{
-    Attach, Attached, Exec, ExecRequest, ExecSession, ImageKept, LayerExplained, Nesting, Pause, Pull,
-    PullExplained, Streams, WindowSize, require,
+    Attach, Attached, Exec, ExecRequest, ExecSession, ImageKept, LayerExplained, NestedContainer, Nesting,
+    Pause, Pull, PullExplained, Streams, WindowSize, require,
 };
 pub use kept::Kept;
 pub use settled::{Settled, Wait};

@@ -83,7 +83,7 @@ fn connect(shared: &Arc<Shared>, entry: &Entry, streams: Streams) -> Result<Atta
     let id = &entry.id;
     let listed = shared.native.look(&id.to_string()).map_err(|e| failed(id, &e))?;
     let tty = listed.ok_or(Error::AttachEnded)?.record.tty;
-    if id.is_nested() && !tty {
+    if entry.session && !tty {
         // Its pipes lead straight to who started it.
         return Err(Error::AttachDisabled);
     }

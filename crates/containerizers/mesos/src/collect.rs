@@ -11,7 +11,7 @@ use berth_launcher::Places;
 use berth_model::ContainerId;
 use berth_record::{BootId, Lock, Sync};
 use berth_sys::Errno;
-use berth_sys::rustix::fs::{AtFlags, fstat, unlinkat};
+use berth_sys::rustix::fs::{AtFlags, fstat, statat, unlinkat};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -67,12 +67,19 @@ impl Native {
                 left.push(format!("{}: {}", isolator.name(), chain(&e)));
             }
         }
-        if !id.is_nested()
-            && let Err(e) = berth_images::release(&self.store, &self.holder(&id))
-        {
+        // A session has no directory, and nothing else.
+        let session = id.is_nested() && statat(&self.work, name, AtFlags::SYMLINK_NOFOLLOW).is_err();
+        if !session && let Err(e) = berth_images::release(&self.store, &self.holder(&id)) {
             left.push(format!("the image that it holds: {e}"));
         }
         let _ = fault::point("cleanup");
+        if keep == Keep::Nothing
+            && id.is_nested()
+            && !session
+            && let Some(outermost) = self.outermost_sandbox(&id)
+        {
+            left.extend(crate::nested::remove_sandbox(&outermost, &id).err());
+        }
         self.release_work(name, keep, ended, &mut left);
         let _ = fault::point("remove");
         if keep == Keep::Nothing && left.is_empty() {
@@ -149,7 +156,9 @@ impl Native {
     /// The directory can not be read.
     pub fn collect(&self) -> Result<Collected> {
         let mut collected = Collected::default();
-        let names = self.names()?;
+        let mut names = self.names()?;
+        // What is in others before those.
+        names.sort_by_key(|name| std::cmp::Reverse(name.matches('.').count()));
         let works = native::names(self.work.as_fd()).map_err(Error::directory("list", &self.work_path))?;
         if names.is_empty() && works.is_empty() {
             return Ok(collected);
@@ -226,7 +235,7 @@ impl Native {
 
     /// Whether an ended container still has something that its end should have removed.
     fn has_remains(&self, name: &str) -> bool {
-        let group = format!("{}/{name}", self.cgroup);
+        let group = format!("{}/{}", self.cgroup, name.replace('.', "/"));
         let work = self.work_path.join(name);
         ["cpu", "memory", "pids", "devices", "freezer", "unified", "."]
             .iter()

@@ -5,7 +5,7 @@
 //! what owners publish, or put something into their inboxes, and never block. What blocks (removal, recovery) has a thread
 //! of its own as long as it takes.
 //!
-//! Refused, because this version has nothing behind it: nested containers, and secrets.
+//! Refused, because this version has nothing behind it: secrets.
 
 use crate::entry::Entry;
 use crate::fetch::Fetching;
@@ -15,10 +15,10 @@ use crate::owner::Job;
 use crate::provision::Provision;
 use crate::request::{Request, RootSource};
 use crate::shared::{Shared, warn};
-use crate::{collect, pause, provision, recover};
+use crate::{collect, nested, pause, provision, recover};
 use berth_contract::{
-    AgentState, Answer, Attach, Containerizer, Error, EventLog, Exec, LaunchResult, Limits, Pause, Pull,
-    Settled, Subscription, UNKNOWN_DESTROYED, Variables, What, block_on, ready,
+    AgentState, Answer, Attach, Containerizer, Error, EventLog, Exec, LaunchResult, Limits, Nesting, Pause,
+    Pull, Settled, Subscription, UNKNOWN_DESTROYED, Variables, What, block_on, ready,
 };
 use berth_isolator::Settings;
 use berth_model::{
@@ -92,6 +92,12 @@ impl MesosContainerizer {
         &self.shared
     }
 
+    /// Whether a container in another one has limits of its own.
+    fn has_groups(&self, id: &ContainerId) -> bool {
+        let listed = self.shared.native.look(&id.to_string()).ok().flatten();
+        listed.is_some_and(|listed| berth_isolator::owns_groups(&listed.record.config).unwrap_or(false))
+    }
+
     /// Runs what blocks on a thread of its own, and answers what comes of it.
     pub(crate) fn away<T, F>(&self, work: F) -> Answer<'static, T>
     where
@@ -137,8 +143,8 @@ impl Containerizer for MesosContainerizer {
         if self.shared.get(id).is_some() {
             return ready(Ok(LaunchResult::AlreadyLaunched));
         }
-        if id.parent().is_some() {
-            return ready(Err(Error::NestedUnsupported));
+        if let Some(parent) = id.parent() {
+            return self.launch_nested(id, parent, config, environment, pid_checkpoint.is_some());
         }
         if config.container_info.as_ref().is_some_and(|info| info.r#type != ContainerType::Mesos) {
             return ready(Ok(LaunchResult::NotSupported));
@@ -162,8 +168,14 @@ impl Containerizer for MesosContainerizer {
             warn(&format!("an update of container {id} is ignored: it is unknown, or has ended"));
             return ready(Ok(()));
         };
-        if id.is_nested() {
+        if entry.session {
             let text = format!("session {id} has no limits of its own: update its container");
+            return ready(Err(Error::other(Class::Unsupported, text)));
+        }
+        if id.is_nested() && !self.has_groups(id) {
+            let text = format!(
+                "container {id} has no limits of its own, but those of the one around it: update that"
+            );
             return ready(Err(Error::other(Class::Unsupported, text)));
         }
         match measure::limits_of(requests, limits) {
@@ -321,13 +333,17 @@ impl Containerizer for MesosContainerizer {
         Some(self)
     }
 
+    fn nesting(&self) -> Option<&dyn Nesting> {
+        Some(self)
+    }
+
     fn pull(&self) -> Option<&dyn Pull> {
         self.shared.native.provision.as_ref().map(|_| self as &dyn Pull)
     }
 }
 
 /// What the core is asked for.
-fn request(
+pub(crate) fn request(
     id: &ContainerId,
     config: ContainerConfig,
     environment: Variables,
@@ -385,21 +401,29 @@ fn remove(shared: &Arc<Shared>, entry: &Entry, removed: &Settled<Result<(), Erro
 /// Takes away what an ended container has left: sandbox, runtime directory, record. In this order: what its supervisor
 /// wrote of its end goes last.
 fn forget(shared: &Arc<Shared>, entry: &Entry) -> Result<(), Error> {
-    for session in shared.inside(&entry.id) {
-        // Its container has ended, and so has it.
-        if let Ok((removed, true)) = session.claim_removal() {
-            let result = shared.remove(&session);
+    for inside in shared.below(&entry.id) {
+        // Its container has ended, and so has it. Its sandbox is in that one's.
+        if let Ok((removed, true)) = inside.claim_removal() {
+            let result = shared.remove(&inside);
             if result.is_ok() {
-                shared.forget(&session.id);
-                shared.events.publish(&session.id, What::Removed);
+                shared.forget(&inside.id);
+                shared.events.publish(&inside.id, What::Removed);
             } else {
-                session.disclaim_removal();
+                inside.disclaim_removal();
             }
             removed.settle(result.clone());
             result?;
         }
     }
-    remove_sandbox(&entry.sandbox).map_err(Error::RemoveSandbox)?;
+    match entry.id.is_nested() {
+        false => remove_sandbox(&entry.sandbox),
+        true if entry.session => Ok(()),
+        true => match shared.get(entry.id.root()) {
+            Some(outermost) => nested::remove_sandbox(&outermost.sandbox, &entry.id),
+            None => Ok(()),
+        },
+    }
+    .map_err(Error::RemoveSandbox)?;
     shared.remove(entry)?;
     shared.forget(&entry.id);
     shared.events.publish(&entry.id, What::Removed);

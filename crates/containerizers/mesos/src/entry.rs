@@ -35,6 +35,8 @@ pub(crate) struct Entry {
     /// How it ended.
     pub(crate) ended: Settled<End>,
     pub(crate) inbox: Inbox,
+    /// It is a command in a container, and none of its own.
+    pub(crate) session: bool,
     now: Mutex<Now>,
     gate: Mutex<()>,
 }
@@ -86,6 +88,14 @@ impl Entry {
         Ok(Entry::with(id, sandbox, state, Inbox::open()?))
     }
 
+    /// The same for a session.
+    ///
+    /// # Errors
+    /// No descriptors left.
+    pub(crate) fn session(id: ContainerId, state: NativeState) -> Result<Entry, Error> {
+        Ok(Entry { session: true, ..Entry::new(id, PathBuf::new(), state)? })
+    }
+
     /// A container that has ended.
     pub(crate) fn ended(id: ContainerId, sandbox: PathBuf, termination: ContainerTermination) -> Entry {
         let entry = Entry::with(id, sandbox, NativeState::Destroying, Inbox::closed());
@@ -111,7 +121,8 @@ impl Entry {
             process: None,
         };
         let (launched, ended) = (Settled::new(), Settled::new());
-        Entry { id, sandbox, launched, ended, inbox, now: Mutex::new(now), gate: Mutex::new(()) }
+        let (now, gate) = (Mutex::new(now), Mutex::new(()));
+        Entry { id, sandbox, launched, ended, inbox, session: false, now, gate }
     }
 
     /// What is published.

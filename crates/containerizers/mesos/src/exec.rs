@@ -7,7 +7,6 @@ use crate::owner::{Handed, Job};
 use crate::session::{self, Session};
 use berth_contract::{Answer, Error, Exec, ExecRequest, ExecSession, LaunchResult, ready};
 use berth_model::{Class, ContainerId, NativeState};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 impl Exec for MesosContainerizer {
@@ -39,9 +38,13 @@ impl MesosContainerizer {
         let shared = self.shared();
         let missing = || Error::ParentMissing(parent.clone());
         let container = shared.get(parent).ok_or_else(missing)?;
+        if container.session {
+            let text = format!("{parent} is no container of its own: no session in sessions");
+            return Err(Error::other(Class::Unsupported, text));
+        }
         let record = shared.native.look(&parent.to_string());
         let record = record.ok().flatten().ok_or_else(missing)?.record;
-        let entry = Arc::new(Entry::new(id.clone(), PathBuf::new(), NativeState::Starting)?);
+        let entry = Arc::new(Entry::session(id.clone(), NativeState::Starting)?);
         if !shared.add(&entry) {
             return Err(Error::other(
                 Class::Conflict,

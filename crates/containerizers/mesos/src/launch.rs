@@ -16,12 +16,13 @@ use crate::fault;
 use crate::fetch::{self, Ends};
 use crate::live::Live;
 use crate::native::{self, Kind, Native};
+use crate::nested;
 use crate::output::{self, Pipes};
 use crate::record::{CONFIG, LOCK, PID, Pid, Record, STATUS_BEFORE};
 use crate::request::{Output, Request, RootSource, Timings, Watch};
 use crate::{Error, Result, rootfs};
 use berth_image::{Progress, ResolvedUser};
-use berth_launcher::{Container, Event, Part, Phase, Places, Plan, Rootfs, Supervisor, wire};
+use berth_launcher::{Container, Event, Part, Phase, Places, Plan, Rootfs, Supervisor, Within, wire};
 use berth_logger::Driver;
 use berth_model::{ContainerConfig, ContainerId, NativeEvent};
 use berth_record::{BootId, Lock, Sync};
@@ -48,11 +49,17 @@ impl Native {
         if !request.config.directory.as_os_str().is_empty() {
             places.sandbox = request.config.directory.clone();
         }
+        if let Some(around) = &request.within {
+            places.sandbox = nested::sandbox_of(&around.sandbox, &request.id);
+        }
         let logger = self.settings_of(&request)?;
         let piped = logger.is_piped();
         request.logger = Some(logger);
         self.check_uris(fetch::wanted(&request))?;
-        let opened = rootfs::open(&request.root)?;
+        let opened = match &request.within {
+            Some(around) if request.shares_root() => Some(around.root()?),
+            _ => rootfs::open(&request.root)?,
+        };
         if !matches!(request.root, RootSource::Image(_)) {
             arguments(&request.config)?;
         }
@@ -74,7 +81,7 @@ impl Native {
             supervisor.apart()?;
         }
         if let (Some(supervisor), Some(checked)) = (&mut supervisor, &checked) {
-            supervisor.prepare(checked.plan.wanted())?;
+            prepare(supervisor, &request, &checked.plan)?;
         }
         timings.mark("spawn");
         let made = self.make(&mut request, &places, checked, &mut supervisor, &mut timings, progress);
@@ -108,6 +115,9 @@ impl Native {
         let container = self.container(request, &root, &user, places, None, None);
         for isolator in &self.isolators {
             isolator.prepare(&container, &mut plan)?;
+        }
+        if let Some(around) = &request.within {
+            around.share(&root, &mut plan)?;
         }
         Ok(Checked { root, user, plan })
     }
@@ -158,7 +168,7 @@ impl Native {
                 supervisor.apart()?;
             }
             if !early {
-                supervisor.prepare(checked.plan.wanted())?;
+                prepare(supervisor, request, &checked.plan)?;
             }
             let begin = |part: &Part<'_>| -> Result<()> {
                 fault::point("begin")?;
@@ -257,7 +267,10 @@ impl Native {
             id: request.id.clone(),
             config,
             root: match &request.root {
-                RootSource::Host => "host".to_owned(),
+                RootSource::Host => match &request.within {
+                    Some(around) => around.parent.root.clone(),
+                    None => "host".to_owned(),
+                },
                 RootSource::Directory(path) | RootSource::Archive(path) => path.display().to_string(),
                 RootSource::Image(image) => image.wanted.name.to_string(),
             },
@@ -292,7 +305,7 @@ impl Native {
             begin(&part)?;
         }
         timings.mark("root");
-        let mut files = self.files(places, dir, work)?;
+        let mut files = self.files(request, places, dir, work)?;
         self.keep_output(places, request, &user, &mut files, &mut plan)?;
         if self.kind == Kind::Agent {
             // Others than the owner attach to its streams, now or after this agent: the supervisor keeps their other ends.
@@ -311,7 +324,10 @@ impl Native {
         }
         timings.mark("files");
         let (work, sandbox) = (Some(files.work.as_fd()), Some(files.sandbox.as_fd()));
-        let container = self.container(request, &root, &user, places, work, sandbox);
+        let mut container = self.container(request, &root, &user, places, work, sandbox);
+        if let Some(within) = &mut container.within {
+            within.sandbox = files.around.as_ref().map(AsFd::as_fd);
+        }
         for isolator in self.isolators.iter().filter(|i| !i.makes_root()) {
             isolator.isolate(&container, &mut plan)?;
         }
@@ -324,7 +340,11 @@ impl Native {
             None if root.is_own() => self.sandbox_directory.display().to_string(),
             None => places.sandbox.display().to_string(),
         };
-        plan.working_directory(&directory)?;
+        match request.working_directory.is_none() && request.within.is_some() && !root.is_own() {
+            // The way to its sandbox leads through its parent's, who may have changed it.
+            true => plan.directory_without_links(&directory)?,
+            false => plan.working_directory(&directory)?,
+        }
         let environment = self.environment(request, &root, &user, places);
         let (file, argv) = arguments(&request.config)?;
         let path = environment.iter().rev().find(|(n, _)| n == "PATH").map_or(PATH, |(_, v)| v);
@@ -361,6 +381,7 @@ impl Native {
             tty: is_tty(&request.config),
             init: request.init,
             pausable: self.kind == Kind::Agent,
+            within: request.within.as_ref().map(|around| Within { cgroups: &around.cgroups, sandbox: None }),
         }
     }
 
@@ -392,7 +413,8 @@ impl Native {
 
     /// Makes the container's directory on disk.
     fn work(&self, request: &Request, places: &Places) -> Result<OwnedFd> {
-        let name = request.id.value();
+        let name = request.id.to_string();
+        let name = name.as_str();
         let fault = |what| Error::directory(what, &places.work);
         match mkdirat(&self.work, name, Mode::from_bits_truncate(0o700)) {
             // Left by a boot whose records are gone: not ours, so it is collected first.
@@ -439,14 +461,22 @@ impl Native {
     }
 
     /// Makes what is in it, but for the root file system, and the exit record before it is one.
-    fn files(&self, places: &Places, dir: &OwnedFd, work: OwnedFd) -> Result<Files> {
+    fn files(&self, request: &Request, places: &Places, dir: &OwnedFd, work: OwnedFd) -> Result<Files> {
         let fault = |what| Error::directory(what, &places.work);
         if places.sandbox.starts_with(&places.work) {
             mkdirat(&work, "sandbox", Mode::from_bits_truncate(0o750)).map_err(fault("make a sandbox in"))?;
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let sandbox = openat(CWD, &places.sandbox, flags, Mode::empty())
-            .map_err(Error::directory("open the sandbox", &places.sandbox))?;
+        let (sandbox, around) = match &request.within {
+            None => {
+                let sandbox = openat(CWD, &places.sandbox, flags, Mode::empty());
+                (sandbox.map_err(Error::directory("open the sandbox", &places.sandbox))?, None)
+            }
+            Some(around) => {
+                let (sandbox, parents) = nested::make_sandbox(around, &request.id)?;
+                (sandbox, Some(parents))
+            }
+        };
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let mut links = !places.sandbox.starts_with(&places.work);
         let mut output = |output: Output| {
@@ -478,13 +508,15 @@ impl Native {
         let stderr = output(Output::Stderr).map_err(fault("make stderr in"))?;
         let status = exit_record(places, dir)?;
         let (input, pipes, nowhere) = (None, None, None);
-        Ok(Files { work, sandbox, stdout, stderr, status, input, pipes, nowhere, links })
+        Ok(Files { work, sandbox, around, stdout, stderr, status, input, pipes, nowhere, links })
     }
 }
 
 struct Files {
     work: OwnedFd,
     sandbox: OwnedFd,
+    /// The sandbox of the container around it.
+    around: Option<OwnedFd>,
     stdout: OwnedFd,
     stderr: OwnedFd,
     status: OwnedFd,
@@ -517,6 +549,15 @@ fn input(user: &ResolvedUser) -> Result<(OwnedFd, OwnedFd)> {
         Ok((theirs, ours))
     };
     make().map_err(|e| berth_launcher::Error::io("make a pipe for what the container reads", e).into())
+}
+
+/// Has the child made, in the namespaces that the plan wants.
+fn prepare(supervisor: &mut Supervisor, request: &Request, plan: &Plan) -> Result<()> {
+    match &request.within {
+        None => supervisor.prepare(plan.wanted())?,
+        Some(around) => supervisor.prepare_within(around.pidfd.as_fd(), plan.wanted())?,
+    }
+    Ok(())
 }
 
 /// What every isolator agreed to.

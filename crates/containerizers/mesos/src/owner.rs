@@ -17,6 +17,7 @@ use crate::containerizer;
 use crate::entry::{Entry, Process, Update, Wishes};
 use crate::fetch::WatchFetch;
 use crate::live::{Ending, Live, Outcome};
+use crate::nested;
 use crate::pause;
 use crate::provision;
 use crate::record::{self, TERMINATION, Terminated};
@@ -62,7 +63,7 @@ impl Handed {
 /// How long a thread stays with a container that runs, before it leaves the waiting to the watcher.
 const STAYS: Duration = Duration::from_millis(40);
 
-/// How long the sessions of a container may take to end before it does.
+/// How long what is in a container may take to end before it does.
 const SESSIONS: Duration = Duration::from_secs(30);
 
 /// How long nothing is told of a fetch after something was.
@@ -91,7 +92,7 @@ impl Stage {
     fn watch(&mut self, shared: &Shared, entry: &Entry) {
         if let Stage::Runs { held, watching, .. } = self
             && !watching.is_open()
-            && !entry.id.is_nested()
+            && !entry.session
         {
             *watching = Watching::open(&shared.native, &entry.id, held.places());
         }
@@ -264,7 +265,6 @@ impl Owner<'_> {
     fn session(&self, mut session: Session, handed: Handed) -> Goes {
         let _ = self.entry.step(&self.shared.events, NativeEvent::Accepted);
         session.watch = Some(self.watch_launch());
-        let parent = session.parent.id.clone();
         let failed = match self.shared.native.session(session) {
             Err(cause) => cause,
             Ok((mut live, streams)) => {
@@ -285,13 +285,7 @@ impl Owner<'_> {
                 }
             }
         };
-        // A container that ends takes what was begun in it along, at any step: that is then why.
-        let ended = |now: &crate::entry::Now| now.terminated || now.state == NativeState::Destroying;
-        let error = match self.shared.get(&parent).map(|container| container.now()) {
-            None => Error::ParentMissing(parent),
-            Some(now) if ended(&now) => Error::ParentDestroying(parent),
-            Some(_) => self.error_of(&failed),
-        };
+        let error = self.error_of(&failed);
         // Nothing is left of it, and nobody has to destroy it: when this is told, the id is free.
         self.entry.failed(&self.shared.events, &error);
         self.gone(&error.to_string());
@@ -394,6 +388,14 @@ impl Owner<'_> {
     }
 
     fn error_of(&self, cause: &crate::Error) -> Error {
+        // A container that ends takes what was begun in it along, at any step: that is then why.
+        if let Some(parent) = self.entry.id.parent() {
+            match self.shared.get(parent).map(|container| container.now()) {
+                None => return Error::ParentMissing(parent.clone()),
+                Some(now) if nested::is_ending(&now) => return Error::ParentDestroying(parent.clone()),
+                Some(_) => {}
+            }
+        }
         match (cause, self.entry.now().until) {
             (crate::Error::Destroyed(_), Some(state)) => Error::DestroyedDuring(Phase::from(state)),
             _ => Error::other(cause.class(), chain(cause)),
@@ -539,7 +541,7 @@ impl Owner<'_> {
         let _ = self.entry.step(&self.shared.events, NativeEvent::Destroy);
         // It may have been stopped at the moment of its end.
         pause::let_end(self.shared, self.entry, &held.places().cgroup);
-        self.end_sessions();
+        self.end_inside();
         self.entry.lost();
         let mut termination = self.shared.groups.termination(&held.places().cgroup, ending);
         if let (Some(killed), None) = (killed, termination.reason) {
@@ -565,7 +567,7 @@ impl Owner<'_> {
         self.forget_oldest();
     }
 
-    /// Kills the container, its sessions first; of a stopped one all are killed before they are let go on.
+    /// Kills the container, what is in it first; of a stopped one all are killed before they are let go on.
     fn kill(&self, first: BorrowedFd<'_>, places: &Places) {
         // It is being destroyed: once nobody is at the gate, nobody stops it any more.
         let stopped = {
@@ -576,13 +578,13 @@ impl Owner<'_> {
             let _ = berth_sys::signal::send(first, 9);
             pause::let_end(self.shared, self.entry, &places.cgroup);
         }
-        self.end_sessions();
+        self.end_inside();
         let _ = berth_sys::signal::send(first, 9);
         pause::let_session_end(self.shared, self.entry);
     }
 
     /// Ends what runs in the container beside its own, and waits for it.
-    fn end_sessions(&self) {
+    fn end_inside(&self) {
         let sessions: Vec<_> =
             self.shared.inside(&self.entry.id).into_iter().filter(|entry| !entry.now().terminated).collect();
         for session in &sessions {
@@ -592,7 +594,7 @@ impl Owner<'_> {
         for session in sessions {
             if block_on_until(session.ended.wait(), deadline).is_none() {
                 warn(&format!(
-                    "session {} has not ended {} s after it was killed",
+                    "container {} has not ended {} s after it was killed",
                     session.id,
                     SESSIONS.as_secs()
                 ));
@@ -602,8 +604,9 @@ impl Owner<'_> {
 
     /// Whoever runs a command in a container each second removes none of them.
     fn forget_oldest(&self) {
-        let Some(parent) = self.entry.id.parent() else { return };
-        let ended = |entry: Arc<Entry>| Some((entry.now().ended_at?, entry));
+        let Some(parent) = self.entry.id.parent().filter(|_| self.entry.session) else { return };
+        let ended =
+            |entry: Arc<Entry>| Some((entry.now().ended_at?, entry)).filter(|(_, entry)| entry.session);
         let mut ended: Vec<_> = self.shared.inside(parent).into_iter().filter_map(ended).collect();
         ended.sort_by_key(|(at, _)| *at);
         let surplus = ended.len().saturating_sub(REMEMBERED);

@@ -40,7 +40,7 @@ impl Pause for MesosContainerizer {
 
 fn pausable(shared: &Shared, id: &ContainerId) -> Result<Arc<Entry>, Error> {
     let entry = shared.get(id).ok_or_else(|| Error::UnknownContainer(id.clone()))?;
-    if id.is_nested() {
+    if entry.session {
         let text = format!("session {id} is stopped with its container only: pause that");
         return Err(Error::other(Class::Unsupported, text));
     }

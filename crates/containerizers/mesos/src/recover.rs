@@ -5,6 +5,7 @@
 //! being launched, owner gone   their supervisor ends them by itself; what they had is collected
 //! running, known or standalone adopted
 //! running, an executor's that the agent does not know   adopted, destroyed, forgotten
+//! running in a container that does not                  adopted, destroyed
 //! ended                        their termination is kept; an executor's that the agent does not know is forgotten
 //! ```
 
@@ -15,9 +16,9 @@ use crate::native;
 use crate::owner;
 use crate::record::{LOCK, Listed, Standing};
 use crate::shared::{Shared, warn};
-use crate::{Ending, measure, pause};
-use berth_contract::{AgentState, Error};
-use berth_model::{ContainerId, ContainerTermination, NativeState};
+use crate::{Ending, measure, nested, pause};
+use berth_contract::{AgentState, Error, Phase, What};
+use berth_model::{ContainerClass, ContainerId, ContainerTermination, NativeState};
 use berth_record::Lock;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -39,7 +40,10 @@ pub(crate) fn recover(shared: &Arc<Shared>, state: Option<&AgentState>) -> Resul
     }
     collect(shared).map_err(failed)?;
     open_store(shared);
-    for name in shared.native.names().map_err(failed)? {
+    // Those around others before what is in them, which goes on with them only.
+    let mut names = shared.native.names().map_err(failed)?;
+    names.sort_by_key(|name| name.matches('.').count());
+    for name in names {
         take(shared, &name, state)?;
     }
     Ok(())
@@ -94,8 +98,10 @@ fn take(shared: &Arc<Shared>, name: &str, state: Option<&AgentState>) -> Result<
             }
         };
         // Who reads what a session writes, and would wait for it, was a client of the agent before.
-        let orphan = listed.record.id.is_nested()
-            || is_executors(&listed.record.config) && !is_known(state, &listed.record.id);
+        let session = listed.record.config.container_class == ContainerClass::Debug;
+        let lost = listed.record.id.parent().is_some_and(|parent| shared.get(parent).is_none());
+        let orphan =
+            session || lost || is_executors(&listed.record.config) && !is_known(state, &listed.record.id);
         match &listed.standing {
             Standing::Exited { .. } | Standing::Unknown { .. } => return ended(shared, &listed, orphan),
             Standing::Running { .. } => {
@@ -133,10 +139,17 @@ fn adopt(shared: &Arc<Shared>, listed: &Listed, orphan: bool) -> Result<bool, Er
         .map_err(|e| Error::other(e.class(), format!("take container {} over: {}", record.id, chain(&e))))?;
     let Some(adopted) = adopted else { return Ok(false) };
     let sandbox = record.config.directory.clone();
-    let entry = Arc::new(Entry::new(record.id.clone(), sandbox, NativeState::Running)?);
+    let entry = match record.config.container_class {
+        ContainerClass::Debug => Entry::session(record.id.clone(), NativeState::Running)?,
+        _ => Entry::new(record.id.clone(), sandbox, NativeState::Running)?,
+    };
+    let entry = Arc::new(entry);
     // Published before anybody may ask; from here on its owner alone does that.
     entry.runs(Process { pid: adopted.pid(), pidfd: adopted.shared_pidfd() });
-    if !record.id.is_nested() && shared.groups.is_frozen(&record.cgroup) {
+    // What is in a container that is stopped seems to be stopped itself.
+    let around = record.id.parent().and_then(|parent| shared.get(parent));
+    let around = around.is_some_and(|around| around.now().paused);
+    if !entry.session && !around && shared.groups.is_frozen(&record.cgroup) {
         entry.paused(&shared.events, true);
         if pause::is_killed(adopted.pid()) {
             // The agent before was about to let it end.
@@ -144,7 +157,7 @@ fn adopt(shared: &Arc<Shared>, listed: &Listed, orphan: bool) -> Result<bool, Er
         }
     }
     shared.add(&entry);
-    if orphan {
+    if orphan || !nested::has_parent(shared, &record.id) {
         entry.inbox.destroy();
     }
     shared.take_over(&entry, Box::new(adopted), orphan)?;
@@ -172,6 +185,11 @@ fn ended(shared: &Shared, listed: &Listed, orphan: bool) -> Result<(), Error> {
     let termination: ContainerTermination =
         kept.unwrap_or_else(|| shared.groups.termination(&record.cgroup, &ending));
     let sandbox = record.config.directory.clone();
+    if record.id.is_nested() {
+        // Nobody else remembers it.
+        shared.events.publish(&record.id, What::Created(Phase::Terminated));
+        shared.events.publish(&record.id, What::Ended(termination.clone()));
+    }
     shared.add(&Arc::new(Entry::ended(record.id.clone(), sandbox, termination)));
     Ok(())
 }

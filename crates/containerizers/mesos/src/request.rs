@@ -3,6 +3,7 @@
 
 use crate::Result;
 use crate::fetch::WatchFetch;
+use crate::nested::Around;
 use crate::provision::ImageSource;
 use berth_image::Cancel;
 use berth_launcher::{ImageVolume, Supervisor};
@@ -50,6 +51,8 @@ pub struct Request {
     pub cancel: Cancel,
     /// Who is told how far that is.
     pub fetching: Option<WatchFetch>,
+    /// Those around it, when it is to be in another container.
+    pub within: Option<Box<Around>>,
 }
 
 impl Request {
@@ -59,7 +62,7 @@ impl Request {
     /// # Errors
     /// No memory, processes or descriptors left.
     pub fn begin(&mut self) -> Result<()> {
-        let title = CString::new(self.id.value()).unwrap_or_default();
+        let title = CString::new(self.id.to_string()).unwrap_or_default();
         self.supervisor = Some(Supervisor::begin(&title)?);
         Ok(())
     }
@@ -85,6 +88,7 @@ impl Request {
             stop_signal: None,
             cancel: Cancel::new(),
             fetching: None,
+            within: None,
         }
     }
 }

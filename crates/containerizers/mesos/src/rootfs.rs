@@ -76,7 +76,9 @@ pub(crate) fn user(rootfs: &Rootfs, spec: Option<&str>) -> Result<ResolvedUser> 
         Rootfs::Host => Root::at(Path::new("/")),
         Rootfs::Layered { layers, path, .. } if layers.len() > 1 => merged(layers, path).map(Root::of)?,
         Rootfs::Layered { layers, path, .. } => copy(layers.first().map(AsFd::as_fd), path).map(Root::of)?,
-        Rootfs::Own { dir, path } => copy(Some(dir.as_fd()), path).map(Root::of)?,
+        Rootfs::Own { dir, path } | Rootfs::Around { dir, path, .. } => {
+            copy(Some(dir.as_fd()), path).map(Root::of)?
+        }
     };
     let root = opened.map_err(|e| failed(Path::new("/"), e.class(), e))?;
     resolve_user(&root, spec).map_err(Error::User)

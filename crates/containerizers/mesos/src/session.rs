@@ -14,12 +14,13 @@
 use crate::launch::{self, Failed, Made, PATH, Told};
 use crate::live::Live;
 use crate::native::Native;
+use crate::nested::{lineage, root_of};
 use crate::record::Record;
 use crate::request::{Timings, Watch, variables};
 use crate::{Error, Result, rootfs};
 use berth_contract::{Attached, ExecRequest};
 use berth_image::ResolvedUser;
-use berth_launcher::{Container, Encoded, Phase, Places, Plan, Rootfs, Supervisor, wire};
+use berth_launcher::{Container, Encoded, Phase, Places, Plan, Rootfs, Supervisor, Within, wire};
 use berth_model::{
     Class, ContainerClass, ContainerConfig, ContainerId, ContainerInfo, NativeEvent, TtyInfo, WindowSize,
 };
@@ -67,7 +68,7 @@ impl Native {
         let places = self.places(&session.id);
         let title = CString::new(session.id.to_string()).unwrap_or_default();
         let mut supervisor = Supervisor::begin(&title)?;
-        supervisor.prepare_within(session.pidfd.as_fd())?;
+        supervisor.prepare_within(session.pidfd.as_fd(), Namespaces::default())?;
         match self.enter(&mut session, &places, &supervisor) {
             Ok((made, streams)) => Ok((Live::new(session.id, places, supervisor, made, false), streams)),
             Err(failed) => {
@@ -125,6 +126,8 @@ impl Native {
         let mut places = self.places(&session.parent.id);
         places.cgroup.clone_from(&session.parent.cgroup);
         places.sandbox.clone_from(&session.parent.config.directory);
+        let around: Vec<String> =
+            lineage(&session.parent.id).iter().map(|id| self.places(id).cgroup).collect();
         let container = Container {
             id: &session.id,
             config: &config,
@@ -139,6 +142,7 @@ impl Native {
             tty: session.request.terminal.is_some(),
             init: false,
             pausable: true,
+            within: session.parent.id.is_nested().then_some(Within { cgroups: &around, sandbox: None }),
         };
         let mut plan = Plan::new();
         let pidfd = session.pidfd.try_clone();
@@ -172,12 +176,7 @@ impl Session {
         if self.parent.root == "host" {
             return Ok(Rootfs::Host);
         }
-        let path = PathBuf::from(format!("/proc/{}/root", self.pid));
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = openat(CWD, &path, flags, Mode::empty());
-        // As long as the process has not been reaped, its number is no other's; so what was opened is its root.
-        let alive = berth_sys::signal::send(&*self.pidfd, 0);
-        let dir = alive.and(opened).map_err(Error::directory("open the container's root", &path))?;
+        let dir = root_of(self.pid, self.pidfd.as_fd())?;
         Ok(Rootfs::Own { path: PathBuf::from(&self.parent.root), dir })
     }
 
@@ -300,15 +299,9 @@ pub(crate) fn check(
     /// A file name can not be longer.
     const LONGEST: usize = 255;
     let refused = |class, text: String| Err(berth_contract::Error::other(class, text));
-    let Some(parent) = id.parent() else {
+    if !id.is_nested() {
         let text = format!("the id {id} of a session must be that of its container with one more level");
         return refused(Class::Invalid, text);
-    };
-    if parent.is_nested() {
-        return refused(
-            Class::Unsupported,
-            format!("{parent} is no container of its own: no session in sessions"),
-        );
     }
     let text = id.to_string();
     if text.len() > LONGEST {

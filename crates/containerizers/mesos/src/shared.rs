@@ -71,6 +71,14 @@ impl Shared {
         self.entries().values().filter(|entry| entry.id.parent() == Some(id)).cloned().collect()
     }
 
+    /// The same, and what is in those, the innermost first.
+    pub(crate) fn below(&self, id: &ContainerId) -> Vec<Arc<Entry>> {
+        let is_below = |other: &&Arc<Entry>| other.id.ancestors().any(|at| at == id);
+        let mut all: Vec<_> = self.entries().values().filter(is_below).cloned().collect();
+        all.sort_by_key(|entry| std::cmp::Reverse(entry.id.depth()));
+        all
+    }
+
     /// Puts a new record in; `false` when there is one with that id.
     pub(crate) fn add(&self, entry: &Arc<Entry>) -> bool {
         match self.entries().entry(entry.id.clone()) {

@@ -13,7 +13,7 @@ use crate::{GroupSettings, Settings, capabilities, text};
 use berth_cgroup::{Controller, Group, Hierarchies, Limits, Mode};
 use berth_launcher::wire::Step;
 use berth_launcher::{Container, Error, Heard, Isolator, Phase, Places, Plan, Result, Watched};
-use berth_model::{Class, ContainerId};
+use berth_model::{Class, ContainerConfig, ContainerId};
 use std::time::Instant;
 
 const NAME: &str = "cgroups";
@@ -61,6 +61,22 @@ impl Cgroups {
     }
 }
 
+/// Whether a container in another one has limits of its own.
+///
+/// # Errors
+/// What it asks for can not be.
+pub fn owns_groups(config: &ContainerConfig) -> Result<bool> {
+    owns(config, &limits_of(config)?)
+}
+
+fn owns(config: &ContainerConfig, limits: &Limits) -> Result<bool> {
+    let linux = config.container_info.as_ref().and_then(|info| info.linux_info.as_ref());
+    Ok(match linux.and_then(|linux| linux.share_cgroups) {
+        Some(shared) => !shared,
+        None => *limits != Limits::default(),
+    })
+}
+
 /// The child moves itself into the group, in every hierarchy.
 fn join(group: &Group, plan: &mut Plan) -> Result<()> {
     for fd in group.join_fds().map_err(failed)? {
@@ -90,6 +106,32 @@ fn keyring(container: &Container<'_>, plan: &mut Plan) -> Result<()> {
     Ok(())
 }
 
+impl Cgroups {
+    /// The child is in the groups of those around it, and then in its own.
+    fn join_within(&self, container: &Container<'_>, group: &Group, plan: &mut Plan) -> Result<()> {
+        // Each goes before those that are there.
+        if container.rootfs.is_shared() {
+            join(group, plan)?;
+        } else {
+            join_as_first(group, plan)?;
+        }
+        // On v2 its own is below theirs in the only hierarchy there is.
+        if self.hierarchies.mode() != Mode::V2 {
+            self.join_around(container, plan)?;
+        }
+        Ok(())
+    }
+
+    fn join_around(&self, container: &Container<'_>, plan: &mut Plan) -> Result<()> {
+        let around = container.within.map_or(&[][..], |within| within.cgroups);
+        for path in around.iter().rev() {
+            let group = Group::open(&self.hierarchies, path).map_err(failed)?;
+            join(&group, plan)?;
+        }
+        Ok(())
+    }
+}
+
 /// In every container's group, so that it can be measured and killed.
 const WANTED: [Controller; 3] = [Controller::Cpu, Controller::Memory, Controller::Pids];
 
@@ -99,8 +141,16 @@ impl Isolator for Cgroups {
     }
 
     fn prepare(&self, container: &Container<'_>, plan: &mut Plan) -> Result<()> {
-        self.all_of(container)?;
-        plan.step(NAME, Phase::Join, Step::CgroupNamespace {}, "make a cgroup namespace");
+        let limits = self.all_of(container)?;
+        if container.within.is_some() && !owns(container.config, &limits)? && limits != Limits::default() {
+            return Err(Error::Invalid(
+                "limits of its own need control groups of its own: leave 'share_cgroups' away, or set it to false"
+                    .to_owned(),
+            ));
+        }
+        if !container.rootfs.is_shared() {
+            plan.step(NAME, Phase::Join, Step::CgroupNamespace {}, "make a cgroup namespace");
+        }
         keyring(container, plan)
     }
 
@@ -116,12 +166,19 @@ impl Isolator for Cgroups {
         // On v2 its own is below the container's in the only hierarchy there is.
         if self.hierarchies.mode() != Mode::V2 {
             join(&group, plan)?;
+            self.join_around(container, plan)?;
         }
         keyring(container, plan)
     }
 
     fn isolate(&self, container: &Container<'_>, plan: &mut Plan) -> Result<()> {
         let mut limits = self.all_of(container)?;
+        let path = &container.places.cgroup;
+        if container.within.is_some() && !owns(container.config, &limits)? {
+            let group =
+                Group::create(&self.hierarchies, path, &[Controller::Freezer], &limits).map_err(failed)?;
+            return self.join_within(container, &group, plan);
+        }
         let mut wanted = Vec::with_capacity(WANTED.len() + 2 + self.settings.member_of.len());
         wanted.extend(WANTED);
         if container.pausable {
@@ -129,7 +186,6 @@ impl Isolator for Cgroups {
             wanted.extend([Controller::Freezer, Controller::Cpuacct]);
         }
         wanted.extend(&self.settings.member_of);
-        let path = &container.places.cgroup;
         let group = match &self.marks {
             None => Group::create(&self.hierarchies, path, &wanted, &limits).map_err(failed)?,
             Some(marks) => {
@@ -140,7 +196,10 @@ impl Isolator for Cgroups {
                 made?
             }
         };
-        join_as_first(&group, plan)
+        match container.within {
+            None => join_as_first(&group, plan),
+            Some(_) => self.join_within(container, &group, plan),
+        }
     }
 
     fn watch(&self, _: &ContainerId, places: &Places) -> Result<Vec<Watched>> {

@@ -36,7 +36,13 @@ impl Isolator for Linux {
     }
 
     fn prepare(&self, container: &Container<'_>, plan: &mut Plan) -> Result<()> {
-        plan.namespaces(Namespaces::MOUNT);
+        if container.rootfs.is_shared() {
+            // A copy is made of the parent's, which is entered before.
+            let step = Step::Unshare { namespaces: Namespaces::MOUNT.bits() };
+            plan.step(NAME, Phase::Namespace, step, "copy the mounts of the container around it");
+        } else {
+            plan.namespaces(Namespaces::MOUNT);
+        }
         let own = container.rootfs.is_own();
         let what = "cut the mounts off from the host's";
         plan.step(NAME, Phase::Root, Step::Propagation { slave: (!own).into() }, what);
@@ -62,7 +68,7 @@ impl Isolator for Linux {
         let work =
             || container.work.ok_or_else(|| Error::Invalid("the container has no directory".to_owned()));
         let (tree, path) = match container.rootfs {
-            Rootfs::Host => return Ok(()),
+            Rootfs::Host | Rootfs::Around { .. } => return Ok(()),
             Rootfs::Layered { layers, path, top, .. } => {
                 let upper = Upper::make(work()?, *top)
                     .map_err(|(what, e)| Error::io(format!("{what} for {}", path.display()), e))?;

@@ -11,6 +11,7 @@ use berth_cgroup::DeviceKind;
 use berth_launcher::wire::{self, Step};
 use berth_launcher::{Container, Error, Isolator, Phase, Plan, Result};
 use berth_model::IpcMode;
+use berth_sys::process::Namespaces;
 use berth_sys::rustix::mount::MountFlags;
 
 const NAME: &str = "filesystem/mounts";
@@ -67,6 +68,15 @@ impl Isolator for Mounts {
     }
 
     fn prepare(&self, container: &Container<'_>, plan: &mut Plan) -> Result<()> {
+        if container.rootfs.is_shared() {
+            // All is there, but for what shows the processes.
+            if plan.wanted().has(Namespaces::PID) {
+                let mut to = Writer { plan, phase: Phase::Mounts };
+                to.proc();
+                to.masks(&MASKED_PROC, "/proc");
+            }
+            return self.enter(container, plan);
+        }
         let mut to = Writer { plan, phase: Phase::Mounts };
         to.proc();
         if container.rootfs.is_own() {
@@ -89,6 +99,9 @@ impl Isolator for Mounts {
 
     fn enter(&self, container: &Container<'_>, plan: &mut Plan) -> Result<()> {
         terminal(container, wire::TERMINAL_NO_LINKS, plan);
+        if container.init {
+            plan.flag(wire::FLAG_INIT);
+        }
         plan.step(NAME, Phase::Gate, Step::Gate {}, "wait for the word to start");
         Ok(())
     }

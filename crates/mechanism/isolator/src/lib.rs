@@ -25,6 +25,7 @@ mod volume_image;
 mod volumes;
 
 pub use capabilities::DEFAULT as DEFAULT_CAPABILITIES;
+pub use cgroups::owns_groups;
 pub use disk_du::DiskWatch;
 pub use limits::{limits_of, rule as device_rule};
 pub use net_cls::Handles;

@@ -26,7 +26,9 @@ impl Isolator for Ipc {
                 "Only support specifying the size of /dev/shm when the IPC mode is `PRIVATE`".to_owned(),
             ));
         }
-        if mode != Some(IpcMode::ShareParent) {
+        // Unset is its own for one at the top, and the parent's for one in another.
+        let unset = if container.within.is_some() { IpcMode::ShareParent } else { IpcMode::Private };
+        if mode.unwrap_or(unset) != IpcMode::ShareParent {
             plan.namespaces(Namespaces::IPC);
         }
         Ok(())

@@ -18,7 +18,12 @@ impl Isolator for Pid {
     }
 
     fn prepare(&self, container: &Container<'_>, plan: &mut Plan) -> Result<()> {
-        if container.linux().and_then(|l| l.share_pid_namespace) == Some(true) {
+        let shared = container.linux().and_then(|l| l.share_pid_namespace) == Some(true);
+        if shared && container.within.is_some() {
+            // Its processes end with its control group.
+            return Ok(());
+        }
+        if shared {
             // Without a pid namespace nothing ends the container's processes for certain when its first one
             // ends; the freezer that could comes with the cgroup work.
             return Err(Error::Unsupported(

@@ -23,8 +23,12 @@ pub(crate) fn is_own(container: &Container<'_>) -> Result<bool> {
     let networks = container.config.container_info.iter().flat_map(|i| &i.network_infos);
     let mut names = networks.map(|n| n.name.as_deref());
     match (names.next(), names.next()) {
-        (None, _) => Ok(container.rootfs.is_own()),
+        (None, _) => Ok(container.within.is_none() && container.rootfs.is_own()),
         (Some(Some("none")), None) => Ok(true),
+        (Some(Some("host") | None), None) if container.within.is_some() => Err(Error::Unsupported(
+            "a container in another one has that one's network or a new one: name no network, or 'none'"
+                .to_owned(),
+        )),
         (Some(Some("host") | None), None) => Ok(false),
         (Some(Some("host" | "none") | None), Some(_)) => Err(Error::Invalid(
             "the networks host and none can not be combined with others: name one network".to_owned(),
@@ -45,7 +49,13 @@ impl Isolator for Network {
             plan.namespaces(Namespaces::NET);
             plan.step(NAME, Phase::Namespace, Step::Loopback {}, "bring the loopback interface up");
         }
-        let hostname = container.config.container_info.as_ref().and_then(|i| i.hostname.as_deref());
+        let info = container.config.container_info.as_ref();
+        let hostname = info.and_then(|i| i.hostname.as_deref());
+        if container.within.is_some() && hostname.is_none() && info.is_none_or(|i| i.network_infos.is_empty())
+        {
+            // With the parent's network it has the parent's name.
+            return Ok(());
+        }
         let hostname = match hostname {
             Some(name) => name.to_owned(),
             None => default_hostname(container.id.value()),

@@ -10,9 +10,11 @@ use crate::{Settings, text};
 use berth_image::{Failure, clone_mount};
 use berth_launcher::wire::Step;
 use berth_launcher::{Container, Error, Isolator, Phase, Plan, Result};
-use berth_model::{Volume, VolumeMode, VolumeSourceType};
+use berth_model::{SandboxPathType, Volume, VolumeMode, VolumeSourceType};
 use berth_sys::mounts::{Attributes, Reach};
-use berth_sys::rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2};
+use berth_sys::rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fstat, mkdirat, openat, openat2,
+};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -34,6 +36,8 @@ pub(crate) fn make_sandbox_path(_: &Settings) -> Result<Box<dyn Isolator>> {
 enum Source<'a> {
     Host(&'a str),
     Sandbox(&'a str),
+    /// The same of the container around it.
+    Around(&'a str),
     /// `volume/image` has it.
     Image,
 }
@@ -64,7 +68,10 @@ fn source(volume: &Volume) -> Result<Source<'_>> {
             }
             VolumeSourceType::SandboxPath => {
                 let path = s.sandbox_path.as_ref().ok_or_else(|| missing("sandbox_path", "SANDBOX_PATH"))?;
-                Ok(Source::Sandbox(&path.path))
+                Ok(match path.r#type {
+                    SandboxPathType::Parent => Source::Around(&path.path),
+                    _ => Source::Sandbox(&path.path),
+                })
             }
             other => {
                 Err(Error::Unsupported(format!("volumes of type {other:?} are not built into this version")))
@@ -145,16 +152,30 @@ impl Isolator for SandboxPath {
         SANDBOX
     }
 
+    fn prepare(&self, container: &Container<'_>, _: &mut Plan) -> Result<()> {
+        for volume in volumes(container) {
+            if matches!(source(volume)?, Source::Around(_)) && container.within.is_none() {
+                return Err(Error::Invalid(
+                    "SANDBOX_PATH volume PARENT type only works for nested container".to_owned(),
+                ));
+            }
+        }
+        Ok(())
+    }
+
     fn isolate(&self, container: &Container<'_>, plan: &mut Plan) -> Result<()> {
         for volume in volumes(container) {
-            let Source::Sandbox(path) = source(volume)? else { continue };
-            if !volume.container_path.starts_with('/') {
+            let (path, sandbox) = match source(volume)? {
+                Source::Sandbox(path) => (path, container.sandbox),
+                Source::Around(path) => (path, container.within.and_then(|within| within.sandbox)),
+                Source::Host(_) | Source::Image => continue,
+            };
+            if matches!(source(volume)?, Source::Sandbox(_)) && !volume.container_path.starts_with('/') {
                 return Err(Error::Invalid(
                     "'container_path' is relative for SANDBOX_PATH volume SELF type".to_owned(),
                 ));
             }
-            let sandbox =
-                container.sandbox.ok_or_else(|| Error::Invalid("the container has no sandbox".to_owned()))?;
+            let sandbox = sandbox.ok_or_else(|| Error::Invalid("the container has no sandbox".to_owned()))?;
             let fd = sandbox_directory(sandbox, path)
                 .map_err(|e| Error::io(format!("open volume source {path} in the sandbox"), e))?;
             attach(SANDBOX, container, plan, volume, &fd, path)?;
@@ -176,7 +197,12 @@ fn sandbox_directory(sandbox: BorrowedFd<'_>, path: &str) -> std::result::Result
             openat2(sandbox, if so_far.is_empty() { "." } else { &so_far }, flags, Mode::empty(), how)?;
         so_far.push_str(part);
         match openat2(sandbox, so_far.as_str(), flags, Mode::empty(), how) {
-            Err(berth_sys::Errno::NOENT) => mkdirat(&parent, part, Mode::from_bits_truncate(0o755))?,
+            Err(berth_sys::Errno::NOENT) => {
+                mkdirat(&parent, part, Mode::from_bits_truncate(0o755))?;
+                let (owner, no_links) = (fstat(sandbox)?, AtFlags::SYMLINK_NOFOLLOW);
+                let (uid, gid) = (Uid::from_raw(owner.st_uid), Gid::from_raw(owner.st_gid));
+                chownat(&parent, part, Some(uid), Some(gid), no_links)?;
+            }
             other => drop(other?),
         }
         so_far.push('/');

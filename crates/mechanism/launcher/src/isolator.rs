@@ -137,12 +137,26 @@ pub enum Rootfs {
         /// The directory.
         dir: OwnedFd,
     },
+    /// That of the container around it, by a copy of its mounts.
+    Around {
+        /// What that one's is called.
+        path: PathBuf,
+        /// It, as that one sees it.
+        dir: OwnedFd,
+        /// Whether that is another than the host's.
+        own: bool,
+    },
 }
 
 impl Rootfs {
     /// Whether it is another than the host's.
     pub fn is_own(&self) -> bool {
-        !matches!(self, Rootfs::Host)
+        !matches!(self, Rootfs::Host | Rootfs::Around { own: false, .. })
+    }
+
+    /// Whether it is that of the container around it.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Rootfs::Around { .. })
     }
 }
 
@@ -155,6 +169,15 @@ pub struct ImageVolume {
     pub layers: Vec<OwnedFd>,
     /// Mode and owner of its root directory.
     pub top: Option<Top>,
+}
+
+/// What isolators are told of those around a container.
+#[derive(Debug, Clone, Copy)]
+pub struct Within<'a> {
+    /// Their control groups, the outermost first; the last is the parent's.
+    pub cgroups: &'a [String],
+    /// The parent's sandbox, open; there from `isolate` on.
+    pub sandbox: Option<BorrowedFd<'a>>,
 }
 
 /// What isolators are told of a container.
@@ -186,6 +209,8 @@ pub struct Container<'a> {
     pub init: bool,
     /// Whether its processes can be stopped, all at once.
     pub pausable: bool,
+    /// Of one in another container: those around it.
+    pub within: Option<Within<'a>>,
 }
 
 impl Container<'_> {

@@ -24,7 +24,7 @@ pub use ask::{Ask, ask};
 pub use connection::{Connection, open_process};
 pub use error::Error;
 pub use home::place_supervisors;
-pub use isolator::{Container, Heard, ImageVolume, Isolator, Places, Rootfs, Watched};
+pub use isolator::{Container, Heard, ImageVolume, Isolator, Places, Rootfs, Watched, Within};
 pub use plan::{Encoded, Part, Phase, Plan};
 pub use supervisor::{Event, Supervisor};
 

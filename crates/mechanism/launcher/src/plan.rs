@@ -235,6 +235,18 @@ impl Plan {
     /// # Errors
     /// Not an absolute path, or a NUL inside.
     pub fn working_directory(&mut self, path: &str) -> Result<()> {
+        self.enter_directory(path, 0)
+    }
+
+    /// The same for one that is there, and to which no link leads.
+    ///
+    /// # Errors
+    /// As those of [`Plan::working_directory`].
+    pub fn directory_without_links(&mut self, path: &str) -> Result<()> {
+        self.enter_directory(path, wire::DIRECTORY_NO_LINKS)
+    }
+
+    fn enter_directory(&mut self, path: &str, how: u32) -> Result<()> {
         if !path.starts_with('/') {
             return Err(Error::Invalid(format!(
                 "working directory {path:?} must be an absolute path inside the container"
@@ -242,7 +254,7 @@ impl Plan {
         }
         let relative = path.trim_start_matches('/');
         let relative = text(if relative.is_empty() { "." } else { relative })?;
-        let step = Step::WorkingDirectory { path: &relative };
+        let step = Step::WorkingDirectory { path: &relative, how };
         self.step("filesystem/linux", Phase::Directory, step, format!("enter working directory {path}"));
         Ok(())
     }

@@ -172,13 +172,14 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Has it make its child in the pid namespace of the process behind a pidfd.
+    /// Has it make its child in the pid namespace of the process behind a pidfd, or in a new one below that, with these
+    /// namespaces.
     ///
     /// # Errors
     /// The supervisor is gone.
-    pub fn prepare_within(&mut self, process: BorrowedFd<'_>) -> Result<()> {
+    pub fn prepare_within(&mut self, process: BorrowedFd<'_>, namespaces: Namespaces) -> Result<()> {
         self.apart()?;
-        let message = Message::new(Kind::Prepare, 0, 1);
+        let message = Message::new(Kind::Prepare, namespaces.bits() as u32, 1);
         protocol::send(&self.socket, message, &[], &[process]).map_err(|_| Error::Gone("a request"))
     }
 

@@ -351,7 +351,7 @@ impl Child<'_> {
                 }
                 berth_sys::rustix::process::ioctl_tiocsctty(&slave)
             }
-            Step::WorkingDirectory { path } => self.working_directory(path),
+            Step::WorkingDirectory { path, how } => self.working_directory(path, how),
             Step::Limit { resource, soft, hard } => limit(resource, soft, hard),
             Step::Streams {} => self.place_stdio(),
             Step::Gate {} => self.gate(),
@@ -363,7 +363,15 @@ impl Child<'_> {
             Step::Execute { file, path, argv, envp } => self.execute(file, path, argv, envp),
             Step::OomScore { value } => oom_score(value),
             Step::Share { fd, namespaces } => {
-                berth_sys::process::enter(self.fd(fd)?, Namespaces::from_bits(namespaces))?;
+                let namespaces = Namespaces::from_bits(namespaces);
+                berth_sys::process::enter(self.fd(fd)?, namespaces)?;
+                // Whose /dev that is was seen to when it was made.
+                self.own_dev |= namespaces.has(Namespaces::MOUNT);
+                self.root = Some(directory(CWD, c"/", ResolveFlags::empty())?);
+                Ok(())
+            }
+            Step::Unshare { namespaces } => {
+                berth_sys::process::unshare(Namespaces::from_bits(namespaces))?;
                 self.root = Some(directory(CWD, c"/", ResolveFlags::empty())?);
                 Ok(())
             }
@@ -498,8 +506,11 @@ impl Child<'_> {
         Ok(parent)
     }
 
-    fn working_directory(&self, path: &CStr) -> Result<()> {
-        let at = self.resolve(path, Missing::Directory)?;
+    fn working_directory(&self, path: &CStr, how: u32) -> Result<()> {
+        let at = match how & wire::DIRECTORY_NO_LINKS {
+            0 => self.resolve(path, Missing::Directory)?,
+            _ => directory(self.root()?, path, ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS)?,
+        };
         fchdir(&at)?;
         // A descriptor that leaked from the host would lead outside (CVE-2024-21626): the kernel then says
         // "(unreachable)", never an absolute path.

@@ -30,5 +30,6 @@ mod look;
 mod output;
 mod state;
 mod terminal;
+mod within;
 
 pub use state::{sealed, sealed_program};

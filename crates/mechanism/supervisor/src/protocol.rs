@@ -44,7 +44,7 @@ pub enum Kind {
     /// To the supervisor: send me the terminal's output from now on.
     Attach = 6,
     /// To the supervisor, first: make the child with the namespaces `a`; `b` = 1: and in the pid namespace of the process
-    /// whose pidfd comes along.
+    /// whose pidfd comes along, or in a new one below that.
     Prepare = 7,
     /// To the supervisor: look after the container; `a` = flags of the plan, with the descriptors of
     /// [`crate::wire::attend`].

@@ -28,6 +28,7 @@ use crate::output::{READERS, Sinks};
 use crate::protocol::{self, DATA, Kind, Message, refusal};
 use crate::state::{self, Role};
 use crate::wire::{self, attend};
+use crate::within;
 use berth_sys::process::{Namespaces, Side, SingleThreaded, enter, exit, fork};
 use berth_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
 use berth_sys::rustix::fd::{AsFd, OwnedFd};
@@ -98,7 +99,12 @@ fn supervise(proof: SingleThreaded, owner: OwnedFd, plan: OwnedFd) -> Result<()>
     }
     drop(within);
     let (ours, childs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    let (pid, pidfd) = match fork(&proof, Namespaces::from_bits(message.a.into())) {
+    let namespaces = Namespaces::from_bits(message.a.into());
+    let made = match message.b == 1 && namespaces.has(Namespaces::PID) {
+        true => within::fork_below(&proof, namespaces),
+        false => fork(&proof, namespaces),
+    };
+    let (pid, pidfd) = match made {
         Ok(Side::Child) => {
             // The owner's end must close with the supervisor's copy, not with ours.
             drop((owner, ours));

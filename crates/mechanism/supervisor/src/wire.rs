@@ -17,7 +17,7 @@ use core::ffi::CStr;
 /// "BRTH".
 pub const MAGIC: u32 = u32::from_le_bytes(*b"BRTH");
 /// Of plan and protocol together. Raised when either changes its meaning.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 /// Length of the header in bytes.
 pub const HEADER: usize = 32;
 /// Descriptors that can travel beside a plan.
@@ -50,6 +50,8 @@ pub const FLAG_FILES: u32 = 512;
 pub const NODE_CHARACTER: u32 = 0o020_000;
 /// In the mode of `Step::Node`: a block device.
 pub const NODE_BLOCK: u32 = 0o060_000;
+/// In `Step::WorkingDirectory`: it is not made, and no link may be on the way to it.
+pub const DIRECTORY_NO_LINKS: u32 = 1;
 /// In `Step::Terminal`: bind it at /dev/console.
 pub const TERMINAL_CONSOLE: u32 = 1;
 /// In `Step::Terminal`: no link may be on the way to the multiplexer; the container has been at it.
@@ -189,8 +191,8 @@ steps! {
     SealRoot = 19 {}
     /// Take a terminal from `ptmx` as stdin, stdout and stderr, owned by the user; `how` is of `TERMINAL_*`.
     Terminal = 20 { ptmx: text, uid: u32, gid: u32, how: u32 }
-    /// The working directory, made when missing.
-    WorkingDirectory = 21 { path: text }
+    /// The working directory, made when missing; `how` is of `DIRECTORY_*`.
+    WorkingDirectory = 21 { path: text, how: u32 }
     /// A limit of setrlimit(2); u64::MAX is infinity.
     Limit = 22 { resource: u32, soft: u64, hard: u64 }
     /// Put the streams in their places; one that is the host's null device becomes the container's own.
@@ -213,6 +215,8 @@ steps! {
     OomScore = 30 { value: u32 }
     /// Enter these namespaces (`CLONE_NEW*`) of the process behind a pidfd. The root of its mounts is the root from here on.
     Share = 32 { fd: u32, namespaces: u64 }
+    /// New namespaces of one's own (unshare(2)), as copies of those that were entered. The root of its mounts is opened anew.
+    Unshare = 33 { namespaces: u64 }
 }
 
 /// A list of strings, each with its NUL, one after another.
