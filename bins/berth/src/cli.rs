@@ -86,6 +86,9 @@ pub(crate) enum Command {
     /// Pull, list and remove images
     #[command(subcommand, after_help = IMAGE)]
     Image(ImageCommand),
+    /// Make, run and remove containers of LXC
+    #[command(subcommand, after_help = crate::lxc::LXC)]
+    Lxc(crate::lxc::LxcCommand),
     /// Run the agent (see `berth agent --help`)
     #[command(disable_help_flag = true)]
     Agent(Agent),

@@ -21,6 +21,8 @@ pub mod oneshot;
 mod resources;
 mod scope;
 
+/// LXC's own tools, for `berth lxc`.
+pub use berth_lxc::tools as lxc;
 /// How output is kept and read.
 pub use berth_mesos::logger as output;
 pub use built::{check as check_flags, makers};
