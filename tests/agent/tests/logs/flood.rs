@@ -27,8 +27,10 @@ fn own_memory(pid: u32) -> u64 {
 fn rotated_files_have_every_line_whole_and_the_supervisor_stays_small() {
     let ground = ground!(rotated_files_have_every_line_whole_and_the_supervisor_stays_small);
     let count = lines();
-    let script =
-        format!("mkfifo go; seq -f %099.0f 1 {count}; read word < go; seq 1 3; read word < go; echo $word");
+    // The second time it may find the gate open that is just being left.
+    let script = format!(
+        "mkfifo go; seq -f %099.0f 1 {count}; read word < go; seq 1 3; until read word < go; do :; done; echo $word"
+    );
     let options = ["--log-opt", "max-size=1m", "--log-opt", "max-file=900"];
     let name = run(&ground, "c", &options, &script);
     let last = format!("{count:099}\n");
@@ -44,8 +46,9 @@ fn rotated_files_have_every_line_whole_and_the_supervisor_stays_small() {
     let all = files(&ground, &name);
     assert!(all.len() > 9, "{} files", all.len());
     for file in &all {
-        // A line that was begun before the limit is ended in the same file.
-        assert!(file.len() <= (1 << 20) + 100 && file.ends_with('\n'), "{} bytes", file.len());
+        // A rotation waits for nobody who looks for the file to read from: it is put off by an eighth. And a line that was
+        // begun is ended in the same file.
+        assert!(file.len() <= (10 << 17) + 100 && file.ends_with('\n'), "{} bytes", file.len());
     }
     let mut expected = 1;
     let text = all.concat();

@@ -104,7 +104,7 @@ fn a_container_that_swaps_its_files_for_links_has_nobody_read_or_write_elsewhere
     let options = ["--log-opt", "max-size=4k", "--log-opt", "max-file=3"];
     let name = run(&ground, "c", &options, &script);
     until("its log has its end", || {
-        let text = logs(&ground, &["--tail", "1"], &name);
+        let text = logs(&ground, &["--stream", "stdout", "--tail", "1"], &name);
         assert!(!text.contains("untouched"));
         text == "end\n"
     });
