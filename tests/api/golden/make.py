@@ -208,6 +208,50 @@ def about_sessions(say, letter):
     say.say("REMOVE_CONTAINER", {"container_id": top}, text="")
 
 
+def about_nested(say, letter):
+    top = {"value": f"n{letter}"}
+    say.say("LAUNCH_CONTAINER", {"container_id": top, "command": {"value": "exec sleep 1000"}, "resources": RESOURCES}, text="")
+    child, deep = {"value": "child", "parent": top}, {"value": "deep", "parent": {"value": "child", "parent": top}}
+    sleeps = {"container_id": child, "command": {"value": "exec sleep 1000"}}
+    say.say("LAUNCH_NESTED_CONTAINER", sleeps, text="")
+    say.say("LAUNCH_NESTED_CONTAINER", sleeps, 202, text="")
+    say.say("LAUNCH_CONTAINER", {"container_id": deep, "command": {"value": "echo deep; exit 5"}}, text="")
+    say.ask("WAIT_CONTAINER", {"exit_status": 5 << 8}, {"container_id": deep})
+    say.say("READ_LOGS", {"container_id": deep}, reads={"STDOUT": "deep\n"})
+    limited = {"value": "limited", "parent": top}
+    launch = {"container_id": limited, "command": {"value": "exec sleep 1000"}, "limits": {"mem": {"value": 32.0}}}
+    say.say("LAUNCH_CONTAINER", launch, text="")
+    say.say("UPDATE_CONTAINER", {"container_id": limited, "limits": {"mem": {"value": 48.0}}}, text="")
+    statistics = {"timestamp": "@number", "@more": True}
+    entry = lambda at: {
+        "container_id": {"value": at["value"]},
+        "container_status": {"container_id": at, "executor_pid": "@number", "@more": True},
+        "resource_statistics": statistics,
+    }
+    show = {"show_standalone": True, "show_nested": True}
+    say.ask("GET_CONTAINERS", {"containers": [entry(at) for at in (top, child, limited)]}, show)
+    command = {"value": "echo in; exit 6"}
+    session = {"container_id": {"value": "s", "parent": child}, "command": command}
+    say.say("LAUNCH_NESTED_CONTAINER_SESSION", session, reads={"STDOUT": "in\n"})
+    docker = {"type": "DOCKER", "docker": {"image": "busybox"}}
+    other = {"container_id": {"value": "other", "parent": top}, "command": {"value": "true"}}
+    unsupported = "The provided ContainerInfo is not supported"
+    say.say("LAUNCH_NESTED_CONTAINER", {**other, "container": docker}, 400, text=unsupported)
+    say.say("WAIT_NESTED_CONTAINER", {"container_id": other["container_id"]}, 404, text=f"Container n{letter}.other cannot be found")
+    say.say("REMOVE_CONTAINER", {"container_id": child}, 500, text="Nested container has not terminated yet")
+    say.say("KILL_CONTAINER", {"container_id": limited}, text="")
+    say.ask("WAIT_NESTED_CONTAINER", {"exit_status": 9}, {"container_id": limited})
+    say.say("REMOVE_CONTAINER", {"container_id": limited}, text="")
+    # What is in a container ends with it.
+    say.say("KILL_CONTAINER", {"container_id": top}, text="")
+    say.ask("WAIT_CONTAINER", {"exit_status": 9}, {"container_id": top})
+    say.ask("WAIT_NESTED_CONTAINER", {"exit_status": 9}, {"container_id": child})
+    say.say("LAUNCH_NESTED_CONTAINER", other, 400, text=f"Parent container n{letter} does not exist")
+    say.say("REMOVE_CONTAINER", {"container_id": top}, text="")
+    say.say("WAIT_NESTED_CONTAINER", {"container_id": deep}, 404, text=f"Container n{letter}.child.deep cannot be found")
+    say.say("REMOVE_NESTED_CONTAINER", {"container_id": child}, 500, text="Unknown root container")
+
+
 def about_terminals(say, letter):
     at = {"value": f"t{letter}"}
     of = {"container_id": at}
@@ -238,6 +282,7 @@ def main():
         about_providers(say)
         about_a_container(say, letter)
         about_sessions(say, letter)
+        about_nested(say, letter)
         about_terminals(say, letter)
         about_images(say)
         lines += say.lines

@@ -49,11 +49,19 @@ fn a_recorded_agent_is_answered_alike() {
     leave(&mut ground);
 }
 
-/// What the recording leaves out of what was asked: launches and signals between its lines.
+/// What the recording leaves out of what was asked: launches and signals between its lines, and time.
 const BETWEEN: &[(&str, &str)] = &[
+    (
+        "get_containers_nested",
+        r#"{"type": "WAIT_CONTAINER", "wait_container": {"container_id": {"value": "d1", "parent": {"value": "n2", "parent": {"value": "c2"}}}}}"#,
+    ),
     (
         "remove_nested_running",
         r#"{"type": "LAUNCH_CONTAINER", "launch_container": {"container_id": {"value": "n1", "parent": {"value": "c2"}}, "command": {"value": "true"}}}"#,
+    ),
+    (
+        "remove_nested_done",
+        r#"{"type": "WAIT_NESTED_CONTAINER", "wait_nested_container": {"container_id": {"value": "n1", "parent": {"value": "c2"}}}}"#,
     ),
     ("wait_killed", r#"{"type": "KILL_CONTAINER", "kill_container": {"container_id": {"value": "c2"}}}"#),
     (
