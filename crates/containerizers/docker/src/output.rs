@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a container writes, from the engine's log into the sandbox, where every containerizer has it. The engine keeps it
+//! too, so that nothing is lost while no agent is there, and nothing is written twice by the next one: each line comes with
+//! its time, and it is written down up to which line everything is in the sandbox. What is there beyond that, by the sizes
+//! of the files, is skipped when the log is read again.
+//!
+//! The times of one stream only grow; lines of the other may come between them with earlier ones, so each stream has its own.
+
+use std::fs::File;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_contract::Error;
+use tokio::time::{Instant, sleep};
+
+use crate::engine::{Demultiplexed, EngineError, Source};
+use crate::entry::Entry;
+use crate::error::warn;
+use crate::record::{StreamWritten, Written};
+use crate::sandbox;
+use crate::shared::Shared;
+
+/// How often it is written down how much is there.
+const NOTED: Duration = Duration::from_secs(1);
+/// How long to wait for room on the disk.
+const FULL: Duration = Duration::from_millis(500);
+
+/// One stream and its file.
+#[derive(Debug)]
+struct Stream {
+    file: Option<File>,
+    /// The time of the last line of which everything up to its end is there.
+    until: Option<String>,
+    /// The file's size then, and now.
+    whole: u64,
+    size: u64,
+    /// Bytes of what comes next that are there already.
+    skip: u64,
+}
+
+impl Stream {
+    fn open(entry: &Entry, name: &str, written: StreamWritten) -> Stream {
+        let file = match sandbox::open_output(&entry.record.config.directory, name) {
+            Ok(file) => Some(file),
+            Err(error) => {
+                let path = entry.record.config.directory.join(name);
+                warn(&format!(
+                    "what container {} writes is not kept in {}: {error}",
+                    entry.id,
+                    path.display()
+                ));
+                None
+            }
+        };
+        let size = file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |metadata| metadata.len());
+        // The container can make it shorter; then there is nothing to skip.
+        let whole = written.size.min(size);
+        Stream { file, until: written.until, whole, size, skip: size - whole }
+    }
+
+    /// The log is read again from the last whole line on.
+    fn again(&mut self) {
+        self.skip = self.size - self.whole;
+    }
+
+    /// Whether this line, with its time before it, is there already.
+    fn has(&self, time: &str) -> bool {
+        self.until.as_deref().is_some_and(|until| time <= until)
+    }
+
+    /// A part of a line.
+    async fn take(&mut self, time: &str, text: &[u8]) {
+        let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(text.len());
+        self.skip -= skipped as u64;
+        self.write(&text[skipped..]).await;
+        if text.ends_with(b"\n") {
+            self.until = Some(time.to_owned());
+            // Nothing is to be skipped behind a whole line; where there still is, the container has written there itself.
+            (self.whole, self.skip) = (self.size, 0);
+        }
+    }
+
+    /// A full disk is waited for: the engine's log holds the rest meanwhile.
+    async fn write(&mut self, mut text: &[u8]) {
+        while let (Some(file), false) = (&mut self.file, text.is_empty()) {
+            match file.write(text) {
+                Ok(written) => {
+                    self.size += written as u64;
+                    text = &text[written..];
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) if is_full(&error) => sleep(FULL).await,
+                Err(error) => {
+                    warn(&format!("output is lost: {error}"));
+                    self.file = None;
+                }
+            }
+        }
+    }
+
+    fn written(&self) -> StreamWritten {
+        StreamWritten { until: self.until.clone(), size: self.whole }
+    }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}
+
+/// Makes the files of one that is about to run, and writes down what is in them before.
+pub(crate) fn begin(shared: &Shared, entry: &Entry) -> Result<(), Error> {
+    let size = |name: &str| {
+        let file = sandbox::open_output(&entry.record.config.directory, name);
+        let size = file.and_then(|file| file.metadata()).map_or(0, |metadata| metadata.len());
+        StreamWritten { until: None, size }
+    };
+    shared.records.written(&entry.id, &Written { stdout: size("stdout"), stderr: size("stderr") })
+}
+
+/// Copies until the container has ended and everything is there.
+pub(crate) async fn copy(shared: &Arc<Shared>, entry: &Arc<Entry>) {
+    let written = shared.records.output(&entry.id).unwrap_or_default();
+    let mut copy = Copy {
+        noted: written.clone(),
+        stdout: Stream::open(entry, "stdout", written.stdout),
+        stderr: Stream::open(entry, "stderr", written.stderr),
+        tty: entry.record.config.container_info.as_ref().is_some_and(|info| info.tty_info.is_some()),
+    };
+    loop {
+        let read = copy.read(shared, entry).await;
+        copy.note(shared, entry);
+        match read {
+            // The engine ends it with the container, and also when it is shut down itself.
+            Ok(()) => match shared.engine.inspect(&entry.key(), shared.settings.deadlines.ask).await {
+                Ok(found) if !found.state.running => return,
+                Err(error) if error.is_missing() => return,
+                _ => {}
+            },
+            Err(error) if error.is_missing() => return,
+            Err(error) if error.is_absence() => {}
+            Err(error) => {
+                // A log driver that can not be read, for one.
+                return warn(&format!("what container {} writes is not copied: {error}", entry.id));
+            }
+        }
+        sleep(shared.settings.deadlines.again).await;
+    }
+}
+
+struct Copy {
+    noted: Written,
+    stdout: Stream,
+    stderr: Stream,
+    tty: bool,
+}
+
+impl Copy {
+    async fn read(&mut self, shared: &Shared, entry: &Entry) -> Result<(), EngineError> {
+        let limit = shared.settings.deadlines.ask;
+        self.stdout.again();
+        self.stderr.again();
+        if self.tty {
+            return self.read_terminal(shared, entry).await;
+        }
+        // From the older of the two on: the stream that is further has its lines twice, and knows them.
+        let since = match (&self.stdout.until, &self.stderr.until) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            _ => None,
+        };
+        let since = since.and_then(|time| unix_time(time));
+        let mut flow = shared.engine.logs(&entry.key(), since.as_deref(), true, limit).await?;
+        let mut frames = Demultiplexed::default();
+        let mut next = Instant::now() + NOTED;
+        while let Some(bytes) = flow.next().await? {
+            frames.feed(&bytes);
+            let strange = |why| EngineError::Strange { call: "logs", why };
+            while let Some((source, line)) = frames.next().map_err(strange)? {
+                let stream = match source {
+                    Source::Stdout => &mut self.stdout,
+                    Source::Stderr => &mut self.stderr,
+                };
+                let (time, text) =
+                    timed(line).ok_or_else(|| strange("a line without its time".to_owned()))?;
+                if !stream.has(time) {
+                    stream.take(time, text).await;
+                }
+            }
+            if Instant::now() >= next {
+                self.note(shared, entry);
+                next = Instant::now() + NOTED;
+            }
+        }
+        Ok(())
+    }
+
+    /// A terminal's output has no lines that could be told apart: it is read from the beginning, and what is there skipped.
+    async fn read_terminal(&mut self, shared: &Shared, entry: &Entry) -> Result<(), EngineError> {
+        let limit = shared.settings.deadlines.ask;
+        let mut flow = shared.engine.logs(&entry.key(), None, false, limit).await?;
+        let mut skip = usize::try_from(self.stdout.size).unwrap_or(usize::MAX);
+        while let Some(bytes) = flow.next().await? {
+            let skipped = skip.min(bytes.len());
+            skip -= skipped;
+            self.stdout.write(&bytes[skipped..]).await;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, shared: &Shared, entry: &Entry) {
+        let now = Written { stdout: self.stdout.written(), stderr: self.stderr.written() };
+        if now != self.noted {
+            shared.noted(entry, shared.records.written(&entry.id, &now));
+            self.noted = now;
+        }
+    }
+}
+
+/// A line and the time before it.
+fn timed(line: &[u8]) -> Option<(&str, &[u8])> {
+    let space = line.iter().position(|byte| *byte == b' ')?;
+    let time = std::str::from_utf8(&line[..space]).ok()?;
+    (time.len() >= 20 && time.ends_with('Z')).then_some((time, &line[space + 1..]))
+}
+
+/// `2026-11-26T10:03:05.123456789Z` as seconds since 1970, with their fraction.
+fn unix_time(time: &str) -> Option<String> {
+    let (date, clock) = time.strip_suffix('Z')?.split_once('T')?;
+    let mut date = date.splitn(3, '-').map(|part| part.parse::<i64>().ok());
+    let (year, month, day) = (date.next()??, date.next()??, date.next()??);
+    let (clock, fraction) = clock.split_once('.').unwrap_or((clock, "0"));
+    let mut clock = clock.splitn(3, ':').map(|part| part.parse::<i64>().ok());
+    let (hours, minutes, seconds) = (clock.next()??, clock.next()??, clock.next()??);
+    // Days since 1970 of the Gregorian calendar, counted in years that begin in March.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = 365 * year + year.div_euclid(4) - year.div_euclid(100)
+        + year.div_euclid(400)
+        + (153 * month + 2) / 5
+        + day
+        - 719_469;
+    Some(format!("{}.{fraction:0<9}", ((days * 24 + hours) * 60 + minutes) * 60 + seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_becomes_seconds_since_1970() {
+        assert_eq!(unix_time("1970-01-01T00:00:00.000000001Z").as_deref(), Some("0.000000001"));
+        assert_eq!(unix_time("2000-02-29T12:00:00Z").as_deref(), Some("951825600.000000000"));
+        assert_eq!(unix_time("2026-11-26T10:03:05.123456789Z").as_deref(), Some("1795687385.123456789"));
+        assert_eq!(unix_time("yesterday"), None);
+    }
+
+    #[test]
+    fn a_line_has_its_time_before_it() {
+        let line = b"2026-11-26T10:03:05.123456789Z two words\n";
+        assert_eq!(timed(line), Some(("2026-11-26T10:03:05.123456789Z", &b"two words\n"[..])));
+        assert_eq!(timed(b"no time\n"), None);
+        assert_eq!(timed(b""), None);
+    }
+
+    fn stream(file: Option<File>) -> Stream {
+        Stream { file, until: None, whole: 0, size: 0, skip: 0 }
+    }
+
+    #[test]
+    fn what_is_there_is_not_written_again_however_the_copy_was_cut() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let mut one = stream(Some(File::create("/dev/null").unwrap()));
+            one.take("1Z", b"a line\n").await;
+            // A long line comes in parts.
+            one.take("2Z", b"half ").await;
+            assert_eq!((one.written().size, one.size), (7, 12));
+            one.again();
+            assert!(one.has("1Z") && !one.has("2Z"));
+            one.take("2Z", b"half ").await;
+            assert_eq!(one.size, 12, "it was there");
+            one.take("2Z", b"done\n").await;
+            assert_eq!((one.size, one.written().until.as_deref()), (17, Some("2Z")));
+        });
+    }
+}
