@@ -39,7 +39,6 @@ want mmdebstrap mmdebstrap
 want stress-ng stress-ng
 want docker.io dockerd
 want docker-registry docker-registry
-want apache2-utils htpasswd
 want skopeo skopeo
 want umoci umoci
 want libarchive-tools bsdtar

@@ -8,6 +8,7 @@ use std::time::Duration;
 use berth_cgroup::Hierarchies;
 use berth_composing::{ComposingContainerizer, Strict};
 use berth_contract::{Containerizer, EventLog};
+use berth_docker::Docker;
 use berth_external::External;
 use berth_mesos::{Directories, DiskWatch, Fetching, MesosContainerizer, Settings};
 
@@ -62,10 +63,11 @@ enum Unmade {
     Root,
 }
 
-/// What this build has: the native containerizer, the operator's program, and several in one.
+/// What this build has: the native containerizer, a Docker engine's, the operator's program, and several in one.
 pub fn makers() -> Makers<'static> {
     Makers {
         mesos: Some(Box::new(mesos)),
+        docker: Some(Box::new(docker)),
         external: Some(Box::new(external)),
         composing: Some(Box::new(composing)),
         has_isolator: Box::new(crate::groups::has_isolator),
@@ -82,6 +84,10 @@ pub fn check(flags: &Flags, host: &Host) -> Result<Plan, CreateError> {
     if let Some(native) = &plan.native {
         check_native(flags, native).map_err(|cause| CreateError::Child { kind: Kind::Mesos, cause })?;
     }
+    if plan.kinds.contains(&Kind::Docker) {
+        crate::docker::settings(flags)
+            .map_err(|cause| CreateError::Child { kind: Kind::Docker, cause: cause.into() })?;
+    }
     if plan.kinds.contains(&Kind::External) {
         external_settings(flags)
             .map_err(|cause| CreateError::Child { kind: Kind::External, cause: cause.into() })?;
@@ -91,7 +97,11 @@ pub fn check(flags: &Flags, host: &Host) -> Result<Plan, CreateError> {
 
 /// What the native containerizer of this build can not do, and the isolators it leaves out.
 fn check_native(flags: &Flags, native: &Native) -> Result<Vec<String>, Cause> {
-    if let Some(flag) = NOT_HONOURED.iter().find(|flag| flags.loaded.get(flag).is_some()) {
+    let beside = flags.containerizers.split(',').any(|name| name == "docker");
+    let refused = |flag: &&&str| {
+        flags.loaded.get(flag).is_some() && !(beside && crate::docker::HONOURED.contains(*flag))
+    };
+    if let Some(flag) = NOT_HONOURED.iter().find(refused) {
         return Err(Unmade::Flag(flag).into());
     }
     if native.launcher != Launcher::Linux {
@@ -131,6 +141,13 @@ fn mesos(flags: &Flags, native: &Native, events: &EventLog) -> Made {
     let containerizer =
         MesosContainerizer::with(&directories, &settings, provision, Some(fetching)).map_err(Cause::from)?;
     Ok(Arc::new(containerizer.publishing(events).with_logger(crate::logger::settings(flags)?)))
+}
+
+fn docker(flags: &Flags, events: &EventLog) -> Made {
+    if !rustix::process::geteuid().is_root() {
+        return Err(Unmade::NotRoot.into());
+    }
+    Ok(Arc::new(Docker::new(crate::docker::settings(flags)?, events.clone())?))
 }
 
 fn external(flags: &Flags, events: &EventLog) -> Made {

@@ -187,11 +187,11 @@ pub const KNOWN: &[Known] = &[
     flag("fetcher_certificates", Path),
     // The Docker containerizer's.
     flag("docker", Path).not_built(),
-    flag("docker_socket", Text).not_built(),
+    flag("docker_socket", Text),
     flag("docker_mesos_image", Text).not_built(),
-    flag("docker_kill_orphans", Bool).not_built(),
-    flag("docker_remove_delay", Duration).not_built(),
-    flag("docker_stop_timeout", Duration).not_built(),
+    flag("docker_kill_orphans", Bool),
+    flag("docker_remove_delay", Duration),
+    flag("docker_stop_timeout", Duration),
     // CSI and storage.
     flag("csi_plugin_config_dir", Path).not_built(),
     flag("resource_provider_config_dir", Path).not_built(),

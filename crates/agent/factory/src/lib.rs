@@ -7,6 +7,7 @@
 
 mod built;
 mod create;
+mod docker;
 mod fetcher;
 mod flags;
 mod gpus;
