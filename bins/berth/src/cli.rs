@@ -8,11 +8,13 @@
 mod commands;
 mod images;
 mod limits;
+mod pods;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use commands::*;
 pub(crate) use images::*;
 pub(crate) use limits::Limiting;
+pub(crate) use pods::*;
 use std::path::PathBuf;
 
 /// Contain commands on this machine.
@@ -86,6 +88,9 @@ pub(crate) enum Command {
     /// Pull, list and remove images
     #[command(subcommand, after_help = IMAGE)]
     Image(ImageCommand),
+    /// Run, list and remove pods of the agent
+    #[command(subcommand, after_help = POD)]
+    Pod(PodCommand),
     /// Make, run and remove containers of LXC
     #[command(subcommand, after_help = crate::lxc::LXC)]
     Lxc(crate::lxc::LxcCommand),

@@ -39,6 +39,11 @@ impl Failure {
         Failure { code: OURS, text: printable(&text.into()), advice: None }
     }
 
+    /// What it says.
+    pub(crate) fn words(&self) -> &str {
+        &self.text
+    }
+
     /// For commands other than `run`, whose failures have the code 1.
     pub(crate) fn code(mut self, code: u8) -> Failure {
         self.code = code;

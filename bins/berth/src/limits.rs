@@ -120,7 +120,7 @@ fn rate(option: &str, text: &str, is_bytes: bool) -> Result<(String, f64), Failu
     }
 }
 
-fn bytes(option: &str, text: &str) -> Result<u64, Failure> {
+pub(crate) fn bytes(option: &str, text: &str) -> Result<u64, Failure> {
     Bytes::parse_docker(text).map(|bytes| bytes.0).map_err(|e| Failure::text(format!("{option}: {e}")))
 }
 

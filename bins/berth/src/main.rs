@@ -28,6 +28,7 @@ mod lxc;
 mod open;
 mod options;
 mod plain;
+mod pod;
 mod remote;
 mod run;
 mod session;
@@ -106,6 +107,7 @@ fn run_command() -> u8 {
         cli::Command::Resources(args) => about::resources(global, &args),
         cli::Command::Version(args) => about::version(global, &args),
         cli::Command::Image(command) => image::image(global, command),
+        cli::Command::Pod(command) => pod::pod(global, command),
         cli::Command::Lxc(command) => lxc::lxc(command),
         cli::Command::Agent(_) => Err(exit::Failure::text(
             "write the agent's flags after `agent`, as in `berth agent --runtime_dir=DIR`",

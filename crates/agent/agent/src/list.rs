@@ -27,7 +27,7 @@ pub(crate) async fn containers(
         agent.table.all().into_iter().map(|container| (lives(&container), container)).collect();
     all.retain(|(alive, container)| match container.id.parent() {
         None => show.standalone && (*alive || show.ended),
-        Some(_) => show.nested && *alive,
+        Some(_) => show.nested && (*alive || show.ended && !container.is_session()),
     });
     let wanted = if show.without_statistics { Wanted::Status } else { Wanted::All };
     let ids = all.iter().filter(|(alive, _)| *alive).map(|(_, container)| container.id.clone()).collect();

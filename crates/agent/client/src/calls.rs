@@ -29,7 +29,7 @@ pub struct Launch {
 /// What to list.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct List {
-    /// Also containers at the top that have ended and are kept.
+    /// Also those that have ended and are kept, but for sessions.
     pub ended: bool,
     /// Also what each uses, which has to be measured.
     pub usage: bool,
