@@ -16,6 +16,8 @@ const LEAST_MEMORY: i64 = 32 << 20;
 const PERIOD: i64 = 100_000;
 const LEAST_QUOTA: i64 = 1000;
 const SHARES: i64 = 1024;
+/// The engine has no word for "no longer limited"; this is what the kernel itself has for it: as many pages as can be counted.
+const ALL_MEMORY: i64 = i64::MAX & !0xfff;
 const LEAST_SHARES: i64 = 2;
 
 /// What is asked for; absent is what is not limited.
@@ -89,10 +91,10 @@ impl Amounts {
             cpu_shares: self.shares.unwrap_or(SHARES),
             cpu_period: PERIOD,
             cpu_quota: self.quota.unwrap_or(-1),
-            memory: self.memory.unwrap_or(-1),
+            memory: self.memory.unwrap_or(ALL_MEMORY),
             memory_reservation: self.reservation.unwrap_or(-1),
             // As much again as there is memory, which is the engine's default for a new one.
-            memory_swap: self.memory.map_or(-1, |memory| memory.saturating_mul(2)),
+            memory_swap: self.memory.map_or(ALL_MEMORY, |memory| memory.saturating_mul(2)),
         }
     }
 
@@ -142,7 +144,7 @@ mod tests {
     fn what_a_change_does_not_name_is_lifted() {
         let none = amounts("", &[], false).unwrap().to_change();
         assert_eq!((none.cpu_shares, none.cpu_quota), (1024, -1));
-        assert_eq!((none.memory, none.memory_swap, none.memory_reservation), (-1, -1, -1));
+        assert_eq!((none.memory, none.memory_swap, none.memory_reservation), (ALL_MEMORY, ALL_MEMORY, -1));
         let some = amounts("mem:64", &[], false).unwrap().to_change();
         assert_eq!((some.memory, some.memory_swap), (64 << 20, 128 << 20));
     }

@@ -32,9 +32,10 @@ struct Stream {
     file: Option<File>,
     /// The time of the last line of which everything up to its end is there.
     until: Option<String>,
-    /// The file's size then, and now.
+    /// Where that line ends in the file.
     whole: u64,
-    size: u64,
+    /// Bytes of the line behind it that have come.
+    part: u64,
     /// Bytes of what comes next that are there already.
     skip: u64,
 }
@@ -53,15 +54,21 @@ impl Stream {
                 None
             }
         };
-        let size = file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |metadata| metadata.len());
-        // The container can make it shorter; then there is nothing to skip.
-        let whole = written.size.min(size);
-        Stream { file, until: written.until, whole, size, skip: size - whole }
+        let mut stream = Stream { file, until: written.until, whole: written.size, part: 0, skip: 0 };
+        stream.again();
+        stream
+    }
+
+    /// The file's size. The container can make it shorter, and then there is nothing to skip.
+    fn size(&self) -> u64 {
+        self.file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |metadata| metadata.len())
     }
 
     /// The log is read again from the last whole line on.
     fn again(&mut self) {
-        self.skip = self.size - self.whole;
+        self.whole = self.whole.min(self.size());
+        self.skip = self.size() - self.whole;
+        self.part = 0;
     }
 
     /// Whether this line, with its time before it, is there already.
@@ -73,11 +80,11 @@ impl Stream {
     async fn take(&mut self, time: &str, text: &[u8]) {
         let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(text.len());
         self.skip -= skipped as u64;
+        self.part += text.len() as u64;
         self.write(&text[skipped..]).await;
         if text.ends_with(b"\n") {
             self.until = Some(time.to_owned());
-            // Nothing is to be skipped behind a whole line; where there still is, the container has written there itself.
-            (self.whole, self.skip) = (self.size, 0);
+            self.whole += std::mem::take(&mut self.part);
         }
     }
 
@@ -85,10 +92,7 @@ impl Stream {
     async fn write(&mut self, mut text: &[u8]) {
         while let (Some(file), false) = (&mut self.file, text.is_empty()) {
             match file.write(text) {
-                Ok(written) => {
-                    self.size += written as u64;
-                    text = &text[written..];
-                }
+                Ok(written) => text = &text[written..],
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) if is_full(&error) => sleep(FULL).await,
                 Err(error) => {
@@ -99,7 +103,11 @@ impl Stream {
         }
     }
 
-    fn written(&self) -> StreamWritten {
+    /// What is known to be there. The container can write to the file, too: what it added is not taken for the log's.
+    fn written(&mut self) -> StreamWritten {
+        if self.skip == 0 {
+            self.whole = self.size().saturating_sub(self.part);
+        }
         StreamWritten { until: self.until.clone(), size: self.whole }
     }
 }
@@ -128,12 +136,17 @@ pub(crate) async fn copy(shared: &Arc<Shared>, entry: &Arc<Entry>) {
         tty: entry.record.config.container_info.as_ref().is_some_and(|info| info.tty_info.is_some()),
     };
     loop {
-        let read = copy.read(shared, entry).await;
+        let read = copy.read(shared, entry, true).await;
         copy.note(shared, entry);
         match read {
             // The engine ends it with the container, and also when it is shut down itself.
             Ok(()) => match shared.engine.inspect(&entry.key(), shared.settings.deadlines.ask).await {
-                Ok(found) if !found.state.running => return,
+                Ok(found) if !found.state.running => {
+                    // Who follows a log may be told of its end before its last lines.
+                    if copy.read(shared, entry, false).await.is_ok() {
+                        return copy.note(shared, entry);
+                    }
+                }
                 Err(error) if error.is_missing() => return,
                 _ => {}
             },
@@ -156,12 +169,12 @@ struct Copy {
 }
 
 impl Copy {
-    async fn read(&mut self, shared: &Shared, entry: &Entry) -> Result<(), EngineError> {
+    async fn read(&mut self, shared: &Shared, entry: &Entry, follow: bool) -> Result<(), EngineError> {
         let limit = shared.settings.deadlines.ask;
         self.stdout.again();
         self.stderr.again();
         if self.tty {
-            return self.read_terminal(shared, entry).await;
+            return self.read_terminal(shared, entry, follow).await;
         }
         // From the older of the two on: the stream that is further has its lines twice, and knows them.
         let since = match (&self.stdout.until, &self.stderr.until) {
@@ -169,7 +182,7 @@ impl Copy {
             _ => None,
         };
         let since = since.and_then(|time| unix_time(time));
-        let mut flow = shared.engine.logs(&entry.key(), since.as_deref(), true, limit).await?;
+        let mut flow = shared.engine.logs(&entry.key(), since.as_deref(), (true, follow), limit).await?;
         let mut frames = Demultiplexed::default();
         let mut next = Instant::now() + NOTED;
         while let Some(bytes) = flow.next().await? {
@@ -195,10 +208,15 @@ impl Copy {
     }
 
     /// A terminal's output has no lines that could be told apart: it is read from the beginning, and what is there skipped.
-    async fn read_terminal(&mut self, shared: &Shared, entry: &Entry) -> Result<(), EngineError> {
+    async fn read_terminal(
+        &mut self,
+        shared: &Shared,
+        entry: &Entry,
+        follow: bool,
+    ) -> Result<(), EngineError> {
         let limit = shared.settings.deadlines.ask;
-        let mut flow = shared.engine.logs(&entry.key(), None, false, limit).await?;
-        let mut skip = usize::try_from(self.stdout.size).unwrap_or(usize::MAX);
+        let mut flow = shared.engine.logs(&entry.key(), None, (false, follow), limit).await?;
+        let mut skip = usize::try_from(self.stdout.size()).unwrap_or(usize::MAX);
         while let Some(bytes) = flow.next().await? {
             let skipped = skip.min(bytes.len());
             skip -= skipped;
@@ -261,25 +279,47 @@ mod tests {
         assert_eq!(timed(b""), None);
     }
 
-    fn stream(file: Option<File>) -> Stream {
-        Stream { file, until: None, whole: 0, size: 0, skip: 0 }
-    }
-
     #[test]
     fn what_is_there_is_not_written_again_however_the_copy_was_cut() {
+        let path = std::env::temp_dir().join(format!("berth-docker-output-{}", std::process::id()));
+        let open = || File::options().create(true).append(true).open(&path).unwrap();
+        let lines: Vec<(String, String)> =
+            (10..99).map(|n| (format!("{n}Z"), format!("line {n}\n"))).collect();
+        let whole: String = lines.iter().map(|(_, line)| line.as_str()).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
-            let mut one = stream(Some(File::create("/dev/null").unwrap()));
-            one.take("1Z", b"a line\n").await;
-            // A long line comes in parts.
-            one.take("2Z", b"half ").await;
-            assert_eq!((one.written().size, one.size), (7, 12));
-            one.again();
-            assert!(one.has("1Z") && !one.has("2Z"));
-            one.take("2Z", b"half ").await;
-            assert_eq!(one.size, 12, "it was there");
-            one.take("2Z", b"done\n").await;
-            assert_eq!((one.size, one.written().until.as_deref()), (17, Some("2Z")));
+            for cut in 0..30 {
+                let mut noted = StreamWritten::default();
+                // Three copies, of which the first two are killed somewhere; each reads from the beginning.
+                for end in [10 + cut, 40 + cut, lines.len()] {
+                    let mut stream = Stream {
+                        file: Some(open()),
+                        until: noted.until.clone(),
+                        whole: noted.size,
+                        part: 0,
+                        skip: 0,
+                    };
+                    stream.again();
+                    for (at, (time, line)) in lines[..end].iter().enumerate() {
+                        if stream.has(time) {
+                            continue;
+                        }
+                        // Lines come in parts.
+                        let (one, two) = line.as_bytes().split_at(at % 5);
+                        stream.take(time, one).await;
+                        if at + 1 == end && end < lines.len() {
+                            break;
+                        }
+                        stream.take(time, two).await;
+                        if at % 7 == 0 {
+                            noted = stream.written();
+                        }
+                    }
+                }
+                let text = std::fs::read_to_string(&path).unwrap();
+                std::fs::remove_file(&path).unwrap();
+                assert!(text == whole, "cut at {cut}: {text}");
+            }
         });
     }
 }

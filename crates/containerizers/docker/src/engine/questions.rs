@@ -115,17 +115,17 @@ impl Engine {
         Ok(())
     }
 
-    /// What it writes, from the beginning or from a moment on, until it ends; with the time before each line, if wanted.
+    /// What it writes, from the beginning or from a moment on: with the time before each line, and until it ends, if wanted.
     pub(crate) async fn logs(
         &self,
         id: &str,
         since: Option<&str>,
-        times: bool,
+        (times, follow): (bool, bool),
         limit: Duration,
     ) -> Result<Flow> {
-        let times = u8::from(times);
+        let (times, follow) = (u8::from(times), u8::from(follow));
         let mut path =
-            format!("/containers/{}/logs?follow=1&stdout=1&stderr=1&timestamps={times}", plain(id));
+            format!("/containers/{}/logs?follow={follow}&stdout=1&stderr=1&timestamps={times}", plain(id));
         if let Some(since) = since {
             path.push_str(&format!("&since={}", plain(since)));
         }

@@ -211,7 +211,9 @@ impl Daemon {
             .collect();
         let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
         let root = format!("{}/", self.root.display());
-        all.extend(mounts.lines().filter(|line| line.contains(&root)).map(|line| {
+        // The engine's own, made once.
+        let is_own = |line: &str| line.contains("/exec/netns/default ");
+        all.extend(mounts.lines().filter(|line| line.contains(&root) && !is_own(line)).map(|line| {
             // Without the numbers, which are new for each mount.
             line.split(' ').skip(3).take(2).collect::<Vec<_>>().join(" ")
         }));
