@@ -141,11 +141,9 @@ pub(crate) async fn copy(shared: &Arc<Shared>, entry: &Arc<Entry>) {
         match read {
             // The engine ends it with the container, and also when it is shut down itself.
             Ok(()) => match shared.engine.inspect(&entry.key(), shared.settings.deadlines.ask).await {
-                Ok(found) if !found.state.running => {
-                    // Who follows a log may be told of its end before its last lines.
-                    if copy.read(shared, entry, false).await.is_ok() {
-                        return copy.note(shared, entry);
-                    }
+                // Who follows a log may be told of its end before its last lines.
+                Ok(found) if !found.state.running && copy.read(shared, entry, false).await.is_ok() => {
+                    return copy.note(shared, entry);
                 }
                 Err(error) if error.is_missing() => return,
                 _ => {}

@@ -53,8 +53,11 @@ pub(crate) async fn own(shared: &Arc<Shared>, entry: &Arc<Entry>) {
         }
     };
     let mut copies = copies;
-    // What it wrote last is in the sandbox before anybody hears of its end.
-    if timeout(shared.settings.deadlines.output, &mut copies).await.is_err() {
+    // What it wrote last is in the sandbox before anybody hears of its end. An engine that says nothing of that end sends
+    // nothing more.
+    let deadlines = &shared.settings.deadlines;
+    let patience = if matches!(end, End::Told(..)) { deadlines.output } else { deadlines.again };
+    if timeout(patience, &mut copies).await.is_err() {
         copies.abort();
         let _ = copies.await;
         warn(&format!("the last output of container {} may be missing: the engine did not end it", entry.id));

@@ -78,6 +78,17 @@ pub(crate) async fn remove_until_gone(shared: &Shared, whose: &Whose) {
     }
 }
 
+/// Takes away what the engine makes yet, asked for by somebody who does not wait for it any more: it tells nobody else. A
+/// question that waited for longer is heard of at the next recovery.
+pub(crate) async fn remove_what_comes(shared: &Shared, whose: &Whose) {
+    let mut pause = shared.settings.deadlines.again;
+    while pause < RARELY {
+        tokio::time::sleep(pause).await;
+        remove_until_gone(shared, whose).await;
+        pause *= 2;
+    }
+}
+
 /// Takes away what has ended, when its time has come.
 pub(crate) fn remove_later(shared: &Arc<Shared>, entry: &Arc<Entry>, ended_at: f64) {
     let left = shared.settings.remove_delay.as_secs_f64() - (seconds() - ended_at);

@@ -166,7 +166,13 @@ fn forget(shared: &Arc<Shared>, entry: &Arc<Entry>) -> Settled<()> {
     let (own, entry, done) = (Arc::clone(shared), Arc::clone(entry), Settled::new());
     let told = done.clone();
     tokio::spawn(async move {
-        reaper::remove_until_gone(&own, &Whose::of(&entry)).await;
+        let whose = Whose::of(&entry);
+        reaper::remove_until_gone(&own, &whose).await;
+        if entry.facts().engine_id.is_none() {
+            // The engine may still be making it, for an agent that is no more.
+            let again = Arc::clone(&own);
+            tokio::spawn(async move { reaper::remove_what_comes(&again, &whose).await });
+        }
         // It may have been launched again if this took long.
         if own.get(&entry.id).is_none()
             && let Err(error) = own.records.remove(&entry.id)

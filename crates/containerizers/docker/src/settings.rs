@@ -126,7 +126,7 @@ impl Default for Deadlines {
             remove: Duration::from_secs(60),
             stall: Duration::from_secs(300),
             recover: Duration::from_secs(10),
-            late: Duration::from_secs(10),
+            late: Duration::from_secs(3),
             output: Duration::from_secs(5),
             again: Duration::from_millis(500),
         }

@@ -399,21 +399,22 @@ struct Registry {
 
 impl Registry {
     fn start(site: &Site) -> Registry {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port =
+            TcpListener::bind("127.0.0.1:0").expect("a registry").local_addr().expect("a registry").port();
         let place = |name: &str| site.work_dir().join(name);
         // Of `htpasswd -Bbn bob secret`.
         let line = "bob:$2b$04$.CmOZdMfGU4vs5PVx9F2jucAVzsL065RcO02/HVChiA5DIygr18Ca\n";
-        fs::write(place("htpasswd"), line).unwrap();
+        fs::write(place("htpasswd"), line).expect("a registry");
         let config = format!(
             "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
              http: {{addr: '127.0.0.1:{port}'}}\nauth: {{htpasswd: {{realm: r, path: {}}}}}\n",
             place("registry").display(),
             place("htpasswd").display()
         );
-        fs::write(place("registry.yml"), config).unwrap();
+        fs::write(place("registry.yml"), config).expect("a registry");
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(place("registry.yml")).stdin(Stdio::null());
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a registry");
         until("the registry listens", || TcpStream::connect(("127.0.0.1", port)).ok().map(drop));
         Registry { child, port }
     }
@@ -506,8 +507,8 @@ fn a_private_registry_is_pulled_from_with_credentials_and_not_without() {
 
 /// A registry that says it has a layer of 2 GB, and sends it as fast as it is taken, but no faster than 50 MB a second.
 fn endless_registry() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("a port").port();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             std::thread::spawn(move || serve_endless(stream));

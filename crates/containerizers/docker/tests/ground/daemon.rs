@@ -148,7 +148,12 @@ impl Daemon {
             .is_ok_and(|s| s.success())
         {
             let log = || fs::read_to_string(path("log")).unwrap_or_default();
-            assert!(Instant::now() < until, "dockerd does not answer:\n{}", log());
+            let tail = || log().lines().rev().take(20).collect::<Vec<_>>().join("\n");
+            assert!(
+                Instant::now() < until,
+                "dockerd does not answer; its last words, backwards:\n{}",
+                tail()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -168,6 +173,18 @@ impl Daemon {
         self.signal("KILL");
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner).take().expect("it runs");
         child.wait().expect("its end");
+        // Its containerd goes with it. The next one takes it for alive as long as nobody has reaped it.
+        let file = self.root.join("exec/containerd/containerd.pid");
+        let Some(pid) = fs::read_to_string(&file).ok() else { return };
+        let until = Instant::now() + PATIENCE;
+        let lives = || {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+            stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
+        };
+        while lives() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _ = fs::remove_file(file);
     }
 
     /// Its command line client.
