@@ -14,6 +14,10 @@ use std::collections::{BTreeMap, BTreeSet};
 /// No pod's description is longer.
 pub(crate) const LONGEST: u64 = 1 << 20;
 
+/// What can be said of a container.
+const MEMBER: &[&str] =
+    &["name", "image", "command", "user", "workdir", "env", "limits", "volumes", "restart", "read_only"];
+
 /// A pod.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Pod {
@@ -79,17 +83,15 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Pod, Failure> {
         let count = documents.len();
         return Err(Failure::text(format!("{name}: a pod is one document, and this has {count}")));
     };
-    let mut top = Keys::of(file, document, "a pod")?;
+    let mut top = Keys::of(file, document, "a pod", &["name", "hostname", "limits", "containers"])?;
     let id = top.must("name")?;
     let text = string(file, id, "name")?;
-    let pod = Pod {
+    Ok(Pod {
         name: ContainerId::new(text).map_err(|e| file.wrong(id, format_args!("name: {e}")))?,
         hostname: top.take("hostname").map(|node| string(file, node, "hostname")).transpose()?,
         limits: top.take("limits").map(|node| limits(file, node)).transpose()?.unwrap_or_default(),
         containers: containers(file, top.must("containers")?)?,
-    };
-    top.done(&["name", "hostname", "limits", "containers"])?;
-    Ok(pod)
+    })
 }
 
 fn containers(file: File<'_>, node: &Node<'_>) -> Result<Vec<Member>, Failure> {
@@ -109,7 +111,7 @@ fn containers(file: File<'_>, node: &Node<'_>) -> Result<Vec<Member>, Failure> {
 }
 
 fn member(file: File<'_>, node: &Node<'_>) -> Result<Member, Failure> {
-    let mut keys = Keys::of(file, node, "a container")?;
+    let mut keys = Keys::of(file, node, "a container", MEMBER)?;
     let named = keys.must("name")?;
     let name = string(file, named, "name")?;
     ContainerId::new(name.clone()).map_err(|e| file.wrong(named, format_args!("name: {e}")))?;
@@ -150,18 +152,6 @@ fn member(file: File<'_>, node: &Node<'_>) -> Result<Member, Failure> {
         limits: keys.take("limits").map(|node| limits(file, node)).transpose()?.unwrap_or_default(),
         restart: keys.take("restart").map_or(Ok(Restart::Never), |node| restart(file, node))?,
     };
-    keys.done(&[
-        "name",
-        "image",
-        "command",
-        "user",
-        "workdir",
-        "env",
-        "limits",
-        "volumes",
-        "restart",
-        "read_only",
-    ])?;
     Ok(member)
 }
 
@@ -192,7 +182,7 @@ fn env(file: File<'_>, node: &Node<'_>) -> Result<Vec<Variable>, Failure> {
 }
 
 fn limits(file: File<'_>, node: &Node<'_>) -> Result<BTreeMap<String, f64>, Failure> {
-    let mut keys = Keys::of(file, node, "limits")?;
+    let mut keys = Keys::of(file, node, "limits", &["cpus", "memory", "pids"])?;
     let mut all = BTreeMap::new();
     for name in ["cpus", "pids"] {
         if let Some(node) = keys.take(name) {
@@ -205,13 +195,12 @@ fn limits(file: File<'_>, node: &Node<'_>) -> Result<BTreeMap<String, f64>, Fail
         let bytes = bytes("memory", &text).map_err(|e| file.wrong(node, e.words()))?;
         all.insert("mem".to_owned(), bytes as f64 / (1024.0 * 1024.0));
     }
-    keys.done(&["cpus", "memory", "pids"])?;
     Ok(all)
 }
 
 /// A directory that the containers of the pod can share.
 fn volume(file: File<'_>, node: &Node<'_>) -> Result<Volume, Failure> {
-    let mut keys = Keys::of(file, node, "a volume")?;
+    let mut keys = Keys::of(file, node, "a volume", &["name", "path", "read_only"])?;
     let named = keys.must("name")?;
     let name = string(file, named, "name")?;
     if ContainerId::new(name.clone()).is_err() || name == "containers" {
@@ -223,7 +212,6 @@ fn volume(file: File<'_>, node: &Node<'_>) -> Result<Volume, Failure> {
         return Err(file.wrong(target, "path: it must be absolute, as the container sees it"));
     }
     let read_only = keys.take("read_only").map_or(Ok(false), |node| boolean(file, node, "read_only"))?;
-    keys.done(&["name", "path", "read_only"])?;
     let path = format!("volumes/{name}");
     let sandbox_path = Some(SandboxPath { r#type: SandboxPathType::Parent, path });
     let source = VolumeSource { r#type: VolumeSourceType::SandboxPath, sandbox_path, ..Default::default() };
@@ -252,28 +240,42 @@ fn restart(file: File<'_>, node: &Node<'_>) -> Result<Restart, Failure> {
     }
 }
 
-/// The keys of a mapping, each of which is to be taken.
+/// The keys of a mapping.
 struct Keys<'a, 'input> {
     file: File<'a>,
     what: &'static str,
     node: &'a Node<'input>,
-    left: BTreeMap<String, (&'a Node<'input>, &'a Node<'input>)>,
+    left: BTreeMap<String, &'a Node<'input>>,
 }
 
 impl<'a, 'input> Keys<'a, 'input> {
-    fn of(file: File<'a>, node: &'a Node<'input>, what: &'static str) -> Result<Self, Failure> {
+    /// All of them; one that there can not be is refused.
+    fn of(
+        file: File<'a>,
+        node: &'a Node<'input>,
+        what: &'static str,
+        known: &[&str],
+    ) -> Result<Self, Failure> {
         let YamlData::Mapping(all) = &node.data else {
             return Err(file.wrong(node, format_args!("{what} is written as KEY: VALUE, one in a line")));
         };
         let mut left = BTreeMap::new();
         for (key, value) in all {
-            left.insert(string(file, key, "a key")?, (key, value));
+            let name = string(file, key, "a key")?;
+            if !known.contains(&name.as_str()) {
+                let advice = match nearest(&name, known) {
+                    Some(nearest) => format!("did you mean {nearest}?"),
+                    None => format!("there are {}", known.join(", ")),
+                };
+                return Err(file.wrong(key, format_args!("{what} has no {name:?}; {advice}")));
+            }
+            left.insert(name, value);
         }
         Ok(Keys { file, what, node, left })
     }
 
     fn take(&mut self, key: &str) -> Option<&'a Node<'input>> {
-        let (_, value) = self.left.remove(key)?;
+        let value = self.left.remove(key)?;
         // `key:` with nothing after it.
         (!matches!(&value.data, YamlData::Value(Scalar::Null))).then_some(value)
     }
@@ -281,16 +283,6 @@ impl<'a, 'input> Keys<'a, 'input> {
     fn must(&mut self, key: &str) -> Result<&'a Node<'input>, Failure> {
         let missing = self.file.wrong(self.node, format_args!("{} needs a {key}", self.what));
         self.take(key).ok_or(missing)
-    }
-
-    /// Nothing is left, of what there can be.
-    fn done(self, known: &[&str]) -> Result<(), Failure> {
-        let Some((key, (node, _))) = self.left.first_key_value() else { return Ok(()) };
-        let advice = match nearest(key, known) {
-            Some(nearest) => format!("did you mean {nearest}?"),
-            None => format!("there are {}", known.join(", ")),
-        };
-        Err(self.file.wrong(node, format_args!("{} has no {key:?}; {advice}", self.what)))
     }
 }
 
@@ -411,7 +403,8 @@ containers:
             "{}",
             wrong(&text)
         );
-        assert!(wrong("name: a\ncontainers: []\nports: 3\n").contains("needs a container"));
+        assert!(wrong("name: a\ncontainers: []\nports: 3\n").contains("a pod has no"));
+        assert!(wrong("name: a\ncontainers: []\n").contains("needs a container"));
     }
 
     #[test]

@@ -41,7 +41,8 @@ pub(crate) fn start(agent: &Arc<Inner>) {
 async fn collect(agent: &Arc<Inner>) {
     hear(agent);
     let Ok(oldest) = oldest(agent).await else { return };
-    for container in agent.table.all() {
+    // What is in another one is kept until it is removed, or that one is.
+    for container in agent.table.all().into_iter().filter(|container| container.id.parent().is_none()) {
         if age(agent, &container).is_none_or(|age| age < oldest) {
             continue;
         }

@@ -8,6 +8,7 @@ mod flight;
 mod limits;
 mod neighbours;
 mod outlive;
+mod pods;
 mod sessions;
 mod several;
 mod stuck;

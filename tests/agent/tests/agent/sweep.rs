@@ -21,10 +21,10 @@ const SEVEN: i32 = 7 << 8;
 const KILLED: i32 = 9;
 
 /// An agent under the tracer.
-struct Traced(Child);
+pub(crate) struct Traced(Child);
 
 /// What came of it.
-struct Outcome {
+pub(crate) struct Outcome {
     killed: bool,
     calls: u64,
     told: String,
@@ -38,7 +38,7 @@ impl Traced {
     }
 
     /// One that answers, and whose calls are not counted yet.
-    fn answering(ground: &Ground) -> Traced {
+    pub(crate) fn answering(ground: &Ground) -> Traced {
         let traced = Traced::begun(ground, 0);
         until("the traced agent answers", || ground.api().living().is_ok());
         traced
@@ -49,7 +49,7 @@ impl Traced {
     }
 
     /// Counts from now on.
-    fn count(&mut self, at: u64) {
+    pub(crate) fn count(&mut self, at: u64) {
         self.say(&at.to_string());
         let mut line = Vec::new();
         let stdout = self.0.stdout.as_mut().unwrap();
@@ -63,7 +63,7 @@ impl Traced {
     }
 
     /// Ends the agent if it was not killed before.
-    fn end(mut self, ground: &Ground) -> Outcome {
+    pub(crate) fn end(mut self, ground: &Ground) -> Outcome {
         self.say("end");
         let output = ground.output(self.0, "the tracer");
         let told = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -94,7 +94,7 @@ fn points(test: &str, calls: u64) -> Vec<u64> {
 }
 
 /// Counts, then kills at one call after the other, and tells all that went wrong.
-fn sweep(
+pub(crate) fn sweep(
     test: &str,
     ground: &mut Ground,
     mut one: impl FnMut(&mut Ground, u64) -> (Outcome, Result<(), String>),
