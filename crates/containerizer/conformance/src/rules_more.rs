@@ -108,6 +108,24 @@ pub fn destroy_takes_nested_containers_first(world: &mut World<'_>) {
         assert!(world.good("wait", wait).is_some());
     }
     world.lists(&[]);
+
+    // However a container ends, what is in it ends with it.
+    let parent = world.id("killed");
+    world.start(&parent, &Script::Sleep);
+    let child = world.child(&parent, "child");
+    world.start(&child, &Script::Sleep);
+    let inner = world.child(&child, "inner");
+    let deep = require(world.handle().nesting()).depth() > 1;
+    if deep {
+        world.start(&inner, &Script::Sleep);
+    }
+    assert!(world.good("kill", world.containerizer().kill(&parent, 9)));
+    assert_eq!(world.wait(&parent).status, Some(9));
+    assert_eq!(world.wait(&child).status, Some(9));
+    if deep {
+        assert_eq!(world.wait(&inner).status, Some(9));
+    }
+    world.lists(&[]);
 }
 
 /// Removal of nested containers, in the words of Mesos.
@@ -129,6 +147,17 @@ pub fn remove_of_nested_containers(world: &mut World<'_>) {
     world.good("remove again", world.containerizer().remove(&child));
     assert_eq!(world.good("wait", world.containerizer().wait(&child)), None);
     assert!(!world.sandbox(&child).exists());
+
+    // Whoever does not remove it does so with the one around it, and until then its end is known.
+    let kept = world.child(&parent, "kept");
+    world.start(&kept, &Script::Exit(5));
+    assert_eq!(world.wait(&kept).status, exited(5));
+    world.restart(Some(AgentState::default()));
+    assert_eq!(world.wait(&kept).status, exited(5));
+    world.good("destroy", world.containerizer().destroy(&parent));
+    assert_eq!(world.wait(&kept).status, exited(5));
+    world.good("remove", world.containerizer().remove(&parent));
+    assert_eq!(world.good("wait", world.containerizer().wait(&kept)), None);
 }
 
 // ---- pause and exec ----
