@@ -68,6 +68,7 @@ pub fn makers() -> Makers<'static> {
     Makers {
         mesos: Some(Box::new(mesos)),
         docker: Some(Box::new(docker)),
+        lxc: Some(Box::new(lxc)),
         external: Some(Box::new(external)),
         composing: Some(Box::new(composing)),
         has_isolator: Box::new(crate::groups::has_isolator),
@@ -148,6 +149,24 @@ fn docker(flags: &Flags, events: &EventLog) -> Made {
         return Err(Unmade::NotRoot.into());
     }
     Ok(Arc::new(Docker::new(crate::docker::settings(flags)?, events.clone())?))
+}
+
+fn lxc(flags: &Flags, events: &EventLog) -> Made {
+    use std::os::fd::AsFd;
+    if !rustix::process::geteuid().is_root() {
+        return Err(Unmade::NotRoot.into());
+    }
+    // Beside those of the native containerizer, and not below: that ends what it does not know.
+    let cgroup = match cgroups_root(flags)? {
+        Some(root) => format!("{root}.lxc"),
+        None => {
+            std::fs::create_dir_all(&flags.runtime_dir)?;
+            let directory = std::fs::File::open(&flags.runtime_dir)?;
+            format!("berth/{}.lxc", berth_record::InstanceId::open(directory.as_fd())?)
+        }
+    };
+    let settings = berth_lxc::Settings::new(flags.runtime_dir.clone(), flags.work_dir.clone(), cgroup);
+    Ok(Arc::new(berth_lxc::Lxc::new(settings, events.clone())?))
 }
 
 fn external(flags: &Flags, events: &EventLog) -> Made {

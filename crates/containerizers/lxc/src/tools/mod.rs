@@ -15,6 +15,7 @@ mod template;
 
 pub use call::{Call, Ended, Progress, installed, last_words, log_errors, version};
 pub use clear::clear;
+pub(crate) use clear::remove_tree;
 pub use config::{Config, Key, Line, check_value, quoted};
 pub use error::Error;
 pub use idmap::{IdMap, USERS};

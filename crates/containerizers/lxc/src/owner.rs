@@ -1,0 +1,438 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The thread that owns a container, from its launch to its end.
+//!
+//! The start in its parts, so that what is written down comes before what it announces:
+//!
+//! ```text
+//! agent                                  lxc-start, a session of its own         first process
+//! intent written, base and snapshot made
+//! at, go made; lxc-start started ──────> namespaces, mounts, groups ──────────> made, and waits
+//!                                        hook: tells its pid ─> at
+//! pid file and `started` written
+//! go ──────────────────────────────────> hook ends ───────────────────────────> program executed
+//! `launched` written                     stands beside, logs how it ends
+//! ```
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use berth_contract::{Error, LaunchResult, Phase, Variables, What};
+use berth_model::{Class, ContainerTermination, LxcMode, WaitStatus};
+use berth_record::{BootId, Process, Sync};
+use berth_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
+use berth_sys::rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
+
+use crate::asked::{self, Run};
+use crate::entry::Entry;
+use crate::error::{of_io, of_tool, warn};
+use crate::process::{self, Init, Monitor};
+use crate::record::Started;
+use crate::shared::Shared;
+use crate::tools::{self, Call, Config, Line};
+use crate::{base, groups, sandbox};
+
+/// How long the killed may take.
+const AFTER_KILL: Duration = Duration::from_secs(10);
+/// How often the first process is looked at until it has executed its program, which takes it a moment.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000 };
+/// The hook: it tells the pid, and waits.
+const HOOK: &str = "lxc.hook.start-host";
+
+/// The two parts of a launch that can fail differently.
+enum Failure {
+    Failed(Error),
+    /// The containerizer goes; the next agent takes away what is there.
+    Left,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::Failed(error)
+    }
+}
+
+/// Launches a container and owns it.
+pub(crate) fn launch(shared: &Arc<Shared>, entry: &Entry, environment: &Variables, pid_file: Option<&Path>) {
+    match try_launch(shared, entry, environment, pid_file) {
+        Ok(mut monitor) => {
+            shared.step(entry, Phase::Running);
+            entry.launched.settle(Ok(LaunchResult::Success));
+            watch(shared, entry, &mut monitor);
+        }
+        Err(Failure::Failed(error)) => {
+            clean(shared, entry);
+            shared.events.publish(&entry.id, What::LaunchFailed(error.to_string()));
+            let bury = entry.fail();
+            entry.launched.settle(Err(error));
+            if bury {
+                shared.bury(entry);
+            }
+        }
+        Err(Failure::Left) => {
+            let text = format!(
+                "launch container {}: the agent ends; the next one takes away what is there",
+                entry.id
+            );
+            entry.launched.settle(Err(Error::other(Class::Gone, text)));
+        }
+    }
+}
+
+fn still_wanted(shared: &Shared, entry: &Entry, phase: Phase) -> Result<(), Failure> {
+    if shared.is_leaving() {
+        return Err(Failure::Left);
+    }
+    if entry.is_destroyed() { Err(Error::DestroyedDuring(phase).into()) } else { Ok(()) }
+}
+
+fn try_launch(
+    shared: &Arc<Shared>,
+    entry: &Entry,
+    environment: &Variables,
+    pid_file: Option<&Path>,
+) -> Result<Monitor, Failure> {
+    let (settings, record) = (&shared.settings, &entry.record);
+    still_wanted(shared, entry, Phase::Provisioning)?;
+    let (lxc, map) = asked::source(&record.config)?;
+    shared.records.begin(record)?;
+    let base = match (&lxc.template, &lxc.clone_from) {
+        (Some(template), _) => {
+            shared.bases.of_template(settings, entry, template, &lxc.template_options, map)?
+        }
+        (None, Some(name)) => base::of_container(settings, name)?,
+        (None, None) => unreachable!("refused before"),
+    };
+    still_wanted(shared, entry, Phase::Provisioning)?;
+    shared.step(entry, Phase::Preparing);
+    let name = asked::name(record);
+    let place = name.place(&settings.containers());
+    if place.symlink_metadata().is_ok() {
+        // Left by an earlier container of this id, whose record is gone.
+        tools::remove_tree(&settings.containers(), name.as_str()).map_err(of_tool)?;
+    }
+    let run = asked::prepare(settings, record, environment, &base, &place, map)?;
+    still_wanted(shared, entry, Phase::Preparing)?;
+    shared.step(entry, Phase::Isolating);
+    let mut monitor = start(shared, entry, &run)?;
+    match let_go(shared, entry, &run, &mut monitor, pid_file) {
+        Ok(()) => Ok(monitor),
+        Err(failure) => {
+            if matches!(failure, Failure::Failed(_)) {
+                monitor.kill();
+                monitor.wait(AFTER_KILL);
+            }
+            Err(failure)
+        }
+    }
+}
+
+/// Starts lxc-start, with the two pipes of its hook.
+fn start(shared: &Shared, entry: &Entry, run: &Run) -> Result<Monitor, Error> {
+    let (settings, record) = (&shared.settings, &entry.record);
+    let name = asked::name(record);
+    let place = shared.records.place(&entry.id);
+    let (at, go) = (place.join("at"), place.join("go"));
+    for path in [&at, &go] {
+        mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+            .map_err(|errno| of_io(format!("make {}", path.display()))(errno.into()))?;
+    }
+    // LXC puts `exec` before it and words behind it, so that it has to be one program. Paths in single quotes: `plain` has
+    // no quote in it.
+    let hook = place.join("hook");
+    let script = format!("echo $LXC_PID >'{}' && read -r go <'{}'\n", asked::plain(&at)?, asked::plain(&go)?);
+    std::fs::write(&hook, script).map_err(of_io(format!("write {}", hook.display())))?;
+    let hook = format!("/bin/sh '{}'", asked::plain(&hook)?);
+    let config = name.config(&settings.containers());
+    let line = Config(vec![Line::new(HOOK, hook).map_err(of_tool)?]).to_string();
+    let appended =
+        File::options().append(true).open(&config).and_then(|mut file| file.write_all(line.as_bytes()));
+    appended.map_err(of_io(format!("write {}", config.display())))?;
+    let output =
+        |name| sandbox::output(&record.config, name).map_err(of_io(format!("open {name} in the sandbox")));
+    let call = Call::new("lxc-start", &settings.containers(), &name)
+        .argument("--foreground")
+        .argument("--close-all-fds")
+        .option("--logfile=", place.join("log"))
+        .option("--logpriority=", "DEBUG");
+    let call = match run.mode {
+        LxcMode::Application => call.words(&run.words),
+        LxcMode::System => call,
+    };
+    let mut command = call.command().map_err(of_tool)?;
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
+    command.env_clear().env("PATH", path).current_dir("/");
+    command.stdin(Stdio::null()).stdout(output("stdout")?).stderr(output("stderr")?);
+    let child = berth_sys::session::lead(&mut command).spawn().map_err(of_io("start lxc-start"))?;
+    Monitor::started(child).map_err(of_io("open the process lxc-start"))
+}
+
+/// From the start of lxc-start until the program is executed.
+fn let_go(
+    shared: &Shared,
+    entry: &Entry,
+    run: &Run,
+    monitor: &mut Monitor,
+    pid_file: Option<&Path>,
+) -> Result<(), Failure> {
+    let place = shared.records.place(&entry.id);
+    let pipe = |name: &str| {
+        open(place.join(name), OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| of_io(format!("open {}", place.join(name).display()))(errno.into()))
+    };
+    let (at, go) = (pipe("at")?, pipe("go")?);
+    let until = Instant::now() + shared.settings.start;
+    let pid = loop {
+        still_wanted(shared, entry, Phase::Isolating)?;
+        if let Some(pid) = told(&at) {
+            break pid;
+        }
+        if monitor.is_over() {
+            return Err(not_started(shared, entry, "lxc-start ended before there was a first process").into());
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            let text = format!("there was no first process within {:?}", shared.settings.start);
+            return Err(not_started(shared, entry, &text).into());
+        }
+        let left = Timespec::try_from(left).ok();
+        let mut fds = [
+            PollFd::new(&at, PollFlags::IN),
+            PollFd::new(&monitor.fd, PollFlags::IN),
+            PollFd::from_borrowed_fd(entry.bell(), PollFlags::IN),
+            PollFd::from_borrowed_fd(shared.leave_bell().as_fd(), PollFlags::IN),
+        ];
+        let _ = poll(&mut fds, left.as_ref());
+    };
+    let gone =
+        |what: &str| not_started(shared, entry, &format!("{what} ended before the first process was let go"));
+    let process = Process::of(pid).ok().flatten().ok_or_else(|| gone(&format!("process {pid}")))?;
+    let fd = process::open(process).ok_or_else(|| gone(&format!("the process {pid}")))?;
+    let init = Init { process, fd: Arc::new(fd) };
+    if let Some(path) = pid_file {
+        write_pid(path, pid).map_err(of_io("Could not checkpoint executor's pid"))?;
+    }
+    let monitor_process = monitor.process().ok_or_else(|| gone("lxc-start"))?;
+    let boot = BootId::current().map_err(|error| Error::because(error.class(), "the boot's id", error))?;
+    shared.records.started(&entry.id, &Started { init: process, monitor: monitor_process, boot })?;
+    still_wanted(shared, entry, Phase::Isolating)?;
+    entry.has_init(init.clone());
+    berth_sys::rustix::io::write(&go, b"go\n")
+        .map_err(|errno| of_io("let the first process go on")(errno.into()))?;
+    executed(shared, entry, &init, monitor)?;
+    if run.mode == LxcMode::System {
+        attach(shared, entry, run)?;
+    }
+    shared.records.launched(&entry.id)?;
+    Ok(())
+}
+
+/// The pid that the hook has told.
+fn told(at: &OwnedFd) -> Option<u32> {
+    let mut text = [0u8; 32];
+    let read = berth_sys::rustix::io::read(at, &mut text).ok()?;
+    std::str::from_utf8(&text[..read]).ok()?.trim().parse().ok()
+}
+
+/// Waits until the first process is no longer LXC's own program. Nothing can be waited for that says so: a process that
+/// executes is not told of by the kernel. It takes a millisecond.
+fn executed(shared: &Shared, entry: &Entry, init: &Init, monitor: &mut Monitor) -> Result<(), Failure> {
+    let program = |pid: u32| std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+    let own = monitor.process().and_then(|process| program(process.pid));
+    let until = Instant::now() + shared.settings.start;
+    loop {
+        if process::is_readable(&init.fd) {
+            // It has ended: by itself, or because there was nothing to execute.
+            monitor.wait(AFTER_KILL);
+            let log = std::fs::read(shared.records.place(&entry.id).join("log")).unwrap_or_default();
+            if String::from_utf8_lossy(&log).contains("Failed to exec") {
+                return Err(not_started(shared, entry, "the program can not be executed").into());
+            }
+            return Ok(());
+        }
+        if program(init.process.pid).is_some_and(|now| Some(now) != own) {
+            return Ok(());
+        }
+        still_wanted(shared, entry, Phase::Isolating)?;
+        if Instant::now() >= until {
+            return Err(not_started(shared, entry, "the program was not executed in time").into());
+        }
+        let _ = poll(&mut [PollFd::from_borrowed_fd(entry.bell(), PollFlags::IN)], Some(&LOOK));
+    }
+}
+
+/// The command of a system container. A shell of the host waits for lxc-attach and writes down its status, so that it
+/// is there for the next agent.
+fn attach(shared: &Shared, entry: &Entry, run: &Run) -> Result<(), Error> {
+    const NOTE: &str =
+        "cd \"$1\" && shift && { \"$@\"; printf '%s\\n' $? >attached.tmp && mv attached.tmp attached; }";
+    let (settings, record) = (&shared.settings, &entry.record);
+    let place = shared.records.place(&entry.id);
+    let mut call =
+        Call::new("lxc-attach", &settings.containers(), &asked::name(record)).argument("--clear-env");
+    for (name, value) in &run.variables {
+        call = call.option("--set-var=", format!("{name}={value}"));
+    }
+    if let Some((uid, gid)) = run.user {
+        call = call.option("--uid=", uid.to_string()).option("--gid=", gid.to_string());
+    }
+    // lxc-attach begins in the root directory.
+    let inside = ["/bin/sh", "-c", "cd \"$1\" && shift && exec \"$@\"", "sh", run.directory.as_str()];
+    let words: Vec<&str> = inside.into_iter().chain(run.words.iter().map(String::as_str)).collect();
+    let inner = call.words(words).command().map_err(of_tool)?;
+    let mut command = std::process::Command::new("/bin/sh");
+    command.args(["-c", NOTE, "sh"]).arg(&place).arg(inner.get_program()).args(inner.get_args());
+    let output =
+        |name| sandbox::output(&record.config, name).map_err(of_io(format!("open {name} in the sandbox")));
+    command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
+    command.stdin(Stdio::null()).stdout(output("stdout")?).stderr(output("stderr")?);
+    let mut child = berth_sys::session::lead(&mut command).spawn().map_err(of_io("start lxc-attach"))?;
+    // It ends with the container at the latest.
+    let reaper = std::thread::Builder::new().name("lxc-reap".to_owned()).stack_size(64 << 10);
+    reaper.spawn(move || drop(child.wait())).map(drop).map_err(of_io("make a thread for lxc-attach"))
+}
+
+/// What lxc-start said of a start that came to nothing.
+fn not_started(shared: &Shared, entry: &Entry, what: &str) -> Error {
+    let log = std::fs::read(shared.records.place(&entry.id).join("log")).unwrap_or_default();
+    let words = tools::log_errors(&log);
+    let text = format!(
+        "start container {}: {what}: {words}; `lxc-checkconfig` tells what this kernel lacks",
+        entry.id
+    );
+    Error::other(Class::Internal, text)
+}
+
+/// Whole or not at all, and there after a power failure: the agent decides by it.
+fn write_pid(path: &Path, pid: u32) -> std::io::Result<()> {
+    let (Some(above), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is not the path of a file"));
+    };
+    std::fs::create_dir_all(above)?;
+    let directory = File::open(above)?;
+    berth_record::write_atomic(directory.as_fd(), name, pid.to_string().as_bytes(), Sync::Yes)
+        .map_err(std::io::Error::other)
+}
+
+/// Watches a running container until its end, and makes that end known.
+pub(crate) fn watch(shared: &Arc<Shared>, entry: &Entry, monitor: &mut Monitor) {
+    let is_system = asked::source(&entry.record.config).is_ok_and(|(lxc, _)| lxc.mode == LxcMode::System);
+    let place = shared.records.place(&entry.id);
+    let notes = if is_system { inotify(&place) } else { None };
+    while !monitor.is_over() && !entry.is_destroyed() {
+        if shared.is_leaving() {
+            // The container goes on.
+            return;
+        }
+        if is_system && attached(&place).is_some() {
+            break;
+        }
+        let mut fds = vec![
+            PollFd::new(&monitor.fd, PollFlags::IN),
+            PollFd::from_borrowed_fd(entry.bell(), PollFlags::IN),
+            PollFd::from_borrowed_fd(shared.leave_bell().as_fd(), PollFlags::IN),
+        ];
+        fds.extend(notes.iter().map(|notes| PollFd::new(notes, PollFlags::IN)));
+        let _ = poll(&mut fds, None);
+        if let Some(notes) = &notes {
+            let _ = berth_sys::rustix::io::read(notes, &mut [0u8; 4096]);
+        }
+    }
+    if entry.is_destroyed()
+        && let Err(error) = shared.records.destroying(&entry.id)
+    {
+        warn(&format!("container {}: {}", entry.id, error.chain()));
+    }
+    // Whatever is known of the command was known before it is ended.
+    let command = is_system.then(|| attached(&place)).flatten();
+    shared.step(entry, Phase::Destroying);
+    end(shared, entry, monitor, is_system);
+    finish(shared, entry, command);
+}
+
+/// Tells when a file is put into the directory.
+fn inotify(place: &Path) -> Option<OwnedFd> {
+    use berth_sys::rustix::fs::inotify;
+    let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).ok()?;
+    inotify::add_watch(&fd, place, inotify::WatchFlags::MOVED_TO).ok()?;
+    Some(fd)
+}
+
+/// How the command of a system container ended: a shell's number.
+fn attached(place: &Path) -> Option<WaitStatus> {
+    let mut text = String::new();
+    File::open(place.join("attached")).ok()?.take(16).read_to_string(&mut text).ok()?;
+    let code: i32 = text.trim().parse().ok()?;
+    Some(WaitStatus(if (129..=192).contains(&code) { code - 128 } else { code << 8 }))
+}
+
+/// Ends what runs: a system cleanly, if it does so in time; everything else at once.
+fn end(shared: &Shared, entry: &Entry, monitor: &mut Monitor, is_system: bool) {
+    let settings = &shared.settings;
+    if is_system && !monitor.is_over() {
+        let stop = Call::new("lxc-stop", &settings.containers(), &asked::name(&entry.record))
+            .option("--timeout=", settings.grace.as_secs().to_string())
+            .deadline(settings.grace + AFTER_KILL);
+        if let Err(error) = stop.end(&mut |_| {}) {
+            warn(&format!("container {}: {}", entry.id, error.chain()));
+        }
+    }
+    if !monitor.is_over() {
+        if let Some(init) = entry.init() {
+            let _ = groups::freeze(settings, &entry.id, false);
+            let _ = berth_sys::signal::send(init.fd.as_fd(), 9);
+        }
+        if !monitor.wait(AFTER_KILL) {
+            warn(&format!("container {}: lxc-start did not end with its container and is killed", entry.id));
+            monitor.kill();
+            monitor.wait(AFTER_KILL);
+        }
+    }
+}
+
+/// Takes down how it ended, then all that it held, and tells everyone.
+pub(crate) fn finish(shared: &Arc<Shared>, entry: &Entry, command: Option<WaitStatus>) {
+    let place = shared.records.place(&entry.id);
+    let log = std::fs::read(place.join("log")).unwrap_or_default();
+    let init = shared.records.init_of(&entry.id);
+    let own = init.and_then(|pid| process::status_in(&log, pid));
+    let termination = match command.or(own) {
+        Some(status) => ContainerTermination { status: Some(status.0), ..ContainerTermination::default() },
+        None => {
+            let message =
+                "the exit status is unknown: lxc-start was killed, and nobody else saw the container end";
+            ContainerTermination { message: Some(message.to_owned()), ..ContainerTermination::default() }
+        }
+    };
+    if let Err(error) = shared.records.ended(&entry.id, &termination) {
+        warn(&format!("the end of container {} is not written down: {}", entry.id, error.chain()));
+    }
+    shared.step(entry, Phase::Destroying);
+    clean(shared, entry);
+    if let Err(error) = shared.records.tidied(&entry.id) {
+        warn(&format!("container {}: {}", entry.id, error.chain()));
+    }
+    shared.terminated(entry, termination);
+}
+
+/// Takes away all that a container may hold, whatever it came to.
+pub(crate) fn clean(shared: &Shared, entry: &Entry) {
+    let settings = &shared.settings;
+    groups::remove(settings, &entry.id);
+    if asked::keeps(&entry.record.config) && entry.init().is_some() {
+        // Not ours any more, and the next agent's neither.
+        let place = asked::name(&entry.record).place(&settings.containers());
+        if let Err(error) = File::create(place.join(base::KEPT)) {
+            warn(&format!("container {}: keep {}: {error}", entry.id, place.display()));
+        }
+        return;
+    }
+    let name = asked::name(&entry.record);
+    if let Err(error) = tools::remove_tree(&settings.containers(), name.as_str()) {
+        warn(&format!("container {}: {}", entry.id, error.chain()));
+    }
+}
