@@ -23,8 +23,8 @@ use crate::tally::{Listener, Tally};
 use crate::workspace::Workspace;
 use disk::Tree;
 use kernel::Kernel;
-use machine::{Ended, Machine};
-use plan::{RUNS, Run, SYSTEMD};
+use machine::{Clock, Ended, Machine};
+use plan::{RUNS, Run, SYSTEMD, TIMED};
 use programs::Programs;
 
 const INIT: &str = include_str!("vm/init.sh");
@@ -44,46 +44,67 @@ const MARK: &str = "v2| ";
 enum Init {
     /// A plain one, whose init runs the tests.
     Plain,
+    /// The same, whose clock counts instructions.
+    Timed,
     /// systemd is init, the agent and the tests are units.
     Systemd,
 }
 
-/// The lane `vm`: everything in the plan.
+impl Init {
+    fn plan(self) -> &'static [Run] {
+        match self {
+            Init::Plain => RUNS,
+            Init::Timed => TIMED,
+            Init::Systemd => SYSTEMD,
+        }
+    }
+}
+
+/// The lane `vm`: everything in its plans.
 pub(crate) fn lane(workspace: &Workspace) -> Result<Tally, Error> {
-    run_lane(workspace, Init::Plain, RUNS)
+    run_lane(workspace, &[Init::Plain, Init::Timed])
 }
 
 /// The lane `systemd`.
 pub(crate) fn systemd_lane(workspace: &Workspace) -> Result<Tally, Error> {
-    run_lane(workspace, Init::Systemd, SYSTEMD)
+    run_lane(workspace, &[Init::Systemd])
 }
 
-fn run_lane(workspace: &Workspace, init: Init, runs: &[Run]) -> Result<Tally, Error> {
-    if let Some(lacked) = lacks(init) {
-        return Ok(crate::lane::skipped("the tests in a VM", &lacked));
+fn run_lane(workspace: &Workspace, inits: &[Init]) -> Result<Tally, Error> {
+    let mut all = Tally::default();
+    for init in inits {
+        all += match lacks(*init) {
+            Some(lacked) => crate::lane::skipped("the tests in a VM", &lacked),
+            None => {
+                let runs: Vec<(Run, String)> = init.plan().iter().map(|run| (*run, String::new())).collect();
+                boot(workspace, *init, &runs)?
+            }
+        };
     }
-    let runs: Vec<(Run, String)> = runs.iter().map(|run| (*run, String::new())).collect();
-    boot(workspace, init, &runs)
+    Ok(all)
 }
 
-/// `cargo xtask vm [PROGRAM...] [-- ARGUMENT...]`: some test programs only, with these arguments.
+/// `cargo xtask vm [systemd | timed] [PROGRAM...] [-- ARGUMENT...]`: some test programs only, with these arguments.
 pub(crate) fn command(workspace: &Workspace, words: &[String]) -> Result<Verdict, Error> {
     let (targets, arguments) = match words.iter().position(|word| word == "--") {
         Some(at) => (&words[..at], &words[at + 1..]),
         None => (words, &[][..]),
     };
-    let init =
-        if targets.first().is_some_and(|name| name == "systemd") { Init::Systemd } else { Init::Plain };
+    let init = match targets.first().map(String::as_str) {
+        Some("systemd") => Init::Systemd,
+        Some("timed") => Init::Timed,
+        _ => Init::Plain,
+    };
     if let Some(lacked) = lacks(init) {
         return Err(Error::Vm { what: format!("this machine lacks {lacked}") });
     }
-    let targets = if init == Init::Systemd { &targets[1..] } else { targets };
+    let targets = if init == Init::Plain { targets } else { &targets[1..] };
     if let [sh, script] = targets
         && sh == "sh"
     {
         return shell(workspace, init, script);
     }
-    let plan = if init == Init::Systemd { SYSTEMD } else { RUNS };
+    let plan = init.plan();
     let known: Vec<&str> = plan.iter().map(|run| run.target).collect();
     if let Some(unknown) = targets.iter().find(|name| !known.contains(&name.as_str())) {
         let known = known.join(", ");
@@ -101,7 +122,7 @@ pub(crate) fn command(workspace: &Workspace, words: &[String]) -> Result<Verdict
     Ok(Verdict::of(tally.failed == 0))
 }
 
-/// `cargo xtask vm [systemd] sh SCRIPT`: a shell script instead of tests, for looking around; `$BERTH_BIN` is there.
+/// `cargo xtask vm [systemd | timed] sh SCRIPT`: a shell script instead of tests, for looking around; `$BERTH_BIN` is there.
 fn shell(workspace: &Workspace, init: Init, script: &str) -> Result<Verdict, Error> {
     let room = Room::new()?;
     let programs = Programs::build(workspace, &target(), &[])?;
@@ -166,7 +187,7 @@ fn prepare(
     let berth = programs.berth()?;
     let root = room.path("root");
     let (tree, words) = match init {
-        Init::Plain => (Tree::new(&root, &kernel)?, ""),
+        Init::Plain | Init::Timed => (Tree::new(&root, &kernel)?, ""),
         Init::Systemd => {
             let unit = workspace.root.join("dist/berth.service");
             let unit =
@@ -180,7 +201,12 @@ fn prepare(
     tree.write("vm/init", INIT)?;
     tree.write("vm/run", RUN)?;
     tree.write("vm/list", list)?;
-    tree.write("vm/environment", &format!("export BERTH_BIN={}\n{}", berth.display(), passed_on()))?;
+    let (clock, slow) = match init {
+        Init::Timed => (Clock::Instructions, ""),
+        Init::Plain | Init::Systemd => (Clock::Real, "export BERTH_TEST_SLOW=10\n"),
+    };
+    let environment = format!("export BERTH_BIN={}\n{slow}{}", berth.display(), passed_on());
+    tree.write("vm/environment", &environment)?;
     let disks = vec![room.path("root.img"), room.path("data.img"), room.path("io.img")];
     tree.image(&disks[0], 3072)?;
     disk::xfs(&disks[1], 512)?;
@@ -188,7 +214,7 @@ fn prepare(
     let initramfs = room.path("initramfs");
     initramfs::make(&kernel, &initramfs)?;
     let console = room.path("console");
-    Ok(Machine { kernel: kernel.image, initramfs, disks, words: words.to_owned(), console })
+    Ok(Machine { kernel: kernel.image, initramfs, disks, words: words.to_owned(), console, clock })
 }
 
 /// Variables of ours are for the tests there, too.
@@ -316,6 +342,7 @@ mod tests {
             disks: Vec::new(),
             words: String::new(),
             console: path,
+            clock: Clock::Real,
         }
     }
 

@@ -16,6 +16,16 @@ pub(super) const QEMU: &str = "qemu-system-x86_64";
 /// How many of the console's last lines are shown when a VM ended badly.
 const LAST: usize = 40;
 
+/// By what a VM's time goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Clock {
+    /// The real one: when this machine is busy, the VM's processors stand still while its clock goes on.
+    Real,
+    /// The instructions that its one processor has executed: nothing that happens outside takes time from a program. For
+    /// what is measured of processors; a disk is slow by this clock.
+    Instructions,
+}
+
 /// What a VM is made of.
 #[derive(Debug)]
 pub(super) struct Machine {
@@ -27,6 +37,7 @@ pub(super) struct Machine {
     pub(super) words: String,
     /// Where the console goes.
     pub(super) console: PathBuf,
+    pub(super) clock: Clock,
 }
 
 /// How it ended.
@@ -42,7 +53,11 @@ impl Machine {
     fn command(&self) -> Command {
         let mut qemu = Command::new(QEMU);
         qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-M", "pc"]);
-        qemu.args(["-accel", "tcg,thread=multi", "-cpu", "Nehalem", "-smp", "2", "-m", "2G"]);
+        qemu.args(["-cpu", "Nehalem", "-m", "2G"]);
+        qemu.args(match self.clock {
+            Clock::Real => ["-accel", "tcg,thread=multi", "-smp", "2"],
+            Clock::Instructions => ["-accel", "tcg,thread=single", "-icount", "shift=3"],
+        });
         qemu.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(&self.initramfs);
         let words = format!(
             "console=ttyS0 panic=-1 oops=panic psi=1 mitigations=off random.trust_cpu=on tsc=reliable {}",

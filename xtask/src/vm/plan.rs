@@ -25,9 +25,14 @@ const fn run(folder: &'static str, target: &'static str, seconds: u64) -> Run {
 /// unit.
 pub(super) const SYSTEMD: &[Run] = &[
     run("tests/agent", "systemd", 720),
+    Run { only: &["journald_gets"], ..run("tests/agent", "logs", 90) },
     run("crates/containerizers/mesos", "conformance", 360),
     run("crates/containerizers/mesos", "killed_agent", 270),
 ];
+
+/// With a clock that counts instructions: how processor time is shared out.
+pub(super) const TIMED: &[Run] =
+    &[Run { only: &["processor_time", "a_processor_by_weight"], ..run("tests/kernel", "kernel", 180) }];
 
 /// With a plain host, in this order.
 pub(super) const RUNS: &[Run] = &[
@@ -35,6 +40,8 @@ pub(super) const RUNS: &[Run] = &[
     run("crates/mechanism/cgroup", "limits", 270),
     // Ways around what this kernel does not have: many layers, births in a group.
     Run { only: &["overlay::"], ..run("crates/mechanism/image", "image", 180) },
+    Run { only: &["a_hundred_and_thirty_layers"], ..run("crates/mechanism/store", "store", 90) },
+    Run { only: &["a_hundred_and_thirty_layers"], ..run("tests/images", "images", 180) },
     run("crates/mechanism/launcher", "berth_launcher", 90),
     run("tests/kernel", "kernel", 900),
     run("crates/containerizers/mesos", "containers", 360),

@@ -4,7 +4,7 @@
 # says about itself begins with "::vm ".
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root TERM=dumb LANG=C USER=root
 export BERTH_TEST_DISK=/dev/vdc
-export BERTH_SKIPS=/run/skips BERTH_TEST_SLOW=10
+export BERTH_SKIPS=/run/skips
 # Races are run where there is the time for them.
 export BERTH_RACE_SECONDS=1
 . /vm/environment

@@ -13,9 +13,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 const PROBE: &str = env!("CARGO_BIN_EXE_berth-probe");
 /// So heavy that nobody else on the machine takes the processors away.
-const HEAVY: [&str; 2] = ["--cpu-shares", "262144"];
+pub(crate) const HEAVY: [&str; 2] = ["--cpu-shares", "262144"];
 
-fn long() -> bool {
+pub(crate) fn long() -> bool {
     std::env::var_os("BERTH_LIMITS").is_some_and(|form| form == "long")
 }
 
@@ -38,7 +38,7 @@ fn numbers(text: &str) -> (f64, f64) {
 }
 
 #[track_caller]
-fn within(what: &str, found: f64, wanted: f64, part: f64) {
+pub(crate) fn within(what: &str, found: f64, wanted: f64, part: f64) {
     println!("{what}: {found:.3}, wanted {wanted:.3} within {:.0} %", part * 100.0);
     // Less than that may be all that an emulated machine gets of the real one; more may never be.
     let least = if slow() > 1 { wanted / 2.0 } else { wanted * (1.0 - part) };

@@ -14,3 +14,4 @@ mod races;
 mod refusals;
 mod roots;
 mod streams;
+mod stress;
