@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! 1 GiB of lines of 100 bytes, written 4 KiB at a time: into a plain file, by a container with the sandbox's logger and
-//! somebody who follows it, and through the rotating logger against podman's conmon (k8s-file), in turns.
+//! 1 GiB of lines of 100 bytes, written 4 KiB at a time: into a plain file, by the same program without and in a container,
+//! by a container with the sandbox's logger and somebody who follows it, and through the rotating logger against podman's
+//! conmon (k8s-file), in turns.
 //!
 //! The writer is this program, copied into the root file system. `writer` is what the program itself took, from its first
 //! write to its last; `whole` is the command from its start to its end, with all output in the log.
@@ -25,8 +26,10 @@ pub(crate) struct Logs {
     mib: u64,
     rows: Vec<Row>,
     skipped: Vec<String>,
-    /// A followed container's writer, as a part of the one that writes a plain file.
+    /// A followed container's writer, as a part of a container's that writes a plain file.
     followed: f64,
+    /// The same, as a part of a program's in no container.
+    against_program: f64,
     /// The rotating logger's whole time, as a part of podman's.
     against_podman: Option<f64>,
 }
@@ -40,6 +43,7 @@ struct Row {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
+    Program,
     File,
     Sandbox,
     Followed,
@@ -48,11 +52,12 @@ enum Way {
 }
 
 impl Way {
-    const ALL: [Way; 5] = [Way::File, Way::Sandbox, Way::Followed, Way::Rotating, Way::Podman];
+    const ALL: [Way; 6] = [Way::Program, Way::File, Way::Sandbox, Way::Followed, Way::Rotating, Way::Podman];
 
     fn name(self) -> &'static str {
         match self {
-            Way::File => "plain file",
+            Way::Program => "plain file, no container",
+            Way::File => "berth run, plain file",
             Way::Sandbox => "berth run, sandbox",
             Way::Followed => "berth run, sandbox, logs -f",
             Way::Rotating => "berth run, rotating",
@@ -61,16 +66,19 @@ impl Way {
     }
 }
 
-/// The writer: this program's other side.
-pub(crate) fn flood(mib: &str) {
+/// The writer: this program's other side. It writes to stdout, or to a file.
+pub(crate) fn flood(mib: &str, path: Option<&str>) {
     use std::io::Write as _;
     use std::os::fd::AsFd as _;
     let total = mib.parse::<u64>().unwrap_or(1) << 20;
     let text: Vec<u8> =
         (0..4200u32).map(|at| if at % 100 == 99 { b'\n' } else { b'a' + (at % 26) as u8 }).collect();
-    let out = std::io::stdout();
-    let Ok(copy) = out.as_fd().try_clone_to_owned() else { return };
-    let (mut out, mut written) = (fs::File::from(copy), 0u64);
+    let out = match path {
+        Some(path) => fs::File::options().create(true).append(true).open(path),
+        None => std::io::stdout().as_fd().try_clone_to_owned().map(fs::File::from),
+    };
+    let Ok(mut out) = out else { return };
+    let mut written = 0u64;
     let begun = Instant::now();
     while written < total {
         let from = (written % 100) as usize;
@@ -134,9 +142,11 @@ pub(crate) fn measure(
         .collect();
     let of = |way: Way| rows.iter().find(|row| row.name == way.name());
     let ratio = |one: Option<f64>, other: Option<f64>| Some(one? / other?);
-    let followed = ratio(of(Way::Followed).map(|row| row.writer), of(Way::File).map(|row| row.writer));
+    let writer = |way| of(way).map(|row| row.writer);
+    let followed = |than| ratio(writer(Way::Followed), writer(than)).unwrap_or(f64::NAN);
     let against_podman = ratio(of(Way::Rotating).map(|row| row.whole), of(Way::Podman).map(|row| row.whole));
-    Ok(Logs { mib, followed: followed.unwrap_or(f64::NAN), against_podman, rows, skipped })
+    let (followed, against_program) = (followed(Way::File), followed(Way::Program));
+    Ok(Logs { mib, followed, against_program, against_podman, rows, skipped })
 }
 
 /// One way: what the writer took, and the whole command.
@@ -145,16 +155,20 @@ fn turn(way: Way, berth: &Path, room: &Path, root: &Path, mib: u64) -> Result<(f
     let ours = |log: &[&str]| {
         let mut command = Command::new(berth);
         command.env("BERTH_RUNTIME_DIR", room.join("run")).env("BERTH_WORK_DIR", room.join("work"));
-        command.args(["run", "--name", "flood"]).args(log).arg("--rootfs").arg(root);
+        command.args(["run", "--name", "flood", "-v"]).arg(format!("{}:/out", room.display()));
+        command.args(log).arg("--rootfs").arg(root);
         command.args(["/bin/flood", "flood", &mib]);
         command
     };
     let mut command = match way {
-        Way::File => {
-            let path = room.join("file");
-            let file = fs::File::options().create(true).append(true).open(&path);
+        Way::Program => {
             let mut command = Command::new(root.join("bin/flood"));
-            command.args(["flood", &mib]).stdout(file.map_err(Error::file("make", &path))?);
+            command.args(["flood", &mib]).arg(room.join("file"));
+            command
+        }
+        Way::File => {
+            let mut command = ours(&[]);
+            command.arg("/out/file");
             command
         }
         Way::Sandbox | Way::Followed => ours(&[]),
@@ -173,10 +187,7 @@ fn turn(way: Way, berth: &Path, room: &Path, root: &Path, mib: u64) -> Result<(f
             command
         }
     };
-    if way != Way::File {
-        command.stdout(Stdio::null());
-    }
-    command.stdin(Stdio::null()).stderr(Stdio::piped());
+    command.stdout(Stdio::null()).stdin(Stdio::null()).stderr(Stdio::piped());
     let started = |source| Error::Start { program: way.name().to_owned(), source };
     let begun = Instant::now();
     let child = command.spawn().map_err(started)?;
@@ -222,6 +233,7 @@ impl Logs {
             text.push_str(&format!("{:<30}{:>8.2}{:>8.2}\n", row.name, row.writer, row.whole));
         }
         text.push_str(&format!("\nfollowed / plain file: {:.2}\n", self.followed));
+        text.push_str(&format!("followed / plain file without a container: {:.2}\n", self.against_program));
         if let Some(ratio) = self.against_podman {
             text.push_str(&format!("rotating / podman: {ratio:.2}\n"));
         }

@@ -114,10 +114,10 @@ enum Action {
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    if let [flood, mib] = words.as_slice()
+    if let [flood, mib, path @ ..] = words.as_slice()
         && flood == "flood"
     {
-        logs::flood(mib);
+        logs::flood(mib, path.first().map(String::as_str));
         return ExitCode::SUCCESS;
     }
     let options = Options::parse();
