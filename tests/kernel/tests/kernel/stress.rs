@@ -34,8 +34,9 @@ fn install(ground: &Ground, test: &str) -> bool {
 /// The processor time of all its processes, as a part of the time that it ran.
 fn used(text: &str) -> f64 {
     let number = |line: &str| {
-        let words = line.split_whitespace().filter_map(|word| word.trim_end_matches('s').parse::<f64>().ok());
-        words.last().unwrap_or_else(|| panic!("no number: {line}"))
+        let mut words =
+            line.split_whitespace().filter_map(|word| word.trim_end_matches('s').parse::<f64>().ok());
+        words.next_back().unwrap_or_else(|| panic!("no number: {line}"))
     };
     let line = |end: &str| {
         let found = text.lines().find(|line| line.contains(end));
