@@ -10,6 +10,7 @@ mod images;
 mod limits;
 mod pods;
 
+use crate::technology::Technology;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use commands::*;
 pub(crate) use images::*;
@@ -125,6 +126,21 @@ pub(crate) struct Run {
     /// Have the agent run it, print its id, and do not wait
     #[arg(short, long)]
     pub(crate) detach: bool,
+    /// Whose container it is: one of the agent's containerizers
+    #[arg(long, value_name = "NAME", default_value = "mesos")]
+    pub(crate) containerizer: Technology,
+    /// For LXC: the template that its files come from, a name or an absolute path
+    #[arg(long, value_name = "TEMPLATE")]
+    pub(crate) template: Option<String>,
+    /// For LXC: an option of the template
+    #[arg(long, value_name = "OPTION", requires = "template", allow_hyphen_values = true)]
+    pub(crate) template_option: Vec<String>,
+    /// For LXC: boot its init first, and run the command beside it
+    #[arg(long)]
+    pub(crate) system: bool,
+    /// For LXC: its root is not the host's
+    #[arg(long)]
+    pub(crate) unprivileged: bool,
     /// The keys that detach this terminal and leave a container of the agent running
     #[arg(long, value_name = "KEYS")]
     pub(crate) detach_keys: Option<String>,
@@ -228,6 +244,11 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// Whether it is for another than the native containerizer, which only an agent has.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.containerizer != Technology::Mesos
+    }
+
     /// The image, and the words after it: all of them where there is none.
     pub(crate) fn image(&self) -> (Option<&str>, &[String]) {
         match self.command.split_first() {

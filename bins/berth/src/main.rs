@@ -33,6 +33,7 @@ mod remote;
 mod run;
 mod session;
 mod stats;
+mod technology;
 mod template;
 mod terminal;
 mod text;
@@ -84,7 +85,9 @@ fn run_command() -> u8 {
     };
     let global = &cli.global;
     let result = match cli.command {
-        cli::Command::Run(args) if args.detach || global.socket.is_some() => remote::run(global, &args),
+        cli::Command::Run(args) if args.detach || global.socket.is_some() || args.is_foreign() => {
+            remote::run(global, &args)
+        }
         cli::Command::Run(args) => run::run(global, *args),
         cli::Command::Exec(args) => remote::exec(global, &args),
         cli::Command::Attach(args) => remote::attach(global, &args),

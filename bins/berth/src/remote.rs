@@ -10,7 +10,7 @@ use crate::options;
 use crate::session::{Output, Parting, Terms, stay};
 use crate::text::show;
 use berth_client::{Agent, Connection, Error, Launch, Launched, LogRequest, block_on};
-use berth_model::{CommandInfo, ContainerId, ContainerInfo, MesosInfo};
+use berth_model::{CommandInfo, ContainerId, ContainerInfo};
 use std::io::IsTerminal;
 
 /// What docker says when its keys were typed.
@@ -26,11 +26,7 @@ pub(crate) fn run(global: &Global, args: &Run) -> Result<u8, Failure> {
     let keys = Keys::parse(args.detach_keys.as_deref())?;
     let id = options::id(args)?;
     let mut config = options::config(args, &security)?;
-    if let (Some(image), _) = args.image()
-        && let Some(info) = &mut config.container_info
-    {
-        info.mesos = Some(MesosInfo { image: Some(crate::image::for_agent(args, image)?) });
-    }
+    crate::technology::choose(args, &mut config)?;
     let mut launch = Launch {
         command: config.command_info,
         container: config.container_info,

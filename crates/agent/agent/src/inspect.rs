@@ -72,7 +72,8 @@ fn remembered(agent: &Inner, container: &Container) -> Inspection {
     };
     let Some(record) = record else { return inspection };
     let config = &record.config;
-    inspection.underlying_name = record.name.clone();
+    inspection.underlying_name =
+        agent.containerizer.underlying_name(&container.id).or_else(|| record.name.clone());
     inspection.command = Some(convert::command_of(&config.command_info));
     inspection.container = config.container_info.as_ref().map(convert::container_of);
     inspection.user = config.user.clone();

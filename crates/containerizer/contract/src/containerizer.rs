@@ -145,6 +145,13 @@ pub trait Containerizer: Send + Sync {
         None
     }
 
+    /// What it is called where it really is, if that has names of its own: at an engine, for one. At once, without a question
+    /// to anybody else.
+    fn underlying_name(&self, id: &ContainerId) -> Option<String> {
+        let _ = id;
+        None
+    }
+
     /// Every id that is launching, running or being destroyed, nested ones too; and those whose launch
     /// failed, until they are destroyed. Ended ones are not listed, though they have a record.
     fn containers(&self) -> Answer<'_, Vec<ContainerId>>;

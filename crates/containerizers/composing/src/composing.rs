@@ -149,6 +149,10 @@ impl Containerizer for ComposingContainerizer {
         self.inner.owner(id)?.stop_signal(id)
     }
 
+    fn underlying_name(&self, id: &ContainerId) -> Option<String> {
+        self.inner.owner(id)?.underlying_name(id)
+    }
+
     fn containers(&self) -> Answer<'_, Vec<ContainerId>> {
         let inner = Arc::clone(&self.inner);
         self.driver.answer(async move {

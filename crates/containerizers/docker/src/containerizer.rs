@@ -265,6 +265,10 @@ impl Containerizer for Docker {
         }
     }
 
+    fn underlying_name(&self, id: &ContainerId) -> Option<String> {
+        Some(self.shared.get(id)?.record.name.clone())
+    }
+
     fn stop_signal(&self, id: &ContainerId) -> Option<i32> {
         self.shared.get(id)?.facts().stop_signal
     }

@@ -27,6 +27,7 @@ pub(crate) struct Amounts {
     quota: Option<i64>,
     memory: Option<i64>,
     reservation: Option<i64>,
+    pids: Option<i64>,
     /// The memory that was requested, where the limit is above it.
     burst_of: Option<i64>,
 }
@@ -40,9 +41,9 @@ impl Amounts {
         cfs: bool,
     ) -> Result<Amounts, Error> {
         for (name, limit) in limits {
-            if name != "cpus" && name != "mem" {
+            if !matches!(name.as_str(), "cpus" | "mem" | "pids") {
                 let text = format!(
-                    "a limit on '{name}' can not be enforced by the Docker containerizer: it limits cpus and mem"
+                    "a limit on '{name}' can not be enforced by the Docker containerizer: it limits cpus, mem and pids"
                 );
                 return Err(unsupported(text));
             }
@@ -58,6 +59,8 @@ impl Amounts {
             None => cpus.filter(|_| cfs),
         };
         amounts.quota = processors.map(|cpus| ((cpus * PERIOD as f64) as i64).max(LEAST_QUOTA));
+        let pids = limits.get("pids").filter(|limit| limit.is_finite());
+        amounts.pids = pids.map(|limit| (*limit as i64).max(1));
         let request = requests.scalar("mem").map(|mem| (mem.to_f64() * MIB) as i64);
         let floor = request.map(|request| request.max(LEAST_MEMORY));
         match limits.get("mem") {
@@ -82,6 +85,7 @@ impl Amounts {
             memory: self.memory.unwrap_or(0),
             memory_reservation: self.reservation.unwrap_or(0),
             memory_swap: 0,
+            pids_limit: self.pids,
         }
     }
 
@@ -95,6 +99,7 @@ impl Amounts {
             memory_reservation: self.reservation.unwrap_or(-1),
             // As much again as there is memory, which is the engine's default for a new one.
             memory_swap: self.memory.map_or(ALL_MEMORY, |memory| memory.saturating_mul(2)),
+            pids_limit: Some(self.pids.unwrap_or(-1)),
         }
     }
 
@@ -147,6 +152,14 @@ mod tests {
         assert_eq!((none.memory, none.memory_swap, none.memory_reservation), (ALL_MEMORY, ALL_MEMORY, -1));
         let some = amounts("mem:64", &[], false).unwrap().to_change();
         assert_eq!((some.memory, some.memory_swap), (64 << 20, 128 << 20));
+    }
+
+    #[test]
+    fn processes_are_limited_where_that_is_asked_for() {
+        let pids = |limits: &[_]| amounts("", limits, false).unwrap();
+        assert_eq!(pids(&[("pids", 64.0)]).to_begin().pids_limit, Some(64));
+        assert_eq!(pids(&[]).to_begin().pids_limit, None);
+        assert_eq!(pids(&[("pids", f64::INFINITY)]).to_change().pids_limit, Some(-1));
     }
 
     #[test]

@@ -176,7 +176,7 @@ fn number(key: &str, value: &str, host: &mut HostConfig) -> Result<bool, String>
         "memory-swap" => host.limits.memory_swap = bytes(value)?,
         "memory-swappiness" => host.memory_swappiness = Some(whole()?),
         "oom-score-adj" => host.oom_score_adj = whole()?,
-        "pids-limit" => host.pids_limit = Some(whole()?),
+        "pids-limit" => host.limits.pids_limit = Some(whole()?),
         "shm-size" => host.shm_size = bytes(value)?,
         _ => return Ok(false),
     }

@@ -77,7 +77,6 @@ pub(crate) struct HostConfig {
     pub(crate) shm_size: i64,
     pub(crate) oom_score_adj: i64,
     pub(crate) oom_kill_disable: Option<bool>,
-    pub(crate) pids_limit: Option<i64>,
     pub(crate) memory_swappiness: Option<i64>,
     pub(crate) blkio_weight: u16,
     pub(crate) nano_cpus: i64,
@@ -97,6 +96,7 @@ pub(crate) struct Limits {
     pub(crate) memory: i64,
     pub(crate) memory_reservation: i64,
     pub(crate) memory_swap: i64,
+    pub(crate) pids_limit: Option<i64>,
 }
 
 /// Something that is mounted.
