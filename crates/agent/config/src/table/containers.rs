@@ -71,15 +71,15 @@ pub(super) const LIMITS: &[Row] = &[
 
 pub(super) const DOCKER: &[Row] = &[
     row("docker", "The docker program").both("docker").not_built(),
-    row("docker_socket", "The socket of the Docker daemon").both("/var/run/docker.sock").not_built(),
+    row("docker_socket", "The socket of the Docker daemon").both("/var/run/docker.sock"),
     row("docker_mesos_image", "The image of executors when the agent runs in a container").not_built(),
-    row("docker_kill_orphans", "Kill containers of the daemon that have this agent's names and no record")
-        .both("true")
-        .not_built(),
-    row("docker_remove_delay", "How long an ended container stays in the daemon").both("6hrs").not_built(),
-    row("docker_stop_timeout", "How long a container has to end")
-        .both("0ns")
-        .deprecated("the kill policy of a task, or --executor_shutdown_grace_period"),
+    row(
+        "docker_kill_orphans",
+        "Kill containers of the daemon that bear this agent's work_dir and have no record",
+    )
+    .both("true"),
+    row("docker_remove_delay", "How long an ended container stays in the daemon").both("6hrs"),
+    row("docker_stop_timeout", "How long a container has to heed SIGTERM before it is killed").both("0ns"),
 ];
 
 pub(super) const EXTERNAL: &[Row] = &[
