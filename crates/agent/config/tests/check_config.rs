@@ -125,7 +125,7 @@ fn each_flag_is_printed_with_its_value_and_where_it_comes_from() {
     let flag = flags.iter().find(|flag| flag["name"] == "gc_delay").unwrap();
     assert_eq!(flag["origin"], format!("{file}:1"));
     assert_eq!(flag["built"], true);
-    assert!(flags.iter().any(|flag| flag["name"] == "docker_kill_orphans" && flag["built"] == false));
+    assert!(flags.iter().any(|flag| flag["name"] == "docker_mesos_image" && flag["built"] == false));
 }
 
 #[test]
