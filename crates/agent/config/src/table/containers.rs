@@ -70,7 +70,7 @@ pub(super) const LIMITS: &[Row] = &[
 ];
 
 pub(super) const DOCKER: &[Row] = &[
-    row("docker", "The docker program").both("docker").not_built(),
+    row("docker", "The docker program").both("docker").deprecated("--docker_socket"),
     row("docker_socket", "The socket of the Docker daemon").both("/var/run/docker.sock"),
     row("docker_mesos_image", "The image of executors when the agent runs in a container").not_built(),
     row(

@@ -90,10 +90,10 @@ fn booleans_may_stand_alone_and_be_negated_and_hyphens_are_underscores() {
 
 #[test]
 fn a_flag_that_is_not_built_is_accepted_with_its_default_whatever_its_spelling() {
-    good(&["--perf_interval=60secs", "--docker_kill_orphans"]);
-    good(&["--work_dir=/w", "--docker_stop_timeout=0secs"]);
-    let resolved = good(&["--docker_kill_orphans=true"]);
-    assert_eq!(resolved.factory.loaded.get("docker_kill_orphans"), None, "nothing is behind it");
+    good(&["--perf_interval=60secs", "--no-docker_volume_chown"]);
+    good(&["--work_dir=/w", "--perf_duration=10000ms"]);
+    let resolved = good(&["--docker_volume_chown=false"]);
+    assert_eq!(resolved.factory.loaded.get("docker_volume_chown"), None, "nothing is behind it");
 }
 
 #[test]
