@@ -47,6 +47,10 @@ want libcap2-bin setcap
 want mmdebstrap mmdebstrap
 want gcc cc
 want openssl openssl
+# The lxc containerizer, its templates, and systems for them.
+want lxc lxc-start
+[ -e /usr/share/lxc/templates/lxc-busybox ] || missing="$missing lxc-templates"
+want uidmap newuidmap
 # The example of a program for the external containerizer.
 want python3 python3
 # An ftp server for the fetcher's tests, for Debian's own Python.

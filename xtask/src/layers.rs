@@ -62,6 +62,7 @@ pub(crate) const WITHIN_ROW: &[(&str, &str)] = &[
     ("crates/agent/executor", "crates/agent/api"),
     // The agent as a process, its ground and what it must not leave behind, for tests of its API.
     ("tests/api", "tests/agent"),
+    ("tests/lxc", "tests/agent"),
     ("tests/docker", "tests/agent"),
 ];
 
