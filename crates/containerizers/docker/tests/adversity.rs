@@ -264,6 +264,33 @@ fn time_to_heed_sigterm_is_given_where_it_was_asked_for() {
 }
 
 #[test]
+fn a_destroy_that_was_under_way_is_finished_by_the_next() {
+    if ground::skipped() {
+        return;
+    }
+    let engine = ground::daemon::shared();
+    let site = Site::new("finishes").unwrap();
+    let mut patient = settings(&site, engine);
+    patient.stop_timeout = Duration::from_secs(600);
+    let docker = recovered(patient);
+    let own = id(&format!("{}-f", site.marker()));
+    start(&docker, &own, config(&site, &own, "trap '' 15; while :; do sleep 1; done"));
+    let mut events = docker.events(0);
+    drop(docker.destroy(&own));
+    until("it is being destroyed", || match events.try_next() {
+        Some(berth_contract::Next::Event(event)) => match event.what {
+            berth_contract::What::Moved { to, .. } => (to == berth_contract::Phase::Destroying).then_some(()),
+            _ => None,
+        },
+        _ => None,
+    });
+    drop(docker);
+    let docker = recovered(settings(&site, engine));
+    assert_eq!(ended(&docker, &own).status, Some(9));
+    good(docker.remove(&own));
+}
+
+#[test]
 fn what_somebody_removes_at_the_engine_ends_here_too() {
     if ground::skipped() {
         return;
