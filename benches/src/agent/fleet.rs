@@ -19,6 +19,8 @@ use crate::{contestant, plan, procfs, stats};
 
 /// How long an agent rests before its memory is read.
 const REST: Duration = Duration::from_millis(500);
+/// How long an agent that has nothing to do is looked at.
+const IDLE: Duration = Duration::from_secs(10);
 /// How often the agent is killed.
 const RECOVERIES: usize = 10;
 
@@ -30,6 +32,8 @@ pub(crate) struct Fleet {
     /// How many were launched in a second.
     launched_per_second: f64,
     memory: Memory,
+    /// Of one core, while all run and nobody asks.
+    idle_percent: f64,
     listing: Table,
     /// From the exec of an agent to its first list of containers.
     recovery: Summary,
@@ -64,6 +68,7 @@ pub(crate) fn measure(
     let took = rate::launches(daemon, &launch, containers, in_flight, Then::Leave)?;
     thread::sleep(REST);
     let full_kib = resident_kib(daemon.pid());
+    let idle_percent = idle_percent(daemon.pid());
     let agent = HashSet::from([daemon.pid()]);
     let supervisors = procfs::all().into_iter().filter(|pid| is_supervisor(*pid));
     let ours = supervisors.filter(|pid| procfs::descends_from(*pid, &agent));
@@ -89,6 +94,7 @@ pub(crate) fn measure(
             recovered_kib,
             supervisor_median_kib: stats::median(&supervisors).unwrap_or_default(),
         },
+        idle_percent,
         listing,
         recovery: Summary::of(&recoveries).expect("there was one at least"),
     })
@@ -133,6 +139,24 @@ fn listed(daemon: &Daemon, wanted: usize) -> Result<(), Error> {
     if found == wanted { Ok(()) } else { Err(Error::Listed { found, wanted }) }
 }
 
+/// What a process that has nothing to do uses of a core, as the scheduler counts it (Linux
+/// `Documentation/scheduler/sched-stats.rst`).
+fn idle_percent(pid: i32) -> f64 {
+    let (before, start) = (nanoseconds(pid), Instant::now());
+    thread::sleep(IDLE);
+    let used = nanoseconds(pid).saturating_sub(before);
+    used as f64 / start.elapsed().as_nanos() as f64 * 100.0
+}
+
+/// The time on a processor of all threads that a process has.
+fn nanoseconds(pid: i32) -> u64 {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let of = |path: std::path::PathBuf| -> Option<u64> {
+        fs::read_to_string(path.join("schedstat")).ok()?.split_whitespace().next()?.parse().ok()
+    };
+    threads.filter_map(|thread| of(thread.path())).sum()
+}
+
 /// VmRSS of proc_pid_status(5); nothing for what is gone.
 fn resident_kib(pid: i32) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -166,6 +190,10 @@ impl Fleet {
                 memory.recovered_kib / 1024.0
             ),
         );
+        line(
+            text,
+            &format!("  an agent of which nobody asks anything: {:.3} % of a core", self.idle_percent),
+        );
         let supervisor = memory.supervisor_median_kib;
         line(text, &format!("  unique memory of a supervisor: median {supervisor:.1} KiB"));
     }
@@ -180,5 +208,7 @@ mod tests {
         let me = i32::try_from(std::process::id()).unwrap();
         assert!(resident_kib(me) > 100.0);
         assert_eq!(resident_kib(-1), 0.0);
+        assert!(nanoseconds(me) > 0);
+        assert_eq!(nanoseconds(-1), 0);
     }
 }
