@@ -3,8 +3,8 @@
 //! before whose the container is.
 
 use berth_contract::{
-    Answer, Attach, Attached, Containerizer, Error, Exec, ExecRequest, ExecSession, Nesting, Pause, Streams,
-    WindowSize, ready, require,
+    Answer, Attach, Attached, Containerizer, Error, Exec, ExecRequest, ExecSession, NestedContainer, Nesting,
+    Pause, Streams, WindowSize, ready, require,
 };
 use berth_model::ContainerId;
 use std::sync::Arc;
@@ -72,5 +72,9 @@ impl Nesting for ComposingContainerizer {
 
     fn children(&self, id: &ContainerId) -> Answer<'_, Vec<ContainerId>> {
         self.facet(id, |child| child.nesting(), |nesting| nesting.children(id))
+    }
+
+    fn kept(&self, id: &ContainerId) -> Option<NestedContainer> {
+        self.inner.owner_of_root(id)?.nesting()?.kept(id)
     }
 }

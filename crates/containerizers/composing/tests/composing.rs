@@ -257,6 +257,17 @@ fn a_facet_that_no_child_has_is_absent() {
 }
 
 #[test]
+fn what_is_kept_of_a_container_in_a_container_is_asked_of_its_roots_owner() {
+    let two = two(Strict::Yes);
+    two.second.nests.store(true, std::sync::atomic::Ordering::Relaxed);
+    two.second.has(&id("a"));
+    let nesting = require(two.both.nesting()).unwrap();
+    let kept =
+        |root: &str| nesting.kept(&ContainerId::nested(id(root), "b").unwrap()).map(|kept| kept.created_ms);
+    assert_eq!((kept("a"), kept("other")), (Some(7), None));
+}
+
+#[test]
 fn all_children_tell_what_happens_in_one_order() {
     let events = EventLog::default();
     let first = Arc::new(Scripted::new("first", &events));

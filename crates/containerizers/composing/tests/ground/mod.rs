@@ -10,10 +10,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use berth_contract::{
-    AgentState, Answer, Containerizer, Error, EventLog, LaunchResult, Limits, Settled, Subscription,
-    Variables, ready,
+    AgentState, Answer, Containerizer, Error, EventLog, LaunchResult, Limits, NestedContainer, Nesting,
+    Settled, Subscription, Variables, ready,
 };
 use berth_model::{
     Class, ContainerConfig, ContainerId, ContainerStatus, ContainerTermination, Image, ResourceStatistics,
@@ -36,6 +37,8 @@ pub(crate) struct Scripted {
     records: Mutex<BTreeMap<ContainerId, Settled<ContainerTermination>>>,
     calls: Mutex<Vec<String>>,
     pub(crate) recovery: Mutex<Option<Error>>,
+    /// Whether it takes containers in containers.
+    pub(crate) nests: AtomicBool,
 }
 
 impl Scripted {
@@ -47,6 +50,7 @@ impl Scripted {
             records: Mutex::default(),
             calls: Mutex::default(),
             recovery: Mutex::default(),
+            nests: AtomicBool::new(false),
         }
     }
 
@@ -168,5 +172,22 @@ impl Containerizer for Scripted {
     }
     fn events(&self, since: u64) -> Subscription {
         self.events.since(since)
+    }
+    fn nesting(&self) -> Option<&dyn Nesting> {
+        self.nests.load(Ordering::Relaxed).then_some(self as _)
+    }
+}
+
+impl Nesting for Scripted {
+    fn depth(&self) -> usize {
+        1
+    }
+    fn children(&self, _: &ContainerId) -> Answer<'_, Vec<ContainerId>> {
+        ready(Ok(Vec::new()))
+    }
+    fn kept(&self, id: &ContainerId) -> Option<NestedContainer> {
+        let of =
+            |created_ms| NestedContainer { config: ContainerConfig::default(), created_ms, session: false };
+        self.knows(id.root()).then(|| of(7))
     }
 }
