@@ -25,7 +25,8 @@ pub(crate) enum Technology {
 
 /// Puts image and technology into a configuration for the agent.
 pub(crate) fn choose(args: &Run, config: &mut ContainerConfig) -> Result<(), Failure> {
-    if args.containerizer != Technology::Lxc && (args.template.is_some() || args.system || args.unprivileged) {
+    if args.containerizer != Technology::Lxc && (args.template.is_some() || args.system || args.unprivileged)
+    {
         return Err(Failure::text("--template, --system and --unprivileged are for --containerizer lxc"));
     }
     let Some(info) = &mut config.container_info else { return Ok(()) };
