@@ -9,6 +9,7 @@ use berth_test_kernel::{Ground, Running, ground, skip};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const PROBE: &str = env!("CARGO_BIN_EXE_berth-probe");
@@ -26,6 +27,13 @@ fn slow() -> u64 {
 
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
+}
+
+/// For who measures processors: one after the other, since they would take them from each other, whatever weight each has
+/// below a group of its own.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The two numbers that a probe prints.
@@ -59,6 +67,7 @@ fn a_container_gets_no_more_processor_time_than_its_limit_and_all_of_that() {
     // The clock of an emulated machine goes on while its processors wait for the real one's.
     let part = if slow() > 1 { 2.0 } else { 1.0 } * if long() { 0.05 } else { 0.08 };
     let lasts = if long() { 5000 } else { 2000 };
+    let _alone = alone();
     for cpus in ["0.3", "0.7"] {
         let options = [&HEAVY[..], &["--cpus", cpus]].concat();
         let begin = now() + 500 * slow();
@@ -72,6 +81,7 @@ fn under_contention_processor_time_goes_by_weight() {
     let ground = ground!().accustomed_to(&["--cpuset-cpus", "0"]);
     ground.install_probe(PROBE);
     let lasts = if long() { 10_000 } else { 3000 };
+    let _alone = alone();
     let begin = now() + 1000 * slow();
     let one = |shares: &'static str| {
         burn(&ground, &["--cpuset-cpus", "0", "--cpu-shares", shares], begin, lasts, "1")

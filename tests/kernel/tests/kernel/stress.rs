@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The limits of `limits`, under a program that none of us wrote: stress-ng.
 
-use crate::limits::{HEAVY, long, within};
+use crate::limits::{HEAVY, alone, long, within};
 use berth_test_kernel::{Ground, Running, ground, skip};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -62,6 +62,7 @@ fn stress_ng_gets_no_more_processor_time_than_the_limit_and_all_of_that() {
         return;
     }
     let (seconds, part) = if long() { ("5", 0.05) } else { ("2", 0.08) };
+    let _alone = alone();
     for cpus in ["0.3", "0.7"] {
         let options = [&HEAVY[..], &["--cpus", cpus]].concat();
         let used = used(&said(&ground.run(&options, &stress(&["--cpu", "2"], seconds))));
@@ -77,11 +78,11 @@ fn two_stress_ngs_share_a_processor_by_weight() {
     }
     let ground = ground.accustomed_to(&["--cpuset-cpus", "0"]);
     let seconds = if long() { "10" } else { "4" };
+    let _alone = alone();
     let one = |shares| {
         let options = ["--cpuset-cpus", "0", "--cpu-shares", shares];
         Running::start(&mut ground.run_command(&options, &stress(&["--cpu", "1"], seconds)))
     };
-    // So heavy together that nobody else on the machine takes the processor away.
     let (heavy, light) = (one("20480"), one("10240"));
     let (heavy, light) = (used(&said(&heavy.end())), used(&said(&light.end())));
     within("stress-ng, 2 to 1", heavy / light, 2.0, 0.10);
