@@ -54,8 +54,8 @@ pub(super) const RUNS: &[Run] = &[
     run("tests/faults", "fault_points", 180),
     run("tests/faults", "running", 180),
     Run {
-        // A kill at each of hundreds of system calls, and a loop of them.
-        without: &["sweep::", "cycles_of_attach"],
+        // A kill at each of hundreds of system calls, and a loop of them; a program that needs a Python.
+        without: &["sweep::", "cycles_of_attach", "containers_of_two_containerizers"],
         ..run("tests/agent", "agent", 600)
     },
 ];
