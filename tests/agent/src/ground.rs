@@ -250,6 +250,16 @@ impl Ground {
     /// It does not come to its gate.
     pub fn let_go(&self, name: &str, word: &str) {
         use std::io::Write as _;
+        let said = writeln!(self.gate(name), "{word}");
+        assert!(said.is_ok(), "let {name} go: {said:?}");
+    }
+
+    /// The gate of a container that waits there, which goes on with the word that is written to it.
+    ///
+    /// # Panics
+    /// It does not come there.
+    #[track_caller]
+    pub fn gate(&self, name: &str) -> fs::File {
         use std::os::unix::fs::OpenOptionsExt as _;
         let path = self.sandbox(name).join("go");
         let nonblock = rustix::fs::OFlags::NONBLOCK.bits() as i32;
@@ -259,8 +269,7 @@ impl Ground {
             gate = fs::File::options().write(true).custom_flags(nonblock).open(&path).ok();
             gate.is_some()
         });
-        let said = gate.map(|mut gate| writeln!(gate, "{word}"));
-        assert!(matches!(said, Some(Ok(()))), "let {name} go: {said:?}");
+        gate.expect("it was opened")
     }
 
     /// `berth` as a user types it: with the socket of this agent, and no other directories than this ground's.
