@@ -13,7 +13,13 @@ use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 
 const ROOT: &str = "proto";
-const FILES: &[&str] = &["mesos/v1/mesos.proto", "mesos/v1/agent.proto", "berth/v1/container.proto"];
+const FILES: &[&str] = &[
+    "mesos/v1/mesos.proto",
+    "mesos/v1/agent.proto",
+    "mesos/v1/executor.proto",
+    "mesos/v1/scheduler.proto",
+    "berth/v1/container.proto",
+];
 
 /// Messages whose lists Mesos writes in JSON also when they are empty.
 const LISTS_ALWAYS: &[&str] = &[

@@ -28,5 +28,5 @@ pub use codec::{DecodeError, Encoding, decode_json, decode_protobuf, encode_json
 pub use json::ConvertError;
 pub use messages::berth::v1 as own;
 pub use messages::mesos::v1;
-pub use messages::mesos::v1::agent;
+pub use messages::mesos::v1::{agent, executor, scheduler};
 pub use validate::validate;
