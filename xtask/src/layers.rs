@@ -59,7 +59,14 @@ pub(crate) const WITHIN_ROW: &[(&str, &str)] = &[
     ("crates/agent/agent", "crates/agent/api"),
     ("crates/agent/agent", "crates/agent/config"),
     ("crates/agent/agent", "crates/agent/factory"),
-    ("crates/agent/executor", "crates/agent/api"),
+    // What executors do and what schedulers ask for goes through the agent's tasks; the agent puts them together.
+    ("crates/agent/executor", "crates/agent/tasks"),
+    ("crates/agent/master", "crates/agent/tasks"),
+    ("crates/agent/master", "crates/agent/api"),
+    ("crates/agent/tasks", "crates/agent/api"),
+    ("crates/agent/agent", "crates/agent/tasks"),
+    ("crates/agent/agent", "crates/agent/executor"),
+    ("crates/agent/agent", "crates/agent/master"),
     // The agent as a process, its ground and what it must not leave behind, for tests of its API.
     ("tests/api", "tests/agent"),
     ("tests/lxc", "tests/agent"),
