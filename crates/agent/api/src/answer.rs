@@ -13,7 +13,7 @@ use hyper::{Response, StatusCode};
 use crate::Refusal;
 
 /// The body of an answer. Its error breaks the connection off.
-pub(crate) type Body = UnsyncBoxBody<Bytes, Refusal>;
+pub type Body = UnsyncBoxBody<Bytes, Refusal>;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -24,22 +24,29 @@ const LEAST_TO_COMPRESS: usize = 1024;
 const MOST_TO_COMPRESS_HERE: usize = 64 * 1024;
 
 /// An answer whose body is whole.
-pub(crate) struct Whole {
-    pub(crate) status: StatusCode,
-    pub(crate) content_type: Option<&'static str>,
-    pub(crate) bytes: Vec<u8>,
+#[derive(Debug)]
+pub struct Whole {
+    /// The status.
+    pub status: StatusCode,
+    /// The type of the body, if it has any.
+    pub content_type: Option<&'static str>,
+    /// The body.
+    pub bytes: Vec<u8>,
 }
 
 impl Whole {
-    pub(crate) fn empty(status: StatusCode) -> Whole {
+    /// A status alone.
+    pub fn empty(status: StatusCode) -> Whole {
         Whole { status, content_type: None, bytes: Vec::new() }
     }
 
-    pub(crate) fn ok(content_type: &'static str, bytes: Vec<u8>) -> Whole {
+    /// 200 and a body.
+    pub fn ok(content_type: &'static str, bytes: Vec<u8>) -> Whole {
         Whole { status: StatusCode::OK, content_type: Some(content_type), bytes }
     }
 
-    pub(crate) async fn respond(self, gzip: bool) -> Response<Body> {
+    /// The response; compressed if that is accepted, and worth it.
+    pub async fn respond(self, gzip: bool) -> Response<Body> {
         let compress = gzip && self.bytes.len() >= LEAST_TO_COMPRESS;
         let bytes = if compress { compressed(self.bytes).await } else { self.bytes };
         let mut response =
@@ -56,7 +63,7 @@ impl Whole {
 }
 
 /// The answer to a request that is refused or failed.
-pub(crate) async fn refused(refusal: &Refusal, gzip: bool) -> Response<Body> {
+pub async fn refused(refusal: &Refusal, gzip: bool) -> Response<Body> {
     let bytes = refusal.to_string().into_bytes();
     let whole = Whole { status: refusal.status(), content_type: Some(TEXT), bytes };
     let mut response = whole.respond(gzip).await;

@@ -16,6 +16,12 @@ pub enum Realm {
     ReadOnly,
     /// The API: `mesos-agent-readwrite`.
     ReadWrite,
+    /// Looking at the master of one node: `mesos-master-readonly`.
+    OfMasterReadOnly,
+    /// Its API: `mesos-master-readwrite`.
+    OfMasterReadWrite,
+    /// Its schedulers: `mesos-master-scheduler`.
+    OfMasterScheduler,
 }
 
 impl Realm {
@@ -24,6 +30,9 @@ impl Realm {
         match self {
             Realm::ReadOnly => "mesos-agent-readonly",
             Realm::ReadWrite => "mesos-agent-readwrite",
+            Realm::OfMasterReadOnly => "mesos-master-readonly",
+            Realm::OfMasterReadWrite => "mesos-master-readwrite",
+            Realm::OfMasterScheduler => "mesos-master-scheduler",
         }
     }
 }

@@ -13,8 +13,8 @@ use tokio::time::timeout;
 
 use crate::{Limits, Refusal};
 
-/// All of it.
-pub(crate) async fn whole(body: Incoming, headers: &HeaderMap, limits: &Limits) -> Result<Vec<u8>, Refusal> {
+/// All of it, bounded in size, also after decompression, and in time.
+pub async fn whole(body: Incoming, headers: &HeaderMap, limits: &Limits) -> Result<Vec<u8>, Refusal> {
     let bytes = in_time(limits.body_timeout, collect(body, limits.body_bytes)).await?;
     if is_gzip(headers) { decompress(&bytes, limits.body_bytes) } else { Ok(bytes) }
 }

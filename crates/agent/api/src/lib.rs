@@ -27,9 +27,13 @@ mod route;
 mod server;
 
 pub use crate::core::{Answer, Caller, Core, Launched, LogRequest, Peer, Session, Show, Stream, stream_of};
+pub use answer::{Body, Whole, refused};
 pub use auth::{Authenticate, Credential, CredentialsError, HttpBasic, Realm};
+pub use body::whole as whole_body;
+pub use endpoints::{Query, as_json};
 pub use hyper::StatusCode;
 pub use listen::{BindError, Listener, UnixAccess};
+pub use negotiate::{accepted_encoding, accepts_gzip, encoding_of};
 pub use openapi::openapi;
 pub use refusal::Refusal;
-pub use server::{Limits, Options, serve};
+pub use server::{Answering, Handler, Limits, Options, serve, serve_with};

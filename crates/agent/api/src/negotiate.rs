@@ -96,8 +96,27 @@ pub(crate) fn accepted(headers: &HeaderMap) -> Result<Form, Refusal> {
 }
 
 /// Whether the client asks for gzip in so many words.
-pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
+pub fn accepts_gzip(headers: &HeaderMap) -> bool {
     text(headers, &ACCEPT_ENCODING).is_some_and(|accept| accepts(&accept, &["gzip", "*"]))
+}
+
+/// The form of a body that may only be one message: its type to the letter.
+///
+/// # Errors
+/// No type, or another.
+pub fn encoding_of(headers: &HeaderMap) -> Result<Encoding, Refusal> {
+    let Some(content_type) = text(headers, &CONTENT_TYPE) else {
+        return Err(Refusal::bad_request("Expecting 'Content-Type' to be present"));
+    };
+    encoding(&content_type).ok_or_else(|| {
+        let text = "Expecting 'Content-Type' of application/json or application/x-protobuf";
+        Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text)
+    })
+}
+
+/// The form of messages that the client accepts: JSON if it may be.
+pub fn accepted_encoding(headers: &HeaderMap) -> Option<Encoding> {
+    first_accepted(text(headers, &ACCEPT).as_deref())
 }
 
 fn encoding(media_type: &str) -> Option<Encoding> {

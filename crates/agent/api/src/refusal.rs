@@ -87,7 +87,7 @@ impl Refusal {
     }
 
     /// Another method than the one that is expected.
-    pub(crate) fn method(expected: &'static str, received: &hyper::Method) -> Refusal {
+    pub fn method(expected: &'static str, received: &hyper::Method) -> Refusal {
         let text = format!(
             "405 Method Not Allowed. Expecting one of {{ '{expected}' }}, but received '{received}'."
         );
@@ -98,6 +98,11 @@ impl Refusal {
     /// The work for a request ended without an answer.
     pub(crate) fn discarded() -> Refusal {
         Refusal::failed("discarded future")
+    }
+
+    /// The same, with a header.
+    pub fn with_header(self, name: HeaderName, value: HeaderValue) -> Refusal {
+        Refusal { header: Some((name, value)), ..self }
     }
 
     /// The status.

@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -77,6 +77,15 @@ impl Default for Options {
     }
 }
 
+/// An answer to a request, to come. That there is none is told by an answer too.
+pub type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+/// What answers requests. The agent's own is made of its [`Core`]; a master of one node brings another.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one.
+    fn respond(self: Arc<Self>, caller: Caller, request: Request<Incoming>) -> Answering;
+}
+
 /// What all connections share.
 pub(crate) struct Shared {
     pub(crate) core: Arc<dyn Core>,
@@ -101,15 +110,27 @@ pub async fn serve(
     options: Options,
     shutdown: impl Future<Output = ()>,
 ) {
-    let slots = Arc::new(Semaphore::new(options.limits.connections));
-    let grace = options.limits.grace;
-    let shared = Arc::new(Shared { core, options, statistics: Mutex::default() });
+    let limits = options.limits.clone();
+    serve_with(listeners, Arc::new(Shared { core, options, statistics: Mutex::default() }), limits, shutdown)
+        .await;
+}
+
+/// Lets a handler answer requests until `shutdown`, as [`serve`] does.
+pub async fn serve_with(
+    listeners: Vec<Listener>,
+    handler: Arc<dyn Handler>,
+    limits: Limits,
+    shutdown: impl Future<Output = ()>,
+) {
+    let slots = Arc::new(Semaphore::new(limits.connections));
+    let grace = limits.grace;
     let (stage, watched) = watch::channel(Stage::Serving);
     // Every task has a sender; the last one that goes ends the wait.
     let (alive, mut all_gone) = mpsc::channel::<Infallible>(1);
     for listener in listeners {
-        let (shared, slots, stage) = (shared.clone(), slots.clone(), watched.clone());
-        tokio::spawn(Door { listener, shared, slots, stage, alive: alive.clone() }.let_in());
+        let (handler, slots, stage) = (handler.clone(), slots.clone(), watched.clone());
+        let (limits, alive) = (limits.clone(), alive.clone());
+        tokio::spawn(Door { listener, handler, limits, slots, stage, alive }.let_in());
     }
     drop((alive, watched));
     shutdown.await;
@@ -124,7 +145,8 @@ pub async fn serve(
 /// are dropped in their order, so the listener comes before it.
 struct Door {
     listener: Listener,
-    shared: Arc<Shared>,
+    handler: Arc<dyn Handler>,
+    limits: Limits,
     slots: Arc<Semaphore>,
     stage: watch::Receiver<Stage>,
     alive: mpsc::Sender<Infallible>,
@@ -145,7 +167,8 @@ impl Door {
                         slot = self.slots.clone().acquire_owned() => slot.expect("the semaphore is never closed"),
                     };
                     let caller = Caller { principal: None, peer };
-                    let connection = converse(socket, caller, self.shared.clone(), self.stage.clone());
+                    let (handler, limits) = (self.handler.clone(), self.limits.clone());
+                    let connection = converse(socket, caller, handler, limits, self.stage.clone());
                     tokio::spawn(hold(connection, slot, self.alive.clone()));
                 }
                 Err(error) if is_of_the_client(&error) => {}
@@ -173,24 +196,32 @@ async fn hold(
     connection.await;
 }
 
-async fn converse(socket: Socket, caller: Caller, shared: Arc<Shared>, mut stage: watch::Receiver<Stage>) {
+async fn converse(
+    socket: Socket,
+    caller: Caller,
+    handler: Arc<dyn Handler>,
+    limits: Limits,
+    mut stage: watch::Receiver<Stage>,
+) {
     let spoken = tokio::select! {
-        spoken = timeout(shared.options.limits.head_timeout, socket.readable()) => matches!(spoken, Ok(Ok(()))),
+        spoken = timeout(limits.head_timeout, socket.readable()) => matches!(spoken, Ok(Ok(()))),
         _ = stage.wait_for(|stage| *stage != Stage::Serving) => false,
     };
     if spoken {
         // What answers has a state of some thousand bytes: nobody who is idle holds it.
-        Box::pin(answer_all(socket, caller, shared, stage)).await;
+        Box::pin(answer_all(socket, caller, handler, limits, stage)).await;
     }
 }
 
 /// Answers what comes through a connection, until its end.
-async fn answer_all(socket: Socket, caller: Caller, shared: Arc<Shared>, mut stage: watch::Receiver<Stage>) {
-    let limits = shared.options.limits.clone();
-    let service = service_fn(move |request| {
-        let (shared, caller) = (shared.clone(), caller.clone());
-        Box::pin(async move { Ok::<_, Infallible>(respond(&shared, caller, request).await) })
-    });
+async fn answer_all(
+    socket: Socket,
+    caller: Caller,
+    handler: Arc<dyn Handler>,
+    limits: Limits,
+    mut stage: watch::Receiver<Stage>,
+) {
+    let service = service_fn(move |request| handler.clone().respond(caller.clone(), request));
     let io = TokioIo::new(Patient::new(socket, limits.stall));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -212,6 +243,12 @@ async fn answer_all(socket: Socket, caller: Caller, shared: Arc<Shared>, mut sta
                 _ => return,
             },
         }
+    }
+}
+
+impl Handler for Shared {
+    fn respond(self: Arc<Self>, caller: Caller, request: Request<Incoming>) -> Answering {
+        Box::pin(async move { Ok(respond(&self, caller, request).await) })
     }
 }
 

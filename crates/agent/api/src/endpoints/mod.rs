@@ -19,7 +19,7 @@ use crate::answer::{Body, Whole};
 use crate::auth::{self, Realm};
 use crate::server::Shared;
 use crate::{Caller, Core, Refusal, call};
-use query::Query;
+pub use query::Query;
 
 /// Which endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,7 +157,14 @@ fn message(encoded: &[u8]) -> Value {
 
 /// JSON, names in alphabetical order; or a call of the function that `?jsonp=` names.
 fn json(value: &Value, query: &Query) -> Result<Whole, Refusal> {
-    let text = value.to_string();
+    as_json(value.to_string(), query)
+}
+
+/// Text that is JSON, as the answer; or as a call of the function that `?jsonp=` names.
+///
+/// # Errors
+/// It names no function.
+pub fn as_json(text: String, query: &Query) -> Result<Whole, Refusal> {
     match jsonp(query)? {
         None => Ok(Whole::ok("application/json", text.into_bytes())),
         Some(function) => Ok(Whole::ok("text/javascript", format!("{function}({text})").into_bytes())),

@@ -10,28 +10,30 @@ use crate::Refusal;
 
 /// A query. Of a name that comes twice the last value counts.
 #[derive(Debug, Default)]
-pub(super) struct Query(Vec<(String, String)>);
+pub struct Query(Vec<(String, String)>);
 
 impl Query {
-    pub(super) fn of(uri: &Uri) -> Query {
+    /// That of a request.
+    pub fn of(uri: &Uri) -> Query {
         let decoded =
             |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
         let pairs = uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
         Query(pairs.map(|(name, value)| (decoded(name), decoded(value))).collect())
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
+    /// A value.
+    pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// A value without which there is no answer.
-    pub(super) fn need(&self, name: &str) -> Result<&str, Refusal> {
+    pub(crate) fn need(&self, name: &str) -> Result<&str, Refusal> {
         let value = self.get(name).filter(|value| !value.is_empty());
         value.ok_or_else(|| Refusal::bad_request(format!("Expecting '{name}=value' in query.\n")))
     }
 
     /// A count of bytes; -1 and nothing both mean that none is given.
-    pub(super) fn count(&self, name: &str) -> Result<Option<u64>, Refusal> {
+    pub(crate) fn count(&self, name: &str) -> Result<Option<u64>, Refusal> {
         let Some(text) = self.get(name) else { return Ok(None) };
         let number: i64 = text.parse().map_err(|_| {
             Refusal::bad_request(format!("Failed to parse {name}: Failed to convert '{text}' to number.\n"))
@@ -45,7 +47,10 @@ impl Query {
     }
 
     /// A length of time, such as `5secs`.
-    pub(super) fn time(&self, name: &str) -> Result<Option<Duration>, Refusal> {
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn time(&self, name: &str) -> Result<Option<Duration>, Refusal> {
         let Some(text) = self.get(name) else { return Ok(None) };
         let invalid = |why: String| Refusal::bad_request(format!("Invalid {name} '{text}': {why}.\n"));
         parse(text).map(Some).map_err(invalid)
