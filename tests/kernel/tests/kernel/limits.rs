@@ -45,19 +45,89 @@ fn numbers(text: &str) -> (f64, f64) {
     }
 }
 
+/// How often something is measured, until it is what was wanted. What else this machine does takes from a measurement
+/// and adds nothing: more than wanted is wrong each time, and less is only if it is so every time.
+fn tries() -> usize {
+    if long() { 1 } else { 5 }
+}
+
+/// What it measures is `wanted`, give or take that part of it.
 #[track_caller]
-pub(crate) fn within(what: &str, found: f64, wanted: f64, part: f64) {
-    println!("{what}: {found:.3}, wanted {wanted:.3} within {:.0} %", part * 100.0);
+fn within(what: &str, wanted: f64, part: f64, mut measure: impl FnMut() -> f64) {
     // Less than that may be all that an emulated machine gets of the real one; more may never be.
     let least = if slow() > 1 { wanted / 2.0 } else { wanted * (1.0 - part) };
-    let holds = found >= least && found <= wanted * (1.0 + part);
-    assert!(holds, "{what}: {found:.3} is not {wanted:.3} within {part}");
+    for last in (0..tries()).rev() {
+        let found = measure();
+        println!("{what}: {found:.3}, wanted {wanted:.3} within {:.0} %", part * 100.0);
+        assert!(
+            found <= wanted * (1.0 + part),
+            "{what}: {found:.3} is more than {wanted:.3} and {part} of it"
+        );
+        if found >= least {
+            return;
+        }
+        assert!(last > 0, "{what}: {found:.3} is less than {wanted:.3} without {part} of it, each time");
+    }
+}
+
+/// One is `wanted` times the other, give or take that part of it. What else the machine does moves it to either side.
+#[track_caller]
+pub(crate) fn in_ratio(what: &str, wanted: f64, part: f64, mut measure: impl FnMut() -> f64) {
+    let mut near = |_| {
+        let found = measure();
+        println!("{what}: {found:.3}, wanted {wanted:.3} within {:.0} %", part * 100.0);
+        (found - wanted).abs() <= wanted * part
+    };
+    assert!((0..tries()).any(&mut near), "{what}: never {wanted:.3} within {part}");
+}
+
+/// Prints, behind a command, how often the limit held the container back.
+pub(crate) const HELD_BACK: &str = "; cat $(find /sys/fs/cgroup -name cpu.stat | head -n 1)";
+
+/// What a container got of a processor, and in which part of its periods the limit held it back.
+pub(crate) struct Got {
+    pub(crate) used: f64,
+    held_back: f64,
+}
+
+impl Got {
+    /// `stat` is its `cpu.stat`, among other lines. On cgroup v2 a container is in a group below the one with its limit,
+    /// which it does not see: there the limit has to answer for everything.
+    pub(crate) fn new(used: f64, stat: &str) -> Got {
+        let number = |name: &str| -> Option<f64> {
+            stat.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
+        };
+        let part = |throttled| Some(throttled / number("nr_periods ")?.max(1.0));
+        Got { used, held_back: number("nr_throttled ").and_then(part).unwrap_or(1.0) }
+    }
+}
+
+/// A container gets its limit and no more. If it never gets all of that, then it was not the limit that held it back, but
+/// others on this machine.
+#[track_caller]
+pub(crate) fn all_of(what: &str, wanted: f64, part: f64, mut measure: impl FnMut() -> Got) {
+    let least = if slow() > 1 { wanted / 2.0 } else { wanted * (1.0 - part) };
+    for last in (0..tries()).rev() {
+        let Got { used, held_back } = measure();
+        println!(
+            "{what}: {used:.3}, wanted {wanted:.3} within {:.0} %; held back in {held_back:.2}",
+            part * 100.0
+        );
+        assert!(used <= wanted * (1.0 + part), "{what}: {used:.3} is more than {wanted:.3} and {part} of it");
+        if used >= least {
+            return;
+        }
+        let starved = !long() && held_back < 0.8;
+        assert!(
+            last > 0 || starved,
+            "{what}: {used:.3}, and its limit held it back in {held_back:.2} of the time"
+        );
+    }
 }
 
 /// The probe, burning from `begin` on for `lasts` milliseconds.
 fn burn(ground: &Ground, options: &[&str], begin: u64, lasts: u64, threads: &str) -> Running {
-    let (from, to) = (begin.to_string(), (begin + lasts).to_string());
-    Running::start(&mut ground.run_command(options, &["probe", "burn", &from, &to, threads]))
+    ground.start(options, &format!("probe burn {begin} {} {threads}{HELD_BACK}", begin + lasts))
 }
 
 #[test]
@@ -70,9 +140,11 @@ fn a_container_gets_no_more_processor_time_than_its_limit_and_all_of_that() {
     let _alone = alone();
     for cpus in ["0.3", "0.7"] {
         let options = [&HEAVY[..], &["--cpus", cpus]].concat();
-        let begin = now() + 500 * slow();
-        let (used, wall) = numbers(burn(&ground, &options, begin, lasts, "2").end().good());
-        within(&format!("--cpus {cpus}"), used / wall, cpus.parse().unwrap(), part);
+        all_of(&format!("--cpus {cpus}"), cpus.parse().unwrap(), part, || {
+            let end = burn(&ground, &options, now() + 500 * slow(), lasts, "2").end();
+            let (used, wall) = numbers(end.good());
+            Got::new(used / wall, &end.stdout)
+        });
     }
 }
 
@@ -82,13 +154,14 @@ fn under_contention_processor_time_goes_by_weight() {
     ground.install_probe(PROBE);
     let lasts = if long() { 10_000 } else { 3000 };
     let _alone = alone();
-    let begin = now() + 1000 * slow();
-    let one = |shares: &'static str| {
-        burn(&ground, &["--cpuset-cpus", "0", "--cpu-shares", shares], begin, lasts, "1")
-    };
-    let (heavy, light) = (one("2048"), one("1024"));
-    let (heavy, light) = (numbers(heavy.end().good()).0, numbers(light.end().good()).0);
-    within("2048 to 1024", heavy / light, 2.0, if slow() > 1 { 0.25 } else { 0.10 });
+    in_ratio("2048 to 1024", 2.0, if slow() > 1 { 0.25 } else { 0.10 }, || {
+        let begin = now() + 1000 * slow();
+        let one = |shares: &'static str| {
+            burn(&ground, &["--cpuset-cpus", "0", "--cpu-shares", shares], begin, lasts, "1")
+        };
+        let (heavy, light) = (one("2048"), one("1024"));
+        numbers(heavy.end().good()).0 / numbers(light.end().good()).0
+    });
 }
 
 #[test]
@@ -188,12 +261,12 @@ fn reading_and_writing_a_disk_is_no_faster_than_its_limit() {
         bytes * 1000.0 / time
     };
     for (option, word) in [("--device-read-bps", "read"), ("--device-write-bps", "write")] {
-        within(&format!("{option} 4mb"), measure(option, "4mb", word), f64::from(4 << 20), 0.15);
+        within(&format!("{option} 4mb"), f64::from(4 << 20), 0.15, || measure(option, "4mb", word));
     }
     // By requests, of 128 KiB each.
     for (option, word) in [("--device-read-iops", "read"), ("--device-write-iops", "write")] {
-        let requests = measure(option, "40", word) / f64::from(128 << 10);
-        within(&format!("{option} 40"), requests, 40.0, 0.15);
+        let requests = || measure(option, "40", word) / f64::from(128 << 10);
+        within(&format!("{option} 40"), 40.0, 0.15, requests);
     }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The limits of `limits`, under a program that none of us wrote: stress-ng.
 
-use crate::limits::{HEAVY, alone, long, within};
+use crate::limits::{Got, HEAVY, HELD_BACK, all_of, alone, in_ratio, long};
 use berth_test_kernel::{Ground, Running, ground, skip};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -65,8 +65,11 @@ fn stress_ng_gets_no_more_processor_time_than_the_limit_and_all_of_that() {
     let _alone = alone();
     for cpus in ["0.3", "0.7"] {
         let options = [&HEAVY[..], &["--cpus", cpus]].concat();
-        let used = used(&said(&ground.run(&options, &stress(&["--cpu", "2"], seconds))));
-        within(&format!("stress-ng, --cpus {cpus}"), used, cpus.parse().unwrap(), part);
+        let script = stress(&["--cpu", "2"], seconds).join(" ") + HELD_BACK;
+        all_of(&format!("stress-ng, --cpus {cpus}"), cpus.parse().unwrap(), part, || {
+            let said = said(&ground.sh(&options, &script));
+            Got::new(used(&said), &said)
+        });
     }
 }
 
@@ -83,9 +86,10 @@ fn two_stress_ngs_share_a_processor_by_weight() {
         let options = ["--cpuset-cpus", "0", "--cpu-shares", shares];
         Running::start(&mut ground.run_command(&options, &stress(&["--cpu", "1"], seconds)))
     };
-    let (heavy, light) = (one("20480"), one("10240"));
-    let (heavy, light) = (used(&said(&heavy.end())), used(&said(&light.end())));
-    within("stress-ng, 2 to 1", heavy / light, 2.0, 0.10);
+    in_ratio("stress-ng, 2 to 1", 2.0, 0.10, || {
+        let (heavy, light) = (one("20480"), one("10240"));
+        used(&said(&heavy.end())) / used(&said(&light.end()))
+    });
 }
 
 #[test]
