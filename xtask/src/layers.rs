@@ -54,6 +54,8 @@ pub(crate) const WITHIN_ROW: &[(&str, &str)] = &[
     ("crates/mechanism/images", "crates/mechanism/registry"),
     ("crates/mechanism/images", "crates/mechanism/store"),
     ("crates/containerizer/conformance", "crates/containerizer/contract"),
+    // What is kept of containers that another program makes answers calls of the contract.
+    ("crates/containerizer/keeper", "crates/containerizer/contract"),
     // The factory knows the types of flags, and what they mean for containerizers.
     ("crates/agent/config", "crates/agent/factory"),
     ("crates/agent/agent", "crates/agent/api"),

@@ -11,9 +11,32 @@
 /// says more about it. It is called again on the same site when a rule lets the containerizer die and
 /// recover. Everything static that the containerizer keeps on the host (directories, base cgroups) it makes
 /// in `recover` at the latest; what appears later has to be gone when the containers are.
+///
+/// Who can not keep a rule says so in a file, and leaves it out; who keeps one only under conditions gives those:
+///
+/// ```ignore
+/// berth_conformance::suite! {
+///     subject, but what "../conformance.txt" declares: kill_delivers_the_signal;
+///     with_the_hosts_pids: a_deadly_signal_is_in_the_status;
+/// }
+/// ```
 #[macro_export]
 macro_rules! suite {
     ($make:expr) => {
+        $crate::unless! { ($) }
+        $crate::suite! { @rules $make }
+    };
+    ($make:expr, but what $file:literal declares: $($out:ident)*; $($other:ident: $($rule:ident)*;)*) => {
+        $crate::unless! { ($) $($out)* $($($rule)*)* }
+        $crate::suite! { @rules $make }
+        $($($crate::one_rule! { $other; run; rules; $rule })*)*
+
+        #[test]
+        fn every_rule_is_kept_or_declared() {
+            $crate::every_rule_is_kept_or_declared(include_str!($file), &[$(stringify!($out)),*]);
+        }
+    };
+    (@rules $make:expr) => {
         $crate::rules_of! { $make; run; rules;
             exit_statuses_are_exact
             a_second_launch_with_the_same_id_is_already_launched
@@ -73,14 +96,52 @@ macro_rules! suite {
 #[macro_export]
 macro_rules! rules_of {
     ($make:expr; $run:ident; $module:ident; $($rule:ident)*) => {
-        $(
-            #[test]
-            fn $rule() {
-                let make = $crate::closure($make);
-                $crate::$run(stringify!($rule), $crate::$module::$rule, &|site| make(site).into());
-            }
-        )*
+        $(unless_out! { $rule; $crate::one_rule! { $make; $run; $module; $rule } })*
     };
+}
+
+/// The test of one rule; a part of [`suite!`](crate::suite).
+#[doc(hidden)]
+#[macro_export]
+macro_rules! one_rule {
+    ($make:expr; $run:ident; $module:ident; $rule:ident) => {
+        #[test]
+        fn $rule() {
+            let make = $crate::closure($make);
+            $crate::$run(stringify!($rule), $crate::$module::$rule, &|site| make(site).into());
+        }
+    };
+}
+
+/// Makes the macro that leaves out what stands behind the names of some rules; a part of [`suite!`](crate::suite).
+#[doc(hidden)]
+#[macro_export]
+macro_rules! unless {
+    (($d:tt) $($out:ident)*) => {
+        macro_rules! unless_out {
+            $(($out; $d($d what:tt)*) => {};)*
+            ($d rule:ident; $d($d what:tt)*) => { $d($d what)* };
+        }
+    };
+}
+
+/// Demands that a file of lines `rule | reason` declares the rules that are left `out`, and no other.
+///
+/// # Panics
+/// When it does not.
+pub fn every_rule_is_kept_or_declared(file: &str, out: &[&str]) {
+    let declared = file.lines().filter(|line| !line.starts_with('#')).map(|line| {
+        let (rule, reason) = line.split_once(" | ").expect("rule | reason");
+        assert!(reason.len() > 20, "{rule}: why?");
+        rule
+    });
+    let declared: std::collections::BTreeSet<&str> = declared.collect();
+    assert_eq!(declared, out.iter().copied().collect(), "what is declared is not what is left out");
+    let suite = include_str!("suite.rs");
+    for rule in declared {
+        let is_one = suite.lines().any(|line| line.trim() == rule);
+        assert!(is_one, "the rule {rule} is no longer in the suite");
+    }
 }
 
 #[cfg(test)]

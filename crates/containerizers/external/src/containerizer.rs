@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use berth_contract::{
-    AgentState, Answer, Containerizer, Error, EventLog, LaunchResult, Limits, Phase, Settled, Subscription,
-    UNKNOWN_DESTROYED, Variables, What, block_on, ready,
+    AgentState, Answer, Containerizer, Error, EventLog, LaunchResult, Limits, Phase, Subscription, Variables,
+    ready,
 };
 use berth_model::{
     ContainerConfig, ContainerId, ContainerStatus, ContainerTermination, Image, ResourceStatistics, Resources,
@@ -21,19 +21,15 @@ use berth_model::{
 
 use crate::call::step;
 use crate::convert;
-use crate::entry::Entry;
-use crate::error::{CallError, warn};
+use crate::error::CallError;
 use crate::frame::framed;
+use crate::kept::{Asked, Entry, Record, Shared, sandbox, shared};
 use crate::messages::mesos::containerizer as wire;
 use crate::program::Ask;
-use crate::record::Record;
 use crate::settings::Settings;
-use crate::shared::Shared;
 use crate::{owner, recover};
 
 const SIGKILL: i32 = 9;
-/// The last real-time signal, signal(7).
-const LAST_SIGNAL: i32 = 64;
 
 /// Containers of the operator's program. Dropping it ends the calls that are under way and leaves the containers alone.
 #[derive(Debug)]
@@ -47,28 +43,13 @@ impl External {
     /// # Errors
     /// There is no descriptor left for it.
     pub fn new(settings: Settings, events: EventLog) -> Result<External, Error> {
-        Ok(External { shared: Arc::new(Shared::new(settings, events)?) })
-    }
-
-    /// Work on a thread of its own; its answer.
-    fn answer<T: Clone + Send + 'static>(
-        &self,
-        work: impl FnOnce(&Arc<Shared>) -> Result<T, Error> + Send + 'static,
-    ) -> Answer<'static, T> {
-        let answer = Settled::new();
-        let place = answer.clone();
-        match self.shared.work(move |shared| {
-            place.settle(work(shared));
-        }) {
-            Ok(()) => Box::pin(answer.wait()),
-            Err(error) => ready(Err(error)),
-        }
+        Ok(External { shared: Arc::new(shared(settings, events)?) })
     }
 }
 
 impl Drop for External {
     fn drop(&mut self) {
-        self.shared.go();
+        self.shared.leave();
     }
 }
 
@@ -78,7 +59,7 @@ impl Containerizer for External {
     }
 
     fn recover(&self, state: Option<AgentState>) -> Answer<'_, ()> {
-        self.answer(move |shared| recover::recover(shared, state.as_ref()))
+        self.shared.answer(move |shared| recover::recover(shared, state.as_ref()))
     }
 
     fn launch(
@@ -91,76 +72,32 @@ impl Containerizer for External {
         if id.is_nested() {
             return ready(Err(Error::NestedUnsupported));
         }
-        let record = Record { id: id.clone(), config, checkpoint: pid_checkpoint.is_some() };
-        let environment = variables(&self.shared.settings, &record, environment);
-        let entry = {
-            let mut entries = self.shared.entries();
-            if entries.contains_key(id) {
-                return ready(Ok(LaunchResult::AlreadyLaunched));
-            }
-            match Entry::launching(record.clone()) {
-                Ok(entry) => Arc::clone(entries.entry(id.clone()).or_insert(Arc::new(entry))),
-                Err(error) => return ready(Err(error)),
-            }
-        };
-        self.shared.events.publish(id, What::Created(Phase::Preparing));
-        let (launched, owned) = (entry.launched.clone(), Arc::clone(&entry));
-        let started = self.shared.work(move |shared| {
-            owner::launch(shared, &owned, &record, environment, pid_checkpoint.as_deref());
-        });
-        if let Err(error) = started {
-            self.shared.events.publish(id, What::LaunchFailed(error.to_string()));
-            if entry.fail() {
-                self.shared.bury(&entry);
-            }
-            entry.launched.settle(Err(error));
-        }
-        Box::pin(launched.wait())
+        let own = Asked { checkpoint: pid_checkpoint.is_some(), foreign: false };
+        let record = Record { id: id.clone(), config, own };
+        let environment = variables(&self.shared.own.settings, &record, environment);
+        self.shared.launch(record, Phase::Preparing, move |shared, entry| {
+            owner::launch(shared, entry, environment, pid_checkpoint.as_deref());
+        })
     }
 
     fn update(&self, id: &ContainerId, requests: Resources, limits: Limits) -> Answer<'_, ()> {
-        let entry = self.shared.get(id).filter(|entry| !entry.is_over() && !entry.is_destroyed());
-        let Some(entry) = entry else {
-            warn(&format!("an update of container {id} is ignored: it is unknown, or has ended"));
-            return ready(Ok(()));
-        };
-        let (before, own) = match entry.update() {
-            Ok(place) => place,
-            Err(error) => return ready(Err(error)),
-        };
-        let (updated, place) = (Arc::clone(&entry), own.clone());
-        let answer = Settled::new();
-        let told = answer.clone();
-        let started = self.shared.work(move |shared| {
-            if let Some(before) = before {
-                block_on(before.wait());
-            }
-            told.settle(update(shared, &updated, &requests, &limits));
-            updated.updated(&place);
-        });
-        match started {
-            Ok(()) => Box::pin(answer.wait()),
-            Err(error) => {
-                entry.updated(&own);
-                ready(Err(error))
-            }
-        }
+        self.shared.update(id, requests, limits)
     }
 
     fn usage(&self, id: &ContainerId) -> Answer<'_, ResourceStatistics> {
-        let Some(entry) = self.shared.get(id).filter(|entry| !entry.is_over()) else {
+        let Some(entry) = self.shared.living(id) else {
             return ready(Err(Error::UnknownContainer(id.clone())));
         };
-        let (usage, ours) = entry.usage();
+        let (usage, ours) = entry.own.usage();
         if ours {
             let (told, measured) = (usage.clone(), Arc::clone(&entry));
             let started = self.shared.work(move |shared| {
                 let result = measure(shared, &measured);
-                measured.measured();
+                measured.own.measured();
                 told.settle(result);
             });
             if let Err(error) = started {
-                entry.measured();
+                entry.own.measured();
                 usage.settle(Err(error));
             }
         }
@@ -176,41 +113,22 @@ impl Containerizer for External {
     }
 
     fn wait(&self, id: &ContainerId) -> Answer<'_, Option<ContainerTermination>> {
-        match self.shared.get(id) {
-            Some(entry) => {
-                let ended = entry.ended.wait();
-                Box::pin(async move { Ok(Some(ended.await)) })
-            }
-            None => ready(Ok(None)),
-        }
+        self.shared.wait(id)
     }
 
     fn destroy(&self, id: &ContainerId) -> Answer<'_, Option<ContainerTermination>> {
-        let Some(entry) = self.shared.get(id) else {
-            warn(&format!("{UNKNOWN_DESTROYED} {id}"));
-            return ready(Ok(None));
-        };
-        if entry.destroy() {
-            self.shared.bury(&entry);
-        }
-        let ended = entry.ended.wait();
-        Box::pin(async move { Ok(Some(ended.await)) })
+        self.shared.destroy(id)
     }
 
     fn kill(&self, id: &ContainerId, signal: i32) -> Answer<'_, bool> {
-        let Some(entry) = self.shared.get(id).filter(|entry| !entry.is_over()) else {
-            return ready(Ok(false));
+        let entry = match self.shared.for_signal(id, signal) {
+            Ok(entry) => entry,
+            Err(answer) => return ready(answer),
         };
-        if !(0..=LAST_SIGNAL).contains(&signal) {
-            return ready(Err(Error::Signal("Invalid argument".to_owned())));
-        }
-        let launches = entry.phase().is_launching();
         ready(match signal {
             0 => Ok(true),
-            _ if signal == SIGKILL || launches => {
-                if entry.destroy() {
-                    self.shared.bury(&entry);
-                }
+            _ if signal == SIGKILL || entry.phase().is_launching() => {
+                self.shared.end(&entry);
                 Ok(true)
             }
             _ => Err(Error::Unsupported),
@@ -218,42 +136,19 @@ impl Containerizer for External {
     }
 
     fn containers(&self) -> Answer<'_, Vec<ContainerId>> {
-        let entries = self.shared.entries();
-        ready(Ok(entries.values().filter(|entry| !entry.is_over()).map(|entry| entry.id.clone()).collect()))
+        ready(Ok(self.shared.containers()))
     }
 
     fn knows(&self, id: &ContainerId) -> bool {
-        self.shared.entries().contains_key(id)
+        self.shared.knows(id)
     }
 
     fn remove(&self, id: &ContainerId) -> Answer<'_, ()> {
-        match begin_removal(&self.shared, id) {
-            Err(done) => ready(done),
-            Ok((_, removed, false)) => Box::pin(removed.wait()),
-            Ok((entry, removed, true)) => {
-                let work = {
-                    let (entry, removed) = (Arc::clone(&entry), removed.clone());
-                    self.shared.work(move |shared| _ = removed.settle(remove(shared, &entry)))
-                };
-                if let Err(error) = work {
-                    entry.kept();
-                    removed.settle(Err(error));
-                }
-                Box::pin(removed.wait())
-            }
-        }
+        self.shared.remove(id)
     }
 
     fn remove_here(&self, id: &ContainerId) -> Result<(), Error> {
-        match begin_removal(&self.shared, id) {
-            Err(done) => done,
-            Ok((_, removed, false)) => block_on(removed.wait()),
-            Ok((entry, removed, true)) => {
-                let result = remove(&self.shared, &entry);
-                removed.settle(result.clone());
-                result
-            }
-        }
+        self.shared.remove_here(id)
     }
 
     fn prune_images(&self, _excluded: Vec<Image>) -> Answer<'_, ()> {
@@ -283,8 +178,8 @@ fn variables(settings: &Settings, record: &Record, given: Variables) -> Variable
         set("MESOS_EXECUTOR_ID", Some(&executor.executor_id));
         set("MESOS_SLAVE_ID", settings.agent_id.as_deref());
         set("MESOS_SLAVE_PID", settings.agent_pid.as_deref());
-        set("MESOS_CHECKPOINT", Some(if record.checkpoint { "1" } else { "0" }));
-        set("MESOS_RECOVERY_TIMEOUT", settings.recovery_timeout.as_deref().filter(|_| record.checkpoint));
+        set("MESOS_CHECKPOINT", Some(if record.own.checkpoint { "1" } else { "0" }));
+        set("MESOS_RECOVERY_TIMEOUT", settings.recovery_timeout.as_deref().filter(|_| record.own.checkpoint));
     }
     variables.extend(given);
     variables
@@ -294,8 +189,8 @@ fn variables(settings: &Settings, record: &Record, given: Variables) -> Variable
 fn ask(shared: &Shared, entry: &Entry, ask: Ask<'_>) -> Result<Vec<u8>, CallError> {
     use std::os::fd::AsFd;
     let reads = ask.reads;
-    let sandbox = entry.sandbox();
-    let mut call = shared.program.call(Ask { sandbox: sandbox.as_ref(), ..ask })?;
+    let sandbox = sandbox(entry);
+    let mut call = shared.own.program.call(Ask { sandbox: sandbox.as_ref(), ..ask })?;
     while !call.is_over() {
         if shared.is_leaving() {
             return Err(CallError::Cancelled);
@@ -306,38 +201,29 @@ fn ask(shared: &Shared, entry: &Entry, ask: Ask<'_>) -> Result<Vec<u8>, CallErro
     if reads { ended.result() } else { ended.success().map(|()| Vec::new()) }
 }
 
-fn update(shared: &Shared, entry: &Entry, requests: &Resources, limits: &Limits) -> Result<(), Error> {
+pub(crate) fn update(
+    shared: &Shared,
+    entry: &Entry,
+    requests: &Resources,
+    limits: &Limits,
+) -> Result<(), Error> {
     let id = &entry.id;
-    let gone = |why: &str| {
-        warn(&format!("an update of container {id} is ignored: {why}"));
-        Ok(())
-    };
-    if !matches!(block_on(entry.launched.wait()), Ok(LaunchResult::Success)) {
-        return gone("its launch did not succeed");
-    }
-    if entry.is_over() || entry.is_destroyed() {
-        return gone("it has ended");
-    }
     let message = wire::Update {
         container_id: convert::container_id(id),
         resources: convert::effective(requests, limits),
     };
-    let deadline = Some(shared.settings.deadlines.update);
-    match ask(shared, entry, Ask { message: framed(&message), ..Ask::new("update", deadline) }) {
-        Ok(_) => Ok(()),
-        // The container may end at any moment, and then the program knows it no longer.
-        Err(_) if entry.is_over() || entry.is_destroyed() => gone("it has ended"),
-        Err(error) => Err(error.because(&format!("Update of container '{id}' failed"))),
-    }
+    let deadline = Some(shared.own.settings.deadlines.update);
+    let asked = ask(shared, entry, Ask { message: framed(&message), ..Ask::new("update", deadline) });
+    asked.map(drop).map_err(|error| error.because(&format!("Update of container '{id}' failed")))
 }
 
 fn measure(shared: &Shared, entry: &Entry) -> Result<ResourceStatistics, Error> {
     let id = &entry.id;
-    if !matches!(block_on(entry.launched.wait()), Ok(LaunchResult::Success)) {
+    if !entry.has_come_up() {
         return Err(Error::UnknownContainer(id.clone()));
     }
     let message = wire::Usage { container_id: convert::container_id(id) };
-    let deadline = Some(shared.settings.deadlines.usage);
+    let deadline = Some(shared.own.settings.deadlines.usage);
     let asked = Ask { message: framed(&message), reads: true, ..Ask::new("usage", deadline) };
     ask(shared, entry, asked)
         .and_then(|bytes| {
@@ -345,37 +231,4 @@ fn measure(shared: &Shared, entry: &Entry) -> Result<ResourceStatistics, Error> 
                 .ok_or_else(|| CallError::BadResult("Failed to deserialize message".to_owned()))
         })
         .map_err(|error| error.because(&format!("Usage on container '{id}' failed")))
-}
-
-type Removal = (Arc<Entry>, Settled<Result<(), Error>>, bool);
-
-/// The removal to make or to wait for, or what is known at once.
-fn begin_removal(shared: &Shared, id: &ContainerId) -> Result<Removal, Result<(), Error>> {
-    if id.is_nested() {
-        let known = shared.entries().contains_key(id.root());
-        return Err(if known { Ok(()) } else { Err(Error::UnknownRoot) });
-    }
-    let entry = shared.get(id).ok_or(Ok(()))?;
-    let (removed, ours) = entry.removing().map_err(Err)?;
-    Ok((entry, removed, ours))
-}
-
-/// The sandbox first, then the record: whoever is killed in between still knows how it ended.
-fn remove(shared: &Shared, entry: &Entry) -> Result<(), Error> {
-    let result = remove_all(shared, entry);
-    match &result {
-        Ok(()) => {
-            shared.entries().remove(&entry.id);
-            shared.events.publish(&entry.id, What::Removed);
-        }
-        Err(_) => entry.kept(),
-    }
-    result
-}
-
-fn remove_all(shared: &Shared, entry: &Entry) -> Result<(), Error> {
-    if let Some(sandbox) = entry.given_sandbox() {
-        sandbox.remove()?;
-    }
-    shared.records.remove(&entry.id).map_err(|error| Error::RemoveRuntimeDirectory(error.chain()))
 }

@@ -59,7 +59,7 @@ fn plain(error: &io::Error) -> String {
 
 /// Tells the operator what is not worth a failure.
 pub(crate) fn warn(text: &str) {
-    eprintln!("berth: external: {text}");
+    berth_keeper::warn::<crate::kept::Common>(text);
 }
 
 #[cfg(test)]

@@ -8,18 +8,16 @@
 mod call;
 mod containerizer;
 mod convert;
-mod entry;
 mod error;
 mod frame;
+mod kept;
 mod messages;
 mod owner;
 mod program;
-mod record;
 mod recover;
 mod sandbox;
 mod session;
 mod settings;
-mod shared;
 
 pub use containerizer::External;
 pub use settings::{Deadlines, Settings};

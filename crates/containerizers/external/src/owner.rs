@@ -11,19 +11,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use berth_contract::{Error, LaunchResult, Phase, Variables, What};
-use berth_model::{Class, ContainerId, ContainerTermination};
-use berth_record::Sync;
+use berth_contract::{Error, LaunchResult, Phase, Variables};
+use berth_keeper::sandbox::write_pid;
+use berth_model::{ContainerId, ContainerTermination};
 
 use crate::call::{Call, Ended, step};
 use crate::convert;
-use crate::entry::Entry;
 use crate::error::{CallError, warn};
 use crate::frame::framed;
+use crate::kept::{Entry, LAUNCHED, Shared, calls, given_sandbox, sandbox};
 use crate::messages::mesos::containerizer as wire;
 use crate::program::Ask;
-use crate::record::Record;
-use crate::shared::Shared;
 
 /// What the launch call came to.
 enum Launched {
@@ -46,14 +44,8 @@ pub(crate) enum Patience {
 }
 
 /// Launches a container and owns it.
-pub(crate) fn launch(
-    shared: &Arc<Shared>,
-    entry: &Entry,
-    record: &Record,
-    environment: Variables,
-    pid_file: Option<&Path>,
-) {
-    match launch_call(shared, entry, record, environment, pid_file) {
+pub(crate) fn launch(shared: &Arc<Shared>, entry: &Entry, environment: Variables, pid_file: Option<&Path>) {
+    match launch_call(shared, entry, environment, pid_file) {
         Launched::Yes => {
             shared.step(entry, Phase::Running);
             // `wait` is called before anybody can ask for something else, so that no end is missed.
@@ -62,61 +54,41 @@ pub(crate) fn launch(
             watch(shared, entry, wait);
         }
         Launched::NotSupported => {
-            shared.forget(entry);
-            shared.events.publish(&entry.id, What::Removed);
+            shared.forgotten(entry);
             entry.ended.settle(ContainerTermination::default());
             entry.launched.settle(Ok(LaunchResult::NotSupported));
         }
-        Launched::Failed(error) => {
-            shared.events.publish(&entry.id, What::LaunchFailed(error.to_string()));
-            let bury = entry.fail();
-            entry.launched.settle(Err(error));
-            if bury {
-                shared.bury(entry);
-            }
-        }
-        Launched::Left => {
-            let error = Error::other(
-                Class::Gone,
-                format!(
-                    "launch container {}: the agent ends; the next one takes away what is there",
-                    entry.id
-                ),
-            );
-            entry.launched.settle(Err(error));
-        }
+        Launched::Failed(error) => shared.failed(entry, error, "the launch did not succeed"),
+        Launched::Left => shared.left(entry),
     }
 }
 
 fn launch_call(
     shared: &Arc<Shared>,
     entry: &Entry,
-    record: &Record,
     environment: Variables,
     pid_file: Option<&Path>,
 ) -> Launched {
-    let id = &entry.id;
+    let (id, record) = (&entry.id, &entry.record);
     if entry.is_destroyed() {
         return Launched::Failed(Error::DestroyedDuring(Phase::Preparing));
     }
     if let Err(error) = shared.records.begin(record) {
         return Launched::Failed(error);
     }
-    let sandbox = entry.given_sandbox();
+    let sandbox = given_sandbox(entry);
     let words = record.config.directory.join("stderr");
     let had_words = words.symlink_metadata().is_ok();
     let ask = Ask {
-        message: framed(&convert::launch(id, &record.config, record.checkpoint, &shared.settings)),
+        message: framed(&convert::launch(id, &record.config, record.own.checkpoint, &shared.own.settings)),
         sandbox: sandbox.as_ref(),
         environment,
         leaves: true,
-        ..Ask::new("launch", Some(shared.settings.deadlines.launch))
+        ..Ask::new("launch", Some(shared.own.settings.deadlines.launch))
     };
     let mut checkpoint = None;
-    let started = shared.program.call_after(ask, |pid| {
-        if let Err(error) = shared.records.calls(id, "launch", pid) {
-            warn(&format!("container {id}: {}", error.chain()));
-        }
+    let started = shared.own.program.call_after(ask, |pid| {
+        shared.noted(entry, calls(shared, id, "launch", pid));
         let Some(path) = pid_file else { return Ok(()) };
         write_pid(path, pid).map_err(|error| {
             checkpoint = Some(error);
@@ -127,11 +99,7 @@ fn launch_call(
         Ok(call) => call,
         Err(error) => {
             return Launched::Failed(match checkpoint {
-                Some(error) => Error::because(
-                    Class::of_io(&error),
-                    "Could not checkpoint executor's pid".to_owned(),
-                    error,
-                ),
+                Some(error) => error,
                 None => error.because(&format!("Launch of container '{id}' failed")),
             });
         }
@@ -143,13 +111,13 @@ fn launch_call(
         if entry.is_destroyed() {
             call.cancel();
         }
-        let bells = [shared.leave_bell().as_fd(), entry.bell()];
+        let bells = [shared.leave_bell().as_fd(), entry.own.bell()];
         // A bell that was heard stays readable: then only the call is waited for.
         step(&mut [&mut call], if entry.is_destroyed() { &bells[..1] } else { &bells }, None);
     }
     let mut ended = call.ended();
     let not_supported = ended.status.and_then(|status| status.exited()).is_some_and(|code| {
-        shared.settings.not_supported_status.is_some_and(|status| code == i32::from(status))
+        shared.own.settings.not_supported_status.is_some_and(|status| code == i32::from(status))
     });
     let result = ended.success();
     if not_supported && !matches!(result, Err(CallError::Late(..) | CallError::Cancelled)) {
@@ -159,8 +127,9 @@ fn launch_call(
         }
         return Launched::NotSupported;
     }
-    let launched =
-        result.map_err(|error| launch_failure(id, &error, &ended)).and_then(|()| shared.records.launched(id));
+    let launched = result
+        .map_err(|error| launch_failure(id, &error, &ended))
+        .and_then(|()| shared.records.open(id)?.mark(LAUNCHED));
     match launched {
         Ok(()) => Launched::Yes,
         Err(error) => {
@@ -184,21 +153,10 @@ fn launch_failure(id: &ContainerId, error: &CallError, ended: &Ended) -> Error {
     Error::other(error.class(), text)
 }
 
-/// Whole or not at all, and there after a power failure: the agent decides by it.
-fn write_pid(path: &Path, pid: u32) -> std::io::Result<()> {
-    let (Some(above), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
-        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is not the path of a file"));
-    };
-    std::fs::create_dir_all(above)?;
-    let directory = std::fs::File::open(above)?;
-    berth_record::write_atomic(directory.as_fd(), name, pid.to_string().as_bytes(), Sync::Yes)
-        .map_err(std::io::Error::other)
-}
-
 /// Starts the one `wait` of a container.
 pub(crate) fn start_wait(shared: &Shared, entry: &Entry, patience: Patience) -> Result<Call, CallError> {
-    let sandbox = entry.sandbox();
-    let deadline = (patience == Patience::Late).then_some(shared.settings.deadlines.late_wait);
+    let sandbox = sandbox(entry);
+    let deadline = (patience == Patience::Late).then_some(shared.own.settings.deadlines.late_wait);
     let ask = Ask {
         message: framed(&wire::Wait { container_id: convert::container_id(&entry.id) }),
         reads: true,
@@ -206,12 +164,8 @@ pub(crate) fn start_wait(shared: &Shared, entry: &Entry, patience: Patience) -> 
         leaves: sandbox.is_some(),
         ..Ask::new("wait", deadline)
     };
-    shared.program.call_after(ask, |pid| {
-        if entry.record.is_some()
-            && let Err(error) = shared.records.calls(&entry.id, "wait", pid)
-        {
-            warn(&format!("container {}: {}", entry.id, error.chain()));
-        }
+    shared.own.program.call_after(ask, |pid| {
+        noted(shared, entry, || calls(shared, &entry.id, "wait", pid));
         Ok(())
     })
 }
@@ -226,7 +180,7 @@ pub(crate) fn watch(shared: &Arc<Shared>, entry: &Entry, wait: Result<Call, Call
             return finish(shared, entry, ContainerTermination { message, ..Default::default() }, false);
         }
     };
-    let bells = [shared.leave_bell().as_fd(), entry.bell()];
+    let bells = [shared.leave_bell().as_fd(), entry.own.bell()];
     while !wait.is_over() && !entry.is_destroyed() {
         if shared.is_leaving() {
             // Ends the call, not the container.
@@ -237,11 +191,7 @@ pub(crate) fn watch(shared: &Arc<Shared>, entry: &Entry, wait: Result<Call, Call
     if wait.is_over() {
         return finish(shared, entry, termination_of(wait.ended()), false);
     }
-    if entry.record.is_some()
-        && let Err(error) = shared.records.destroying(id)
-    {
-        warn(&format!("container {id}: {}", error.chain()));
-    }
+    noted(shared, entry, || shared.records.destroying(id));
     shared.step(entry, Phase::Destroying);
     let failure = match destroy_beside(shared, entry, &mut wait) {
         Ok(failure) => failure,
@@ -277,7 +227,7 @@ fn destroy_beside(shared: &Shared, entry: &Entry, wait: &mut Call) -> Result<Opt
         }
         Err(error) => Some(error),
     };
-    let until = Instant::now() + shared.settings.deadlines.grace;
+    let until = Instant::now() + shared.own.settings.deadlines.grace;
     while !wait.is_over() {
         if shared.is_leaving() {
             return Err(Left);
@@ -291,11 +241,11 @@ fn destroy_beside(shared: &Shared, entry: &Entry, wait: &mut Call) -> Result<Opt
 }
 
 fn start_destroy(shared: &Shared, entry: &Entry) -> Result<Call, CallError> {
-    let sandbox = entry.sandbox();
-    shared.program.call(Ask {
+    let sandbox = sandbox(entry);
+    shared.own.program.call(Ask {
         message: framed(&wire::Destroy { container_id: convert::container_id(&entry.id) }),
         sandbox: sandbox.as_ref(),
-        ..Ask::new("destroy", Some(shared.settings.deadlines.destroy))
+        ..Ask::new("destroy", Some(shared.own.settings.deadlines.destroy))
     })
 }
 
@@ -318,11 +268,7 @@ pub(crate) fn finish(
     termination: ContainerTermination,
     destroyed: bool,
 ) {
-    if entry.record.is_some()
-        && let Err(error) = shared.records.ended(&entry.id, &termination)
-    {
-        warn(&format!("the end of container {} is not written down: {}", entry.id, error.chain()));
-    }
+    noted(shared, entry, || shared.records.ended(&entry.id, &termination));
     shared.step(entry, Phase::Destroying);
     if !destroyed {
         destroy_once(shared, entry);
@@ -331,12 +277,15 @@ pub(crate) fn finish(
             return;
         }
     }
-    if entry.record.is_some()
-        && let Err(error) = shared.records.tidied(&entry.id)
-    {
-        warn(&format!("container {}: {}", entry.id, error.chain()));
-    }
+    noted(shared, entry, || shared.records.tidied(&entry.id));
     shared.terminated(entry, termination);
+}
+
+/// Writes of a container, unless only the program knows it.
+fn noted(shared: &Shared, entry: &Entry, write: impl FnOnce() -> Result<(), Error>) {
+    if !entry.record.own.foreign {
+        shared.noted(entry, write());
+    }
 }
 
 /// What `wait` says of a container that ended by itself. A complete message is taken with any status of the program: some

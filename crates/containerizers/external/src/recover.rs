@@ -13,22 +13,20 @@
 //! ```
 //! Calls that a killed agent left are ended first, so that there is never more than one `wait`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use berth_contract::{AgentState, Error, KnownRun, Settled, What, block_on_until};
+use berth_contract::{AgentState, Error, KnownRun, Settled, block_on_until};
 use berth_model::{Class, ContainerConfig, ContainerId, ContainerTermination};
 
 use crate::call::step;
 use crate::convert;
-use crate::entry::Entry;
 use crate::error::{CallError, warn};
+use crate::kept::{Asked, Entry, Found, LAUNCHED, Record, Shared, left};
 use crate::owner::{self, Patience};
 use crate::program::Ask;
-use crate::record::{Found, Record};
 use crate::session;
-use crate::shared::Shared;
 
 /// What becomes of a container.
 enum Fate {
@@ -43,46 +41,47 @@ pub(crate) fn recover(shared: &Arc<Shared>, state: Option<&AgentState>) -> Resul
     shared.records.make()?;
     let found: BTreeMap<ContainerId, Found> = shared.records.all()?.into_iter().collect();
     for id in found.keys() {
-        shared.records.left(id)?.iter().for_each(|process| session::kill(process.pid));
+        left(shared, id)?.iter().for_each(|process| session::kill(process.pid));
     }
     // Without an intent there is no record: its writer died before the program was called, or while it adopted one.
     let (found, torn): (BTreeMap<_, _>, BTreeMap<_, _>) =
         found.into_iter().partition(|(_, found)| found.record.is_some());
     torn.keys().try_for_each(|id| shared.records.remove(id))?;
-    let deadlines = shared.settings.deadlines;
+    let deadlines = shared.own.settings.deadlines;
     call(shared, Ask::new("recover", Some(deadlines.recover)))
         .and_then(|mut ended| ended.success())
         .map_err(|error| error.because("Recover failed"))?;
     let listed = listed(shared).map_err(|error| error.because("Containers failed"))?;
     let knows = |id: &ContainerId| run_of(state, id).is_some();
     let mut ending = Vec::new();
-    for (id, found) in &found {
-        let Some(record) = &found.record else { continue };
-        if let Some(termination) = &found.termination {
-            ending.extend(ended(shared, record, termination, found.tidied, knows(id))?);
+    let known: BTreeSet<ContainerId> = found.keys().cloned().collect();
+    for (id, found) in found {
+        let Some(record) = found.record else { continue };
+        if let Some(end) = found.ended {
+            ending.extend(ended(shared, record, end.termination, found.tidied, knows(&id))?);
             continue;
         }
-        let entry = Entry::running(id.clone(), Some(record.clone()))?;
-        let (is_listed, forget) = (listed.contains(id), entry.is_executors() && !knows(id));
-        let fate = if !found.launched || forget || (found.destroying && is_listed) {
+        let entry = Entry::running(record)?;
+        let (is_listed, forget) = (listed.contains(&id), entry.record.is_executors() && !knows(&id));
+        let fate = if !found.own || forget || (found.destroying && is_listed) {
             Fate::End { listed: is_listed, forget }
         } else {
             Fate::Adopt(if is_listed { Patience::Forever } else { Patience::Late })
         };
         take(shared, entry, fate, &mut ending)?;
     }
-    for id in listed.iter().filter(|id| !found.contains_key(id)) {
+    for id in listed.iter().filter(|id| !known.contains(id)) {
         match run_of(state, id) {
             Some(run) => {
                 let record = record_of(run);
-                shared.records.adopt(&record)?;
-                let entry = Entry::running(id.clone(), Some(record))?;
-                take(shared, entry, Fate::Adopt(Patience::Forever), &mut ending)?;
+                shared.records.adopt(&record, LAUNCHED)?;
+                take(shared, Entry::running(record)?, Fate::Adopt(Patience::Forever), &mut ending)?;
             }
             None => {
                 warn(&format!("container {id} is nobody's and is destroyed"));
-                let entry = Entry::running(id.clone(), None)?;
-                take(shared, entry, Fate::End { listed: true, forget: true }, &mut ending)?;
+                let own = Asked { foreign: true, ..Asked::default() };
+                let record = Record { id: id.clone(), config: ContainerConfig::default(), own };
+                take(shared, Entry::running(record)?, Fate::End { listed: true, forget: true }, &mut ending)?;
             }
         }
     }
@@ -105,26 +104,26 @@ fn record_of(run: &KnownRun) -> Record {
         container_info: run.container.clone(),
         ..ContainerConfig::default()
     };
-    Record { id: run.id.clone(), config, checkpoint: true }
+    let own = Asked { checkpoint: true, ..Asked::default() };
+    Record { id: run.id.clone(), config, own }
 }
 
 /// One that has ended before; what is settled when the program has let go of it, if that is still to come.
 fn ended(
     shared: &Arc<Shared>,
-    record: &Record,
-    termination: &ContainerTermination,
+    record: Record,
+    termination: ContainerTermination,
     tidied: bool,
     known: bool,
 ) -> Result<Option<Settled<()>>, Error> {
-    let entry = Entry::over(record.clone(), termination.clone())?;
-    let forget = entry.is_executors() && !known;
-    let entry = Arc::new(entry);
+    let entry = Arc::new(Entry::over(record, termination)?);
+    let forget = entry.record.is_executors() && !known;
     if !forget {
-        shared.entries().insert(record.id.clone(), Arc::clone(&entry));
+        shared.entries().insert(entry.id.clone(), Arc::clone(&entry));
     }
     if tidied {
         if forget {
-            shared.records.remove(&record.id)?;
+            shared.records.remove(&entry.id)?;
         }
         return Ok(None);
     }
@@ -134,9 +133,7 @@ fn ended(
         owner::destroy_once(shared, &entry);
         let id = &entry.id;
         let written = if forget { shared.records.remove(id) } else { shared.records.tidied(id) };
-        if let Err(error) = written {
-            warn(&format!("container {id}: {}", error.chain()));
-        }
+        shared.noted(&entry, written);
         done.settle(());
     })?;
     Ok(Some(tidied))
@@ -148,7 +145,7 @@ fn take(shared: &Arc<Shared>, entry: Entry, fate: Fate, ending: &mut Vec<Settled
     shared.entries().insert(entry.id.clone(), Arc::clone(&entry));
     let done = Settled::new();
     if let Fate::End { .. } = fate {
-        entry.destroy();
+        _ = entry.destroy();
         ending.push(done.clone());
     }
     shared.work(move |shared| match fate {
@@ -171,8 +168,7 @@ fn take(shared: &Arc<Shared>, entry: Entry, fate: Fate, ending: &mut Vec<Settled
                 );
             }
             if forget && entry.is_over() {
-                shared.forget(&entry);
-                shared.events.publish(&entry.id, What::Removed);
+                shared.forgotten(&entry);
             }
             done.settle(());
         }
@@ -194,7 +190,7 @@ fn settled(shared: &Shared, place: &Settled<()>) -> Result<(), Error> {
 
 /// What the program lists.
 fn listed(shared: &Shared) -> Result<Vec<ContainerId>, CallError> {
-    let ask = Ask { reads: true, ..Ask::new("containers", Some(shared.settings.deadlines.containers)) };
+    let ask = Ask { reads: true, ..Ask::new("containers", Some(shared.own.settings.deadlines.containers)) };
     let bytes = call(shared, ask)?.result()?;
     let ids = convert::containers(&bytes)
         .ok_or_else(|| CallError::BadResult("Failed to deserialize message".to_owned()))?;
@@ -213,7 +209,7 @@ fn listed(shared: &Shared) -> Result<Vec<ContainerId>, CallError> {
 /// A call that this thread has nothing else to do beside.
 fn call(shared: &Shared, ask: Ask<'_>) -> Result<crate::call::Ended, CallError> {
     use std::os::fd::AsFd;
-    let mut call = shared.program.call(ask)?;
+    let mut call = shared.own.program.call(ask)?;
     while !call.is_over() {
         if shared.is_leaving() {
             return Err(CallError::Cancelled);

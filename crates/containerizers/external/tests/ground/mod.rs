@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What tests of the external containerizer stand on: programs, and a containerizer that calls them.
-#![allow(dead_code, reason = "each test program uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test program uses its part")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
-use berth_conformance::{PATIENCE, Site};
-use berth_contract::{Answer, Containerizer, Error, EventLog, LaunchResult, Variables, block_on_until};
+use berth_conformance::Site;
+pub(crate) use berth_conformance::ask::{answer, config, ended, failure, good, id, launch, start, until};
+use berth_contract::{Containerizer, EventLog};
 use berth_external::{External, Settings};
-use berth_model::{CommandInfo, ContainerConfig, ContainerId, ContainerTermination};
 
 /// The system's own, if there is one: others may be found through slow scripts.
 fn python() -> &'static str {
@@ -66,65 +65,4 @@ pub(crate) fn recovered(settings: Settings) -> External {
     let external = External::new(settings, EventLog::default()).expect("a containerizer");
     good(external.recover(None));
     external
-}
-
-pub(crate) fn id(name: &str) -> ContainerId {
-    ContainerId::new(name).expect("an id")
-}
-
-/// A configuration that runs shell text in a sandbox of its own.
-pub(crate) fn config(site: &Site, id: &ContainerId, text: &str) -> ContainerConfig {
-    let directory = site.sandboxes().join(id.value());
-    fs::create_dir_all(&directory).expect("a sandbox");
-    let command_info = CommandInfo { value: Some(text.to_owned()), ..CommandInfo::default() };
-    ContainerConfig { directory, command_info, ..ContainerConfig::default() }
-}
-
-/// The answer, which has to come.
-pub(crate) fn answer<T>(answer: Answer<'_, T>) -> Result<T, Error> {
-    block_on_until(answer, Instant::now() + PATIENCE).expect("an answer in time")
-}
-
-/// The answer, which has to be a good one.
-pub(crate) fn good<T>(good: Answer<'_, T>) -> T {
-    match answer(good) {
-        Ok(value) => value,
-        Err(error) => panic!("{}", error.chain()),
-    }
-}
-
-/// The text of a failure.
-pub(crate) fn failure<T: std::fmt::Debug>(bad: Answer<'_, T>) -> String {
-    match answer(bad) {
-        Ok(value) => panic!("it did not fail: {value:?}"),
-        Err(error) => error.to_string(),
-    }
-}
-
-pub(crate) fn launch(
-    external: &External,
-    id: &ContainerId,
-    config: ContainerConfig,
-) -> Result<LaunchResult, Error> {
-    answer(external.launch(id, config, Variables::new(), None))
-}
-
-pub(crate) fn start(external: &External, id: &ContainerId, config: ContainerConfig) {
-    assert_eq!(launch(external, id, config).map_err(|error| error.chain()), Ok(LaunchResult::Success));
-}
-
-pub(crate) fn ended(external: &External, id: &ContainerId) -> ContainerTermination {
-    good(external.wait(id)).expect("a container that is known")
-}
-
-/// Waits for a fact that nobody announces.
-pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(value) = ask() {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "it is still not so that {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
