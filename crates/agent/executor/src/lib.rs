@@ -1,2 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Executors that are part of the agent: for commands, and for groups of tasks.
+//!
+//! ```text
+//! engine ──events──> executor ──> Life, one per task: pure ──> acts ──> containers
+//!        <──calls───          <── ends, checks, time                    reports
+//! ```
+//!
+//! This crate owns the tasks' lives: when they are told to end, when they are ended by force, what is reported of them,
+//! and how well they do. It owns no container and no process; what it does with them goes through
+//! [`berth_tasks::built_in::Containers`]. What must survive the agent is written into the executor's directory of records
+//! before it takes effect.
+
+// Used by what is added next: checks, and groups.
+#![allow(dead_code)]
+
+mod clock;
+mod command;
+mod kept;
+mod life;
+mod report;
+#[cfg(test)]
+mod testing;
+
+pub use command::CommandExecutor;

@@ -43,7 +43,8 @@ pub struct Start {
     /// Its container, which runs: with the command of its task (the command executor), or with nothing but a process that
     /// holds its namespaces (the executor of groups).
     pub container: ContainerId,
-    /// Settled when that container has ended.
+    /// Settled when that container has ended. Of a command's executor an end with a state or a reason (a limit that was
+    /// met; what the agent had in mind when it destroyed it), and one that nobody knows, is the agent's to report.
     pub ended: Settled<Option<ContainerTermination>>,
     /// The grace of a shutdown.
     pub shutdown_grace: Duration,
@@ -68,6 +69,15 @@ pub struct Recovered {
     pub latest: Option<v1::TaskStatus>,
 }
 
+/// What an engine says of its container.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Description {
+    /// In the engine's own words: of Docker the array that `docker inspect` writes.
+    pub data: Option<Vec<u8>>,
+    /// Where it is reached.
+    pub networks: Vec<v1::NetworkInfo>,
+}
+
 /// How a command in a container ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ran {
@@ -81,7 +91,8 @@ pub enum Ran {
 
 /// What an executor may do with containers: its own, and those in it.
 pub trait Containers: Send + Sync {
-    /// Starts a container in its own. Errors are texts for a task's message.
+    /// Starts a container in its own; well also when it is there already, from before the agent's restart. Errors are
+    /// texts for a task's message.
     fn launch(
         &self,
         id: ContainerId,
@@ -113,4 +124,10 @@ pub trait Containers: Send + Sync {
 
     /// A process of the container, through which its network is reached (`/proc/<pid>/ns/net`).
     fn pid(&self, id: ContainerId) -> Later<'_, Option<u32>>;
+
+    /// What the engine behind it says of a container, for the report that its task runs; `None` without such an engine.
+    fn describe(&self, id: ContainerId) -> Later<'_, Option<Description>> {
+        let _ = id;
+        Box::pin(std::future::ready(None))
+    }
 }
