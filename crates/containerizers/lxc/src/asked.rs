@@ -16,7 +16,7 @@ use berth_model::{
 use crate::base::Base;
 use crate::error::{invalid, of_io, of_tool, unsupported};
 use crate::groups;
-use crate::record::Record;
+use crate::kept::Record;
 use crate::settings::Settings;
 use crate::tools::{self, Config, IdMap, Key, Line, check_value};
 

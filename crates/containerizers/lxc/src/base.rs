@@ -15,8 +15,8 @@ use std::time::Duration;
 use berth_contract::{Error, Phase};
 use berth_model::Class;
 
-use crate::entry::Entry;
 use crate::error::{of_io, of_tool, warn};
+use crate::kept::Entry;
 use crate::sandbox;
 use crate::settings::Settings;
 use crate::tools::{self, Call, Config, IdMap, Kennel, Name, Template};
@@ -148,7 +148,7 @@ fn run(
         .option("--config=", &file)
         .words(options)
         .deadline(settings.create)
-        .cancelled_by(entry.bell())
+        .cancelled_by(entry.own.bell())
         .inside(kennel.as_ref())
         .run_telling(&mut |piece| {
             if let Some(file) = &mut words {

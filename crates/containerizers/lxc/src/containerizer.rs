@@ -9,22 +9,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use berth_contract::{
-    AgentState, Answer, Containerizer, Error, EventLog, LaunchResult, Limits, Pause, Phase, Settled,
-    Subscription, UNKNOWN_DESTROYED, Variables, What, block_on, ready,
+    AgentState, Answer, Containerizer, Error, EventLog, LaunchResult, Limits, Pause, Phase, Subscription,
+    Variables, ready,
 };
 use berth_model::{
     ContainerConfig, ContainerId, ContainerStatus, ContainerTermination, Image, ResourceStatistics, Resources,
 };
 
-use crate::entry::Entry;
-use crate::error::warn;
-use crate::record::Record;
+use crate::kept::{Asked, Record, Shared, shared};
 use crate::settings::Settings;
-use crate::shared::Shared;
-use crate::{asked, groups, owner, recover, sandbox};
-
-/// The last real-time signal, signal(7).
-const LAST_SIGNAL: i32 = 64;
+use crate::{asked, groups, owner, recover};
 
 /// Containers of LXC. Dropping it ends the launches that are under way and leaves the containers alone.
 #[derive(Debug)]
@@ -38,28 +32,13 @@ impl Lxc {
     /// # Errors
     /// There is no descriptor left for it.
     pub fn new(settings: Settings, events: EventLog) -> Result<Lxc, Error> {
-        Ok(Lxc { shared: Arc::new(Shared::new(settings, events)?) })
-    }
-
-    /// Work on a thread of its own; its answer.
-    fn answer<T: Clone + Send + 'static>(
-        &self,
-        work: impl FnOnce(&Arc<Shared>) -> Result<T, Error> + Send + 'static,
-    ) -> Answer<'static, T> {
-        let answer = Settled::new();
-        let place = answer.clone();
-        match self.shared.work(move |shared| {
-            place.settle(work(shared));
-        }) {
-            Ok(()) => Box::pin(answer.wait()),
-            Err(error) => ready(Err(error)),
-        }
+        Ok(Lxc { shared: Arc::new(shared(settings, events)?) })
     }
 }
 
 impl Drop for Lxc {
     fn drop(&mut self) {
-        self.shared.go();
+        self.shared.leave();
     }
 }
 
@@ -69,7 +48,7 @@ impl Containerizer for Lxc {
     }
 
     fn recover(&self, state: Option<AgentState>) -> Answer<'_, ()> {
-        self.answer(move |shared| recover::recover(shared, state.as_ref()))
+        self.shared.answer(move |shared| recover::recover(shared, state.as_ref()))
     }
 
     fn launch(
@@ -85,70 +64,26 @@ impl Containerizer for Lxc {
         if !asked::is_ours(&config) {
             return ready(Ok(LaunchResult::NotSupported));
         }
-        let record = Record { id: id.clone(), config, checkpoint: pid_checkpoint.is_some() };
-        let entry = {
-            let mut entries = self.shared.entries();
-            if entries.contains_key(id) {
-                return ready(Ok(LaunchResult::AlreadyLaunched));
-            }
-            match Entry::launching(record) {
-                Ok(entry) => Arc::clone(entries.entry(id.clone()).or_insert(Arc::new(entry))),
-                Err(error) => return ready(Err(error)),
-            }
-        };
-        self.shared.events.publish(id, What::Created(Phase::Provisioning));
-        let (launched, owned) = (entry.launched.clone(), Arc::clone(&entry));
-        let started = self.shared.work(move |shared| {
-            owner::launch(shared, &owned, &environment, pid_checkpoint.as_deref());
-        });
-        if let Err(error) = started {
-            self.shared.events.publish(id, What::LaunchFailed(error.to_string()));
-            if entry.fail() {
-                self.shared.bury(&entry);
-            }
-            entry.launched.settle(Err(error));
-        }
-        Box::pin(launched.wait())
+        let own = Asked { checkpoint: pid_checkpoint.is_some() };
+        let record = Record { id: id.clone(), config, own };
+        self.shared.launch(record, Phase::Provisioning, move |shared, entry| {
+            owner::launch(shared, entry, &environment, pid_checkpoint.as_deref());
+        })
     }
 
     fn update(&self, id: &ContainerId, requests: Resources, limits: Limits) -> Answer<'_, ()> {
-        let entry = self.shared.get(id).filter(|entry| !entry.is_over() && !entry.is_destroyed());
-        let Some(entry) = entry else {
-            warn(&format!("an update of container {id} is ignored: it is unknown, or has ended"));
-            return ready(Ok(()));
-        };
-        let (before, own) = match entry.update() {
-            Ok(place) => place,
-            Err(error) => return ready(Err(error)),
-        };
-        let (updated, place) = (Arc::clone(&entry), own.clone());
-        let answer = Settled::new();
-        let told = answer.clone();
-        let started = self.shared.work(move |shared| {
-            if let Some(before) = before {
-                block_on(before.wait());
-            }
-            told.settle(update(shared, &updated, &requests, &limits));
-            updated.updated(&place);
-        });
-        match started {
-            Ok(()) => Box::pin(answer.wait()),
-            Err(error) => {
-                entry.updated(&own);
-                ready(Err(error))
-            }
-        }
+        self.shared.update(id, requests, limits)
     }
 
     fn usage(&self, id: &ContainerId) -> Answer<'_, ResourceStatistics> {
-        let Some(entry) = self.shared.get(id).filter(|entry| !entry.is_over()) else {
+        let Some(entry) = self.shared.living(id) else {
             return ready(Err(Error::UnknownContainer(id.clone())));
         };
-        self.answer(move |shared| {
-            if !matches!(block_on(entry.launched.wait()), Ok(LaunchResult::Success)) {
+        self.shared.answer(move |shared| {
+            if !entry.has_come_up() {
                 return Err(Error::UnknownContainer(entry.id.clone()));
             }
-            Ok(groups::usage(&shared.settings, &entry.id))
+            Ok(groups::usage(&shared.own.settings, &entry.id))
         })
     }
 
@@ -156,7 +91,7 @@ impl Containerizer for Lxc {
         ready(match self.shared.get(id) {
             Some(entry) => Ok(ContainerStatus {
                 container_id: Some(id.clone()),
-                executor_pid: entry.init().filter(|_| !entry.is_over()).map(|init| init.process.pid),
+                executor_pid: entry.own.init().filter(|_| !entry.is_over()).map(|init| init.process.pid),
                 ..ContainerStatus::default()
             }),
             None => Err(Error::UnknownContainerColon(id.clone())),
@@ -164,37 +99,21 @@ impl Containerizer for Lxc {
     }
 
     fn wait(&self, id: &ContainerId) -> Answer<'_, Option<ContainerTermination>> {
-        match self.shared.get(id) {
-            Some(entry) => {
-                let ended = entry.ended.wait();
-                Box::pin(async move { Ok(Some(ended.await)) })
-            }
-            None => ready(Ok(None)),
-        }
+        self.shared.wait(id)
     }
 
     fn destroy(&self, id: &ContainerId) -> Answer<'_, Option<ContainerTermination>> {
-        let Some(entry) = self.shared.get(id) else {
-            warn(&format!("{UNKNOWN_DESTROYED} {id}"));
-            return ready(Ok(None));
-        };
-        if entry.destroy() {
-            self.shared.bury(&entry);
-        }
-        let ended = entry.ended.wait();
-        Box::pin(async move { Ok(Some(ended.await)) })
+        self.shared.destroy(id)
     }
 
     fn kill(&self, id: &ContainerId, signal: i32) -> Answer<'_, bool> {
-        let Some(entry) = self.shared.get(id).filter(|entry| !entry.is_over()) else {
-            return ready(Ok(false));
+        let entry = match self.shared.for_signal(id, signal) {
+            Ok(entry) => entry,
+            Err(answer) => return ready(answer),
         };
-        if !(0..=LAST_SIGNAL).contains(&signal) {
-            return ready(Err(Error::Signal("Invalid argument".to_owned())));
-        }
-        let Some(init) = entry.init() else {
-            if signal != 0 && entry.destroy() {
-                self.shared.bury(&entry);
+        let Some(init) = entry.own.init() else {
+            if signal != 0 {
+                self.shared.end(&entry);
             }
             return ready(Ok(true));
         };
@@ -207,47 +126,24 @@ impl Containerizer for Lxc {
     }
 
     fn containers(&self) -> Answer<'_, Vec<ContainerId>> {
-        let entries = self.shared.entries();
-        ready(Ok(entries.values().filter(|entry| !entry.is_over()).map(|entry| entry.id.clone()).collect()))
+        ready(Ok(self.shared.containers()))
     }
 
     fn knows(&self, id: &ContainerId) -> bool {
-        self.shared.entries().contains_key(id)
+        self.shared.knows(id)
     }
 
     fn remove(&self, id: &ContainerId) -> Answer<'_, ()> {
-        match begin_removal(&self.shared, id) {
-            Err(done) => ready(done),
-            Ok((_, removed, false)) => Box::pin(removed.wait()),
-            Ok((entry, removed, true)) => {
-                let work = {
-                    let (entry, removed) = (Arc::clone(&entry), removed.clone());
-                    self.shared.work(move |shared| _ = removed.settle(remove(shared, &entry)))
-                };
-                if let Err(error) = work {
-                    entry.kept();
-                    removed.settle(Err(error));
-                }
-                Box::pin(removed.wait())
-            }
-        }
+        self.shared.remove(id)
     }
 
     fn remove_here(&self, id: &ContainerId) -> Result<(), Error> {
-        match begin_removal(&self.shared, id) {
-            Err(done) => done,
-            Ok((_, removed, false)) => block_on(removed.wait()),
-            Ok((entry, removed, true)) => {
-                let result = remove(&self.shared, &entry);
-                removed.settle(result.clone());
-                result
-            }
-        }
+        self.shared.remove_here(id)
     }
 
     fn prune_images(&self, _excluded: Vec<Image>) -> Answer<'_, ()> {
-        self.answer(|shared| {
-            let settings = &shared.settings;
+        self.shared.answer(|shared| {
+            let settings = &shared.own.settings;
             let mut used = Vec::new();
             for name in crate::base::names(&settings.containers())? {
                 let config = crate::tools::Config::read(&settings.containers().join(&name).join("config"));
@@ -256,7 +152,7 @@ impl Containerizer for Lxc {
             }
             // Whoever launches has no configuration yet.
             let launches = shared.entries().values().any(|entry| entry.phase().is_launching());
-            if launches { Ok(()) } else { shared.bases.prune(settings, &used) }
+            if launches { Ok(()) } else { shared.own.bases.prune(settings, &used) }
         })
     }
 
@@ -282,7 +178,7 @@ impl Pause for Lxc {
 impl Lxc {
     fn turn(&self, id: &ContainerId, freeze: bool) -> Answer<'_, ()> {
         let Some(entry) = self.shared.get(id) else { return ready(Err(Error::UnknownContainer(id.clone()))) };
-        self.answer(move |shared| {
+        self.shared.answer(move |shared| {
             if !matches!(entry.phase(), Phase::Running | Phase::Paused) {
                 let text = format!(
                     "container {} is {}, and only one that runs can be paused",
@@ -291,61 +187,9 @@ impl Lxc {
                 );
                 return Err(Error::other(berth_model::Class::Conflict, text));
             }
-            groups::freeze(&shared.settings, &entry.id, freeze)?;
+            groups::freeze(&shared.own.settings, &entry.id, freeze)?;
             shared.step(&entry, if freeze { Phase::Paused } else { Phase::Running });
             Ok(())
         })
     }
-}
-
-fn update(shared: &Shared, entry: &Entry, requests: &Resources, limits: &Limits) -> Result<(), Error> {
-    let id = &entry.id;
-    let gone = |why: &str| {
-        warn(&format!("an update of container {id} is ignored: {why}"));
-        Ok(())
-    };
-    if !matches!(block_on(entry.launched.wait()), Ok(LaunchResult::Success)) {
-        return gone("its launch did not succeed");
-    }
-    if entry.is_over() || entry.is_destroyed() {
-        return gone("it has ended");
-    }
-    let config =
-        ContainerConfig { resources: requests.clone(), limits: limits.clone(), ..ContainerConfig::default() };
-    groups::update(&shared.settings, id, &config)
-}
-
-type Removal = (Arc<Entry>, Settled<Result<(), Error>>, bool);
-
-/// The removal to make or to wait for, or what is known at once.
-fn begin_removal(shared: &Shared, id: &ContainerId) -> Result<Removal, Result<(), Error>> {
-    if id.is_nested() {
-        let known = shared.entries().contains_key(id.root());
-        return Err(if known { Ok(()) } else { Err(Error::UnknownRoot) });
-    }
-    let entry = shared.get(id).ok_or(Ok(()))?;
-    let (removed, ours) = entry.removing().map_err(Err)?;
-    Ok((entry, removed, ours))
-}
-
-/// The sandbox first, then the record: whoever is killed in between still knows how it ended.
-fn remove(shared: &Shared, entry: &Entry) -> Result<(), Error> {
-    let result = remove_all(shared, entry);
-    match &result {
-        Ok(()) => {
-            shared.entries().remove(&entry.id);
-            shared.events.publish(&entry.id, What::Removed);
-        }
-        Err(_) => entry.kept(),
-    }
-    result
-}
-
-fn remove_all(shared: &Shared, entry: &Entry) -> Result<(), Error> {
-    sandbox::remove(&entry.record.config)?;
-    if !asked::keeps(&entry.record.config) {
-        crate::tools::remove_tree(&shared.settings.containers(), asked::name(&entry.record).as_str())
-            .map_err(crate::error::of_tool)?;
-    }
-    shared.records.remove(&entry.id).map_err(|error| Error::RemoveRuntimeDirectory(error.chain()))
 }

@@ -2,22 +2,17 @@
 //! Failures as the contract has them.
 
 use berth_contract::Error;
+pub(crate) use berth_keeper::of_io;
 use berth_model::Class;
 
 /// Tells the operator what is not worth a failure.
 pub(crate) fn warn(text: &str) {
-    eprintln!("berth: lxc: {text}");
+    berth_keeper::warn::<crate::kept::Common>(text);
 }
 
 /// A failure of a tool.
 pub(crate) fn of_tool(error: crate::tools::Error) -> Error {
     Error::other(error.class(), error.chain())
-}
-
-/// A failure on a file.
-pub(crate) fn of_io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
-    let what = what.into();
-    move |error| Error::because(Class::of_io(&error), what, error)
 }
 
 /// What is asked and not to be had.

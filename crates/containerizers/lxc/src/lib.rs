@@ -13,16 +13,14 @@
 mod asked;
 mod base;
 mod containerizer;
-mod entry;
 mod error;
 mod groups;
+mod kept;
 mod owner;
 mod process;
-mod record;
 mod recover;
 mod sandbox;
 mod settings;
-mod shared;
 pub mod tools;
 
 pub use containerizer::Lxc;

@@ -21,18 +21,17 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use berth_contract::{Error, LaunchResult, Phase, Variables, What};
+use berth_contract::{Error, LaunchResult, Phase, Variables};
+use berth_keeper::sandbox::write_pid;
 use berth_model::{Class, ContainerTermination, LxcMode, WaitStatus};
-use berth_record::{BootId, Process, Sync};
+use berth_record::{BootId, Process};
 use berth_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
 use berth_sys::rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
 
 use crate::asked::{self, Run};
-use crate::entry::Entry;
 use crate::error::{of_io, of_tool, warn};
+use crate::kept::{Entry, LAUNCHED, Shared, Started, init_of, started};
 use crate::process::{self, Init, Monitor};
-use crate::record::Started;
-use crate::shared::Shared;
 use crate::tools::{self, Call, Config, Line};
 use crate::{base, groups, sandbox};
 
@@ -66,20 +65,9 @@ pub(crate) fn launch(shared: &Arc<Shared>, entry: &Entry, environment: &Variable
         }
         Err(Failure::Failed(error)) => {
             clean(shared, entry);
-            shared.events.publish(&entry.id, What::LaunchFailed(error.to_string()));
-            let bury = entry.fail();
-            entry.launched.settle(Err(error));
-            if bury {
-                shared.bury(entry);
-            }
+            shared.failed(entry, error, "the launch did not succeed");
         }
-        Err(Failure::Left) => {
-            let text = format!(
-                "launch container {}: the agent ends; the next one takes away what is there",
-                entry.id
-            );
-            entry.launched.settle(Err(Error::other(Class::Gone, text)));
-        }
+        Err(Failure::Left) => shared.left(entry),
     }
 }
 
@@ -96,13 +84,13 @@ fn try_launch(
     environment: &Variables,
     pid_file: Option<&Path>,
 ) -> Result<Monitor, Failure> {
-    let (settings, record) = (&shared.settings, &entry.record);
+    let (settings, record) = (&shared.own.settings, &entry.record);
     still_wanted(shared, entry, Phase::Provisioning)?;
     let (lxc, map) = asked::source(&record.config)?;
     shared.records.begin(record)?;
     let base = match (&lxc.template, &lxc.clone_from) {
         (Some(template), _) => {
-            shared.bases.of_template(settings, entry, template, &lxc.template_options, map)?
+            shared.own.bases.of_template(settings, entry, template, &lxc.template_options, map)?
         }
         (None, Some(name)) => base::of_container(settings, name)?,
         (None, None) => unreachable!("refused before"),
@@ -133,7 +121,7 @@ fn try_launch(
 
 /// Starts lxc-start, with the two pipes of its hook.
 fn start(shared: &Shared, entry: &Entry, run: &Run) -> Result<Monitor, Error> {
-    let (settings, record) = (&shared.settings, &entry.record);
+    let (settings, record) = (&shared.own.settings, &entry.record);
     let name = asked::name(record);
     let place = shared.records.place(&entry.id);
     let (at, go) = (place.join("at"), place.join("go"));
@@ -185,7 +173,7 @@ fn let_go(
             .map_err(|errno| of_io(format!("open {}", place.join(name).display()))(errno.into()))
     };
     let (at, go) = (pipe("at")?, pipe("go")?);
-    let until = Instant::now() + shared.settings.start;
+    let until = Instant::now() + shared.own.settings.start;
     let pid = loop {
         still_wanted(shared, entry, Phase::Isolating)?;
         if let Some(pid) = told(&at) {
@@ -196,14 +184,14 @@ fn let_go(
         }
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            let text = format!("there was no first process within {:?}", shared.settings.start);
+            let text = format!("there was no first process within {:?}", shared.own.settings.start);
             return Err(not_started(shared, entry, &text).into());
         }
         let left = Timespec::try_from(left).ok();
         let mut fds = [
             PollFd::new(&at, PollFlags::IN),
             PollFd::new(&monitor.fd, PollFlags::IN),
-            PollFd::from_borrowed_fd(entry.bell(), PollFlags::IN),
+            PollFd::from_borrowed_fd(entry.own.bell(), PollFlags::IN),
             PollFd::from_borrowed_fd(shared.leave_bell().as_fd(), PollFlags::IN),
         ];
         let _ = poll(&mut fds, left.as_ref());
@@ -214,20 +202,20 @@ fn let_go(
     let fd = process::open(process).ok_or_else(|| gone(&format!("the process {pid}")))?;
     let init = Init { process, fd: Arc::new(fd) };
     if let Some(path) = pid_file {
-        write_pid(path, pid).map_err(of_io("Could not checkpoint executor's pid"))?;
+        write_pid(path, pid)?;
     }
     let monitor_process = monitor.process().ok_or_else(|| gone("lxc-start"))?;
     let boot = BootId::current().map_err(|error| Error::because(error.class(), "the boot's id", error))?;
-    shared.records.started(&entry.id, &Started { init: process, monitor: monitor_process, boot })?;
+    started(shared, &entry.id, &Started { init: process, monitor: monitor_process, boot })?;
     still_wanted(shared, entry, Phase::Isolating)?;
-    entry.has_init(init.clone());
+    entry.own.has_init(init.clone());
     berth_sys::rustix::io::write(&go, b"go\n")
         .map_err(|errno| of_io("let the first process go on")(errno.into()))?;
     executed(shared, entry, &init, monitor)?;
     if run.mode == LxcMode::System {
         attach(shared, entry, run)?;
     }
-    shared.records.launched(&entry.id)?;
+    shared.records.open(&entry.id)?.mark(LAUNCHED)?;
     Ok(())
 }
 
@@ -243,7 +231,7 @@ fn told(at: &OwnedFd) -> Option<u32> {
 fn executed(shared: &Shared, entry: &Entry, init: &Init, monitor: &mut Monitor) -> Result<(), Failure> {
     let program = |pid: u32| std::fs::read_link(format!("/proc/{pid}/exe")).ok();
     let own = monitor.process().and_then(|process| program(process.pid));
-    let until = Instant::now() + shared.settings.start;
+    let until = Instant::now() + shared.own.settings.start;
     loop {
         if process::is_readable(&init.fd) {
             // It has ended: by itself, or because there was nothing to execute.
@@ -261,7 +249,7 @@ fn executed(shared: &Shared, entry: &Entry, init: &Init, monitor: &mut Monitor) 
         if Instant::now() >= until {
             return Err(not_started(shared, entry, "the program was not executed in time").into());
         }
-        let _ = poll(&mut [PollFd::from_borrowed_fd(entry.bell(), PollFlags::IN)], Some(&LOOK));
+        let _ = poll(&mut [PollFd::from_borrowed_fd(entry.own.bell(), PollFlags::IN)], Some(&LOOK));
     }
 }
 
@@ -270,7 +258,7 @@ fn executed(shared: &Shared, entry: &Entry, init: &Init, monitor: &mut Monitor) 
 fn attach(shared: &Shared, entry: &Entry, run: &Run) -> Result<(), Error> {
     const NOTE: &str =
         "cd \"$1\" && shift && { \"$@\"; printf '%s\\n' $? >attached.tmp && mv attached.tmp attached; }";
-    let (settings, record) = (&shared.settings, &entry.record);
+    let (settings, record) = (&shared.own.settings, &entry.record);
     let place = shared.records.place(&entry.id);
     let mut call =
         Call::new("lxc-attach", &settings.containers(), &asked::name(record)).argument("--clear-env");
@@ -307,17 +295,6 @@ fn not_started(shared: &Shared, entry: &Entry, what: &str) -> Error {
     Error::other(Class::Internal, text)
 }
 
-/// Whole or not at all, and there after a power failure: the agent decides by it.
-fn write_pid(path: &Path, pid: u32) -> std::io::Result<()> {
-    let (Some(above), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
-        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is not the path of a file"));
-    };
-    std::fs::create_dir_all(above)?;
-    let directory = File::open(above)?;
-    berth_record::write_atomic(directory.as_fd(), name, pid.to_string().as_bytes(), Sync::Yes)
-        .map_err(std::io::Error::other)
-}
-
 /// Watches a running container until its end, and makes that end known.
 pub(crate) fn watch(shared: &Arc<Shared>, entry: &Entry, monitor: &mut Monitor) {
     let is_system = asked::source(&entry.record.config).is_ok_and(|(lxc, _)| lxc.mode == LxcMode::System);
@@ -333,7 +310,7 @@ pub(crate) fn watch(shared: &Arc<Shared>, entry: &Entry, monitor: &mut Monitor) 
         }
         let mut fds = vec![
             PollFd::new(&monitor.fd, PollFlags::IN),
-            PollFd::from_borrowed_fd(entry.bell(), PollFlags::IN),
+            PollFd::from_borrowed_fd(entry.own.bell(), PollFlags::IN),
             PollFd::from_borrowed_fd(shared.leave_bell().as_fd(), PollFlags::IN),
         ];
         fds.extend(notes.iter().map(|notes| PollFd::new(notes, PollFlags::IN)));
@@ -342,10 +319,8 @@ pub(crate) fn watch(shared: &Arc<Shared>, entry: &Entry, monitor: &mut Monitor) 
             let _ = berth_sys::rustix::io::read(notes, &mut [0u8; 4096]);
         }
     }
-    if entry.is_destroyed()
-        && let Err(error) = shared.records.destroying(&entry.id)
-    {
-        warn(&format!("container {}: {}", entry.id, error.chain()));
+    if entry.is_destroyed() {
+        shared.noted(entry, shared.records.destroying(&entry.id));
     }
     // Whatever is known of the command was known before it is ended.
     let command = is_system.then(|| attached(&place)).flatten();
@@ -372,7 +347,7 @@ fn attached(place: &Path) -> Option<WaitStatus> {
 
 /// Ends what runs: a system cleanly, if it does so in time; everything else at once.
 fn end(shared: &Shared, entry: &Entry, monitor: &mut Monitor, is_system: bool) {
-    let settings = &shared.settings;
+    let settings = &shared.own.settings;
     if is_system && !monitor.is_over() {
         let stop = Call::new("lxc-stop", &settings.containers(), &asked::name(&entry.record))
             .option("--timeout=", settings.grace.as_secs().to_string())
@@ -382,7 +357,7 @@ fn end(shared: &Shared, entry: &Entry, monitor: &mut Monitor, is_system: bool) {
         }
     }
     if !monitor.is_over() {
-        if let Some(init) = entry.init() {
+        if let Some(init) = entry.own.init() {
             let _ = groups::freeze(settings, &entry.id, false);
             let _ = berth_sys::signal::send(init.fd.as_fd(), 9);
         }
@@ -398,7 +373,7 @@ fn end(shared: &Shared, entry: &Entry, monitor: &mut Monitor, is_system: bool) {
 pub(crate) fn finish(shared: &Arc<Shared>, entry: &Entry, command: Option<WaitStatus>) {
     let place = shared.records.place(&entry.id);
     let log = std::fs::read(place.join("log")).unwrap_or_default();
-    let init = shared.records.init_of(&entry.id);
+    let init = init_of(shared, &entry.id);
     let own = init.and_then(|pid| process::status_in(&log, pid));
     let termination = match command.or(own) {
         Some(status) => ContainerTermination { status: Some(status.0), ..ContainerTermination::default() },
@@ -408,22 +383,18 @@ pub(crate) fn finish(shared: &Arc<Shared>, entry: &Entry, command: Option<WaitSt
             ContainerTermination { message: Some(message.to_owned()), ..ContainerTermination::default() }
         }
     };
-    if let Err(error) = shared.records.ended(&entry.id, &termination) {
-        warn(&format!("the end of container {} is not written down: {}", entry.id, error.chain()));
-    }
+    shared.noted(entry, shared.records.ended(&entry.id, &termination));
     shared.step(entry, Phase::Destroying);
     clean(shared, entry);
-    if let Err(error) = shared.records.tidied(&entry.id) {
-        warn(&format!("container {}: {}", entry.id, error.chain()));
-    }
+    shared.noted(entry, shared.records.tidied(&entry.id));
     shared.terminated(entry, termination);
 }
 
 /// Takes away all that a container may hold, whatever it came to.
 pub(crate) fn clean(shared: &Shared, entry: &Entry) {
-    let settings = &shared.settings;
+    let settings = &shared.own.settings;
     groups::remove(settings, &entry.id);
-    if asked::keeps(&entry.record.config) && entry.init().is_some() {
+    if asked::keeps(&entry.record.config) && entry.own.init().is_some() {
         // Not ours any more, and the next agent's neither.
         let place = asked::name(&entry.record).place(&settings.containers());
         if let Err(error) = File::create(place.join(base::KEPT)) {

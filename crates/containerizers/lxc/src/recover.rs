@@ -14,20 +14,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use berth_contract::{AgentState, Error, What};
+use berth_contract::{AgentState, Error};
 use berth_model::{ContainerId, ContainerTermination};
 use berth_record::BootId;
 
-use crate::entry::Entry;
-use crate::error::{of_tool, warn};
+use crate::error::of_tool;
+use crate::kept::{Entry, Found, Shared};
 use crate::process::{self, Init, Monitor};
-use crate::record::Found;
-use crate::shared::Shared;
 use crate::{base, groups, owner, tools};
 
 /// Takes over what is there.
 pub(crate) fn recover(shared: &Arc<Shared>, state: Option<&AgentState>) -> Result<(), Error> {
-    let settings = &shared.settings;
+    let settings = &shared.own.settings;
     shared.records.make()?;
     for place in [settings.work_dir.join("lxc"), settings.containers(), settings.bases()] {
         base::make_directory(&place, 0o711)?;
@@ -44,35 +42,34 @@ pub(crate) fn recover(shared: &Arc<Shared>, state: Option<&AgentState>) -> Resul
             shared.records.remove(&id)?;
             continue;
         };
-        let started = found.started.filter(|started| started.boot == boot);
-        if let Some(termination) = found.termination {
-            ended(shared, Entry::over(record, termination)?, found.tidied, knows(&id))?;
+        let started = found.own.started.filter(|started| started.boot == boot);
+        if let Some(end) = found.ended {
+            ended(shared, Entry::over(record, end.termination)?, found.tidied, knows(&id))?;
             continue;
         }
-        let entry = Arc::new(Entry::running(id.clone(), record)?);
-        let forget = entry.is_executors() && !knows(&id);
+        let entry = Arc::new(Entry::running(record)?);
+        let forget = entry.record.is_executors() && !knows(&id);
         let init = started.as_ref().and_then(|started| {
             let process = started.init;
             Some(Init { process, fd: Arc::new(process::open(process)?) })
         });
         if let Some(init) = init {
-            entry.has_init(init);
+            entry.own.has_init(init);
         }
         shared.entries().insert(id.clone(), Arc::clone(&entry));
         let mut monitor = started.and_then(|started| Monitor::adopted(started.monitor));
-        if !found.launched || forget || found.destroying {
-            entry.destroy();
+        if !found.own.launched || forget || found.destroying {
+            _ = entry.destroy();
         }
         if entry.is_destroyed() || monitor.is_none() {
             // The agent may launch one of these ids again when this has returned.
             match &mut monitor {
                 Some(monitor) => owner::watch(shared, &entry, monitor),
-                None if found.launched => owner::finish(shared, &entry, None),
+                None if found.own.launched => owner::finish(shared, &entry, None),
                 None => unfinished(shared, &entry),
             }
             if forget {
-                shared.forget(&entry);
-                shared.events.publish(&id, What::Removed);
+                shared.forgotten(&entry);
             }
             continue;
         }
@@ -90,11 +87,8 @@ fn unfinished(shared: &Arc<Shared>, entry: &Arc<Entry>) {
     owner::clean(shared, entry);
     let message = Some("the agent ended while it launched the container".to_owned());
     let termination = ContainerTermination { message, ..ContainerTermination::default() };
-    for written in [shared.records.ended(&entry.id, &termination), shared.records.tidied(&entry.id)] {
-        if let Err(error) = written {
-            warn(&format!("container {}: {}", entry.id, error.chain()));
-        }
-    }
+    shared.noted(entry, shared.records.ended(&entry.id, &termination));
+    shared.noted(entry, shared.records.tidied(&entry.id));
     shared.terminated(entry, termination);
 }
 
@@ -104,7 +98,7 @@ fn ended(shared: &Arc<Shared>, entry: Entry, tidied: bool, known: bool) -> Resul
         owner::clean(shared, &entry);
         shared.records.tidied(&entry.id)?;
     }
-    if entry.is_executors() && !known {
+    if entry.record.is_executors() && !known {
         return shared.records.remove(&entry.id);
     }
     shared.entries().insert(entry.id.clone(), entry);
@@ -113,10 +107,10 @@ fn ended(shared: &Arc<Shared>, entry: Entry, tidied: bool, known: bool) -> Resul
 
 /// Processes, groups and directories without a record, or of a launch that was cut short.
 fn orphans(shared: &Shared, found: &BTreeMap<ContainerId, Found>) -> Result<(), Error> {
-    let settings = &shared.settings;
+    let settings = &shared.own.settings;
     let whole = |name: &str| {
         let of =
-            |found: &Found| found.record.is_some() && found.started.is_some() && found.termination.is_none();
+            |found: &Found| found.record.is_some() && found.own.started.is_some() && found.ended.is_none();
         ContainerId::new(name).ok().is_some_and(|id| found.get(&id).is_some_and(of))
     };
     for (process, name) in process::monitors(&settings.containers()) {

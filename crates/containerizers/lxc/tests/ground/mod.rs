@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What tests of the LXC containerizer stand on. Names, directories and groups carry the site's, so that nothing meets.
-#![allow(dead_code, reason = "each test program uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test program uses its part")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use berth_conformance::{PATIENCE, Site};
-use berth_contract::{Answer, Containerizer, Error, EventLog, LaunchResult, Variables, block_on_until};
+use berth_conformance::Site;
+pub(crate) use berth_conformance::ask::{answer, ended, good, id, launch, start};
+use berth_contract::{Containerizer, EventLog};
 use berth_lxc::tools::{Call, Name};
 use berth_lxc::{Lxc, Settings};
-use berth_model::{
-    CommandInfo, ContainerConfig, ContainerId, ContainerInfo, ContainerTermination, ContainerType, LxcInfo,
-};
+use berth_model::{ContainerConfig, ContainerId, ContainerInfo, ContainerType, LxcInfo};
 
 /// What this host lacks for LXC, if anything.
 pub(crate) fn lacked() -> Option<String> {
@@ -116,41 +115,9 @@ pub(crate) fn recovered(settings: Settings) -> Lxc {
     lxc
 }
 
-pub(crate) fn id(name: &str) -> ContainerId {
-    ContainerId::new(name).expect("an id")
-}
-
 /// A configuration that runs shell text in a sandbox of its own.
 pub(crate) fn config(site: &Site, id: &ContainerId, text: &str) -> ContainerConfig {
-    let directory = site.sandboxes().join(id.value());
-    fs::create_dir_all(&directory).expect("a sandbox");
-    let command_info = CommandInfo { value: Some(text.to_owned()), ..CommandInfo::default() };
-    let mut config = ContainerConfig { directory, command_info, ..ContainerConfig::default() };
+    let mut config = berth_conformance::ask::config(site, id, text);
     clone(&mut config);
     config
-}
-
-/// The answer, which has to come.
-pub(crate) fn answer<T>(answer: Answer<'_, T>) -> Result<T, Error> {
-    block_on_until(answer, Instant::now() + PATIENCE).expect("an answer in time")
-}
-
-/// The answer, which has to be a good one.
-pub(crate) fn good<T>(good: Answer<'_, T>) -> T {
-    match answer(good) {
-        Ok(value) => value,
-        Err(error) => panic!("{}", error.chain()),
-    }
-}
-
-pub(crate) fn launch(lxc: &Lxc, id: &ContainerId, config: ContainerConfig) -> Result<LaunchResult, Error> {
-    answer(lxc.launch(id, config, Variables::new(), None))
-}
-
-pub(crate) fn start(lxc: &Lxc, id: &ContainerId, config: ContainerConfig) {
-    assert_eq!(launch(lxc, id, config).map_err(|error| error.chain()), Ok(LaunchResult::Success));
-}
-
-pub(crate) fn ended(lxc: &Lxc, id: &ContainerId) -> ContainerTermination {
-    good(lxc.wait(id)).expect("a container that is known")
 }
