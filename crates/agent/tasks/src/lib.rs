@@ -5,6 +5,27 @@
 //! master ──[link]──> engine ──events──> executor: of a framework's, over HTTP; or built in, within the agent
 //!        <──────────        <──calls───
 //! ```
+//!
+//! The core of the engine decides and does nothing; the engine does what it decides; `store` has what must survive.
+//! Containers are the agent's: [`contain`] is what is asked of it.
 
 pub mod built_in;
+pub mod contain;
+mod core;
+mod engine;
+mod environment;
+mod launch;
 pub mod link;
+mod made;
+mod store;
+mod stream;
+mod text;
+mod uuid;
+
+pub use crate::core::Settings;
+pub use engine::{Engine, Events, Parts, Unheard};
+pub use environment::Surroundings;
+pub use store::Error;
+pub use stream::is_terminal;
+pub use text::duration;
+pub use uuid::is_uuid;
