@@ -21,6 +21,7 @@ pub mod messages;
 pub mod recordio;
 pub mod schema;
 mod secret;
+mod text;
 pub mod validate;
 mod wire;
 
@@ -29,4 +30,5 @@ pub use json::ConvertError;
 pub use messages::berth::v1 as own;
 pub use messages::mesos::v1;
 pub use messages::mesos::v1::{agent, executor, scheduler};
+pub use text::text;
 pub use validate::validate;

@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 
 use berth_model::{Class, ContainerId, IdError, Resources};
 
-pub use command::{CommandInvalid, SecretInvalid};
-pub use container::{ContainerInvalid, VolumeInvalid};
+pub use command::{CommandInvalid, SecretInvalid, validate as validate_command};
+pub use container::{ContainerInvalid, VolumeInvalid, validate as validate_container};
 pub use stream::{InputInvalid, container_of_input, process_io_of_input};
 
 use crate::agent::Call;

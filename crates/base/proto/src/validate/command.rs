@@ -42,7 +42,11 @@ pub enum SecretInvalid {
     UnknownType,
 }
 
-pub(super) fn validate(command: &CommandInfo) -> Result<(), CommandInvalid> {
+/// Checks a command.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn validate(command: &CommandInfo) -> Result<(), CommandInvalid> {
     command.environment.iter().flat_map(|environment| &environment.variables).try_for_each(variable)
 }
 

@@ -31,7 +31,11 @@ pub enum VolumeInvalid {
     Secret(SecretInvalid),
 }
 
-pub(super) fn validate(container: &ContainerInfo) -> Result<(), ContainerInvalid> {
+/// Checks a container.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn validate(container: &ContainerInfo) -> Result<(), ContainerInvalid> {
     container.volumes.iter().try_for_each(volume).map_err(ContainerInvalid::Volume)?;
     if container.r#type() != container_info::Type::Docker {
         return Ok(());
