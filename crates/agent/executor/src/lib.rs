@@ -14,6 +14,7 @@
 // Used by what is added next: checks, and groups.
 #![allow(dead_code)]
 
+mod check;
 mod clock;
 mod command;
 mod kept;
@@ -21,5 +22,6 @@ mod life;
 mod report;
 #[cfg(test)]
 mod testing;
+mod ward;
 
 pub use command::CommandExecutor;

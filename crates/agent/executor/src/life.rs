@@ -147,6 +147,10 @@ impl Life {
         self
     }
 
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     pub(crate) fn task(&self) -> &TaskInfo {
         &self.task
     }

@@ -36,6 +36,7 @@ struct State {
     ran: VecDeque<Ran>,
     description: Option<Description>,
     deaf: bool,
+    process: Option<u32>,
 }
 
 impl Fake {
@@ -77,6 +78,12 @@ impl Fake {
         self.with(|state| state.deaf = true);
     }
 
+    /// Its containers are this process.
+    pub(crate) fn is_process(&self, pid: u32) {
+        self.with(|state| state.process = Some(pid));
+    }
+
+    /// What the next exec does.
     pub(crate) fn answers(&self, ran: Ran) {
         self.with(|state| state.ran.push_back(ran));
     }
@@ -180,7 +187,7 @@ impl Containers for Fake {
     }
 
     fn pid(&self, _: ContainerId) -> Later<'_, Option<u32>> {
-        Box::pin(async { Some(std::process::id()) })
+        Box::pin(async { self.with(|state| state.process).or(Some(std::process::id())) })
     }
 
     fn describe(&self, _: ContainerId) -> Later<'_, Option<Description>> {

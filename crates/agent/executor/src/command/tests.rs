@@ -5,7 +5,7 @@ use std::time::Duration;
 use berth_model::{ContainerTermination, Reason, TaskState as State, WaitStatus};
 use berth_proto::executor::{Event, event};
 use berth_proto::v1::{self, TaskInfo, container_info};
-use berth_tasks::built_in::Description;
+use berth_tasks::built_in::{Description, Ran};
 use proptest::prelude::*;
 use tokio::time::Instant;
 
@@ -325,6 +325,98 @@ async fn an_end_while_the_agent_was_away_is_what_it_was() {
     assert_eq!(rig.told().await, "KILLED: Command exited with status 1");
     rig.restart();
     assert_eq!(rig.told().await, "over", "what was stored is not said again");
+}
+
+fn command() -> v1::CommandInfo {
+    v1::CommandInfo { value: Some("look".to_owned()), ..v1::CommandInfo::default() }
+}
+
+fn with_health() -> TaskInfo {
+    let health = v1::HealthCheck {
+        r#type: Some(v1::health_check::Type::Command as i32),
+        command: Some(command()),
+        grace_period_seconds: Some(0.0),
+        ..v1::HealthCheck::default()
+    };
+    TaskInfo { health_check: Some(health), ..task("t") }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_whose_health_is_bad_too_often_is_killed_and_said_to_be_unhealthy() {
+    let mut rig = running(with_health()).await;
+    rig.fake.ends_by(CONTAINER, 15, 15);
+    for code in [0, 1, 1, 1] {
+        rig.fake.answers(Ran::Exited(code));
+    }
+    let began = Instant::now();
+    let told = "RUNNING TASK_HEALTH_CHECK_STATUS_UPDATED";
+    assert_eq!(rig.told().await, format!("{told} healthy"));
+    assert_eq!(began.elapsed().as_secs(), 15, "the delay");
+    for _ in 0..3 {
+        assert_eq!(rig.told().await, format!("{told} unhealthy"));
+    }
+    assert_eq!(began.elapsed().as_secs(), 45, "three intervals");
+    assert_eq!(rig.told().await, "KILLING");
+    assert_eq!(rig.told().await, "KILLED unhealthy: Command terminated with signal Terminated");
+    let did = rig.fake.did();
+    assert_eq!(did.len(), 5, "no more is looked at what is to end: {did:?}");
+    assert_eq!((did[0].as_str(), did[4].as_str()), ("exec c look Some(20s)", "kill -15 c"));
+    rig.over().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn bad_health_counts_on_after_a_restart() {
+    let mut rig = running(with_health()).await;
+    rig.fake.ends_by(CONTAINER, 15, 15);
+    for code in [1, 1] {
+        rig.fake.answers(Ran::Exited(code));
+    }
+    for _ in 0..2 {
+        assert_eq!(rig.told().await, "RUNNING TASK_HEALTH_CHECK_STATUS_UPDATED unhealthy");
+    }
+    rig.restart();
+    rig.fake.answers(Ran::Exited(1));
+    assert_eq!(rig.told().await, "RUNNING TASK_HEALTH_CHECK_STATUS_UPDATED unhealthy");
+    assert_eq!(rig.told().await, "KILLING");
+    rig.restart();
+    assert_eq!(rig.told().await, "KILLED unhealthy: Command terminated with signal Terminated");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_says_its_results_with_the_report_before() {
+    let check = v1::CheckInfo {
+        r#type: Some(v1::check_info::Type::Command as i32),
+        command: Some(v1::check_info::Command { command: command() }),
+        ..v1::CheckInfo::default()
+    };
+    let mut rig = running(TaskInfo { check: Some(check), ..with_health() }).await;
+    // Both have the same times; the check is first.
+    for ran in [Ran::Exited(3), Ran::Exited(0), Ran::Exited(3), Ran::Exited(0), Ran::TimedOut, Ran::Exited(1)]
+    {
+        rig.fake.answers(ran);
+    }
+    let first = rig.next().await.unwrap();
+    assert_eq!(first.reason(), v1::task_status::Reason::TaskCheckStatusUpdated);
+    assert_eq!(first.check_status.unwrap().command.unwrap().exit_code, Some(3));
+    let second = rig.next().await.unwrap();
+    assert_eq!(second.reason(), v1::task_status::Reason::TaskHealthCheckStatusUpdated);
+    assert_eq!(second.check_status.unwrap().command.unwrap().exit_code, Some(3), "it is not forgotten");
+    assert_eq!(second.healthy, Some(true));
+    let third = rig.next().await.unwrap();
+    assert_eq!(third.check_status.unwrap().command.unwrap().exit_code, None, "it took too long");
+    assert_eq!((third.healthy, third.state()), (Some(true), TaskState::TaskRunning));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_that_comes_while_it_is_to_end_is_not_said() {
+    let mut rig = running(with_health()).await;
+    tokio::time::sleep(16 * SECOND).await;
+    assert_eq!(rig.fake.did(), ["exec c look Some(20s)"]);
+    rig.kill("t", None);
+    assert_eq!(rig.told().await, "KILLING");
+    rig.fake.exits(CONTAINER, 1);
+    assert_eq!(rig.told().await, "KILLED: Command exited with status 1");
+    rig.over().await;
 }
 
 #[derive(Debug, Clone)]
