@@ -18,6 +18,7 @@ const FILES: &[&str] = &[
     "mesos/v1/agent.proto",
     "mesos/v1/executor.proto",
     "mesos/v1/scheduler.proto",
+    "mesos/v1/master.proto",
     "berth/v1/container.proto",
 ];
 
@@ -26,6 +27,10 @@ const LISTS_ALWAYS: &[&str] = &[
     "mesos.v1.agent.Response.GetTasks",
     "mesos.v1.agent.Response.GetExecutors",
     "mesos.v1.agent.Response.GetFrameworks",
+    "mesos.v1.master.Response.GetTasks",
+    "mesos.v1.master.Response.GetExecutors",
+    "mesos.v1.master.Response.GetFrameworks",
+    "mesos.v1.master.Response.GetAgents",
 ];
 
 /// Messages whose `Debug` must not show what they hold; `src/secret.rs` has another.

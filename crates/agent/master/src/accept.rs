@@ -264,6 +264,9 @@ impl State {
             framework.tasks.insert(task.task_id.value.clone(), staging(&framework.info, task));
         }
         let info = framework.info.clone();
+        for task in &tasks {
+            self.tell_of_task(id, &task.task_id.value);
+        }
         let run = Run { framework: info, executor, tasks, group, launch_executor };
         self.orders.push(Order::Run(Box::new(run)));
         left

@@ -68,7 +68,7 @@ pub(crate) enum Ask {
 }
 
 /// What somebody looks at.
-pub(crate) type Look = Box<dyn FnOnce(&State, Now) + Send>;
+pub(crate) type Look = Box<dyn FnOnce(&mut State, Now) + Send>;
 
 pub(crate) type Inbox = mpsc::UnboundedSender<Ask>;
 
@@ -175,7 +175,7 @@ impl Actor {
                 self.state.executor_message(&framework, &executor, data);
             }
             Ask::Stop => {}
-            Ask::Look(look) => look(&self.state, now),
+            Ask::Look(look) => look(&mut self.state, now),
         }
         self.settle();
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use berth_api::{
-    Answering, Authenticate, Body, Caller, Handler, Limits, Realm, Refusal, StatusCode, Whole,
+    Answering, Authenticate, Body, Caller, Core, Handler, Limits, Realm, Refusal, StatusCode, Whole,
     accepted_encoding, accepts_gzip, encoding_of, refused, whole_body,
 };
 use berth_proto::scheduler::Call;
@@ -36,6 +36,8 @@ pub(crate) struct Face {
     pub(crate) authenticate: Option<Arc<dyn Authenticate>>,
     pub(crate) version: v1::VersionInfo,
     pub(crate) flags: Vec<v1::Flag>,
+    /// The agent's API, whose log is the master's too.
+    pub(crate) core: Option<Arc<dyn Core>>,
 }
 
 impl Handler for Face {
@@ -126,6 +128,16 @@ impl Face {
     ) -> Result<T, Refusal> {
         let (reply, answer) = oneshot::channel();
         self.ask(Ask::Look(Box::new(move |state, now| drop(reply.send(look(state, now))))))?;
+        answer.await.map_err(|_| stopping())
+    }
+
+    /// Looks, and leaves something behind.
+    pub(crate) async fn look_and_change<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&mut State) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Ask::Look(Box::new(move |state, _| drop(reply.send(look(state))))))?;
         answer.await.map_err(|_| stopping())
     }
 

@@ -34,5 +34,6 @@ mod subscribe;
 mod task;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use master::{LocalMaster, Options, StartError};

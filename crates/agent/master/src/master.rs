@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_api::{Authenticate, BindError, Limits, Listener, serve_with};
+use berth_api::{Authenticate, BindError, Core, Limits, Listener, serve_with};
 use berth_model::Class;
 use berth_proto::v1;
 use berth_proto::v1::master_info::{Capability, capability::Type};
@@ -35,6 +35,8 @@ pub struct Options {
     pub flags: Vec<v1::Flag>,
     /// Who tells who callers are; none lets everybody in.
     pub authenticate: Option<Arc<dyn Authenticate>>,
+    /// The agent's API, whose log is the master's too; none: it has none.
+    pub core: Option<Arc<dyn Core>>,
     /// Where it remembers frameworks; none: nowhere.
     pub directory: Option<PathBuf>,
     /// How often what is free is offered.
@@ -125,6 +127,7 @@ impl LocalMaster {
             authenticate: options.authenticate,
             version: options.version,
             flags: options.flags,
+            core: options.core,
         });
         let (stop, mut stopped) = watch::channel(false);
         let shutdown = async move {

@@ -89,6 +89,8 @@ pub(crate) struct State {
     /// Something that must survive has changed.
     pub(crate) dirty: bool,
     pub(crate) counters: Counters,
+    /// Operators that are told what happens.
+    pub(crate) watchers: Vec<mpsc::Sender<berth_proto::master::Event>>,
 }
 
 impl State {
@@ -119,6 +121,7 @@ impl State {
             soon: None,
             dirty: false,
             counters: Counters::default(),
+            watchers: Vec::new(),
         }
     }
 
@@ -193,6 +196,7 @@ impl State {
         let known = info.id.as_ref().map(|id| id.value.clone()).filter(|id| !id.is_empty());
         let id = known.unwrap_or_else(|| self.name_framework());
         info.id = Some(v1::FrameworkId { value: id.clone() });
+        let is_new = !self.frameworks.contains_key(&id);
         let mut was_connected = false;
         match self.frameworks.get_mut(&id) {
             Some(framework) => {
@@ -216,6 +220,7 @@ impl State {
         framework.send(event::heartbeat());
         let info = framework.info.clone();
         self.dirty = true;
+        self.tell_of_framework(&id, is_new);
         if !was_connected {
             self.allocate(now);
         }
@@ -293,6 +298,7 @@ impl State {
         known.constraints = update.offer_constraints;
         self.orders.push(Order::UpdateFramework(Box::new(known.info.clone())));
         self.dirty = true;
+        self.tell_of_framework(&id, false);
         self.allocate(now);
         Ok(())
     }
@@ -320,6 +326,7 @@ impl State {
         framework.cut = false;
         framework.remove_at = deadline(now.at, framework.patience());
         self.take_back_all(id);
+        self.tell_of_framework(id, false);
         self.soon(now);
         self.expire(now);
     }
@@ -386,6 +393,7 @@ impl State {
             remember(&mut task, status);
             framework.complete(task);
         }
+        self.tell_of_removal(&framework);
         self.keep(framework);
         self.dirty = true;
         self.soon(now);
@@ -442,7 +450,8 @@ impl State {
         if let Some(freed) = freed {
             framework.discharge(&freed);
         }
-        framework.send(event::update(status));
+        framework.send(event::update(status.clone()));
+        self.tell_of_update(&id, &status, latest_state);
         self.soon(now);
     }
 

@@ -29,6 +29,6 @@ pub use codec::{DecodeError, Encoding, decode_json, decode_protobuf, encode_json
 pub use json::ConvertError;
 pub use messages::berth::v1 as own;
 pub use messages::mesos::v1;
-pub use messages::mesos::v1::{agent, executor, scheduler};
+pub use messages::mesos::v1::{agent, executor, master, scheduler};
 pub use text::text;
 pub use validate::validate;
