@@ -145,6 +145,22 @@ impl Api {
         self.on(async |c| c.inspect(&id(name)).await)
     }
 
+    /// The same, with all that is known of one that runs: what is late is left out of an inspection, on a busy machine.
+    ///
+    /// # Errors
+    /// As [`Api::on`].
+    pub fn inspect_whole(&self, name: &str) -> Result<own::Inspection, Error> {
+        let mut inspection = self.inspect(name)?;
+        let is_late = |it: &own::Inspection| {
+            let runs = it.state.as_ref().is_some_and(|state| state.name == "RUNNING");
+            runs && it.termination.is_none() && it.pids.is_empty()
+        };
+        while is_late(&inspection) {
+            inspection = self.inspect(name)?;
+        }
+        Ok(inspection)
+    }
+
     /// The name of the state that a container is in.
     ///
     /// # Errors

@@ -50,12 +50,12 @@ fn image(ground: &Ground) -> Option<String> {
 
 /// Whether a container runs, and its first process.
 fn pid(ground: &Ground, name: &str) -> Option<u32> {
-    let inspection = ground.api().inspect(name).ok()?;
+    let inspection = ground.api().inspect_whole(name).ok()?;
     inspection.status.filter(|_| inspection.termination.is_none())?.executor_pid
 }
 
 fn applied(ground: &Ground, name: &str) -> Option<String> {
-    let limits = ground.api().inspect(name).unwrap().applied_limits;
+    let limits = ground.api().inspect_whole(name).unwrap().applied_limits;
     let memory = ["memory.max", "memory.limit_in_bytes"];
     limits.into_iter().find(|limit| memory.contains(&limit.name.as_str())).map(|limit| limit.value)
 }

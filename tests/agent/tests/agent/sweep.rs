@@ -292,7 +292,7 @@ fn an_agent_that_is_killed_anywhere_in_an_update_leaves_the_old_limits_or_the_ne
     sweep(test, &mut ground, |ground, at| {
         on_running(ground, at, act, |ground, name, pid, done| {
             let stands = stands(ground, name)?;
-            let inspection = ground.api().inspect(name).map_err(text)?;
+            let inspection = ground.api().inspect_whole(name).map_err(text)?;
             let asked = inspection.limits.get("mem").map(|limit| limit.value);
             let applied = inspection.applied_limits.iter().find(|limit| limit.name == "memory.max");
             let applied = applied.and_then(|limit| limit.value.parse::<u64>().ok()).map(|bytes| bytes >> 20);
