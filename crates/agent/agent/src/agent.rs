@@ -17,8 +17,11 @@ use berth_cgroup::Hierarchies;
 use berth_config::log::LogControl;
 use berth_config::{AgentDirs, Http, Resolved};
 use berth_contract::{Containerizer, Settled, Subscription};
+use berth_executor::CommandExecutor;
 use berth_factory::{Host, create, enter_scope, makers, resources};
-use berth_model::{Class, Resources};
+use berth_model::{Class, CommandInfo, Resources};
+use berth_tasks::link::AgentSide;
+use berth_tasks::{Engine, Parts, Settings};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -33,7 +36,7 @@ use crate::session::Sessions;
 use crate::table::Table;
 use crate::tasks::Tasks;
 use crate::watch::Clerk;
-use crate::{collect, recover, watch as watching};
+use crate::{collect, host, recover, watch as watching};
 
 /// How long a stop waits for what it lets go of. What is stuck in the kernel longer than that is left to it.
 const LETTING_GO: Duration = Duration::from_secs(10);
@@ -53,6 +56,8 @@ pub(crate) struct Inner {
     pub(crate) tasks: Tasks,
     pub(crate) clerk: Clerk,
     pub(crate) places: Arc<Places>,
+    /// Frameworks, executors and tasks.
+    pub(crate) engine: Engine,
     pub(crate) resources: Resources,
     pub(crate) hierarchies: Option<Hierarchies>,
     pub(crate) tcp: OnceLock<SocketAddr>,
@@ -163,6 +168,11 @@ impl Agent {
         Arc::new(Face(Arc::clone(&self.inner)))
     }
 
+    /// The agent, as a master sees it. To be met once the agent has [recovered](Agent::recovered).
+    pub fn tasks(&self) -> Arc<dyn AgentSide> {
+        self.inner.engine.agent_side()
+    }
+
     /// The address of its TCP listener, if it has one.
     pub fn tcp(&self) -> Option<SocketAddr> {
         self.inner.tcp.get().copied()
@@ -191,6 +201,7 @@ impl Agent {
         let Agent { inner, stop, serving, .. } = self;
         stop.send_replace(true);
         let _ = serving.await;
+        inner.engine.stop().await;
         inner.tasks.stop().await;
         // What has been told until now is written down too.
         if !inner.recovering.load(Ordering::SeqCst) {
@@ -228,6 +239,7 @@ fn open(
         tracing::warn!("{warning}");
     }
     let containerizer = make(&flags)?;
+    let engine = Engine::open(&flags.work_dir, parts(&flags, &determined.resources))?;
     Ok(Inner {
         heard: Mutex::new(containerizer.events(0)),
         containerizer,
@@ -240,6 +252,7 @@ fn open(
         tasks: Tasks::new(),
         clerk: Clerk::default(),
         places,
+        engine,
         resources: determined.resources,
         hierarchies: Hierarchies::probe(std::path::Path::new(Hierarchies::ROOT)).ok(),
         tcp: OnceLock::new(),
@@ -250,6 +263,18 @@ fn open(
         dirs,
         flags,
     })
+}
+
+/// What tasks are run by.
+fn parts(flags: &Resolved, resources: &Resources) -> Parts {
+    let agent = host::agent(resources, flags.tcp.map(|address| address.port())).agent_info;
+    Parts {
+        agent: agent.unwrap_or_default(),
+        settings: Settings { shutdown_grace: flags.executor_shutdown_grace_period, ..Settings::default() },
+        commands: Arc::new(CommandExecutor::new()),
+        groups: Arc::new(CommandExecutor::new()),
+        group_command: CommandInfo::default(),
+    }
 }
 
 /// Where clients come in.

@@ -107,16 +107,15 @@ impl Core for Face {
     }
 
     fn state(&self) -> Answer<'_, GetState> {
-        // Tasks and executors come with a cluster.
-        now(Ok(GetState {
-            get_tasks: Some(Default::default()),
-            get_executors: Some(Default::default()),
-            get_frameworks: Some(Default::default()),
-        }))
+        now(Ok(self.0.engine.state()))
     }
 
     fn agent(&self) -> Answer<'_, GetAgent> {
-        now(Ok(host::agent(&self.0.resources, self.0.tcp.get().map(|address| address.port()))))
+        let mut told = host::agent(&self.0.resources, self.0.tcp.get().map(|address| address.port()));
+        if let Some(info) = &mut told.agent_info {
+            info.id = Some(v1::AgentId { value: self.0.engine.id().to_owned() });
+        }
+        now(Ok(told))
     }
 
     fn containers<'a>(

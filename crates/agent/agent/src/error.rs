@@ -45,6 +45,9 @@ pub enum StartError {
         /// What kind of failure it is.
         class: Class,
     },
+    /// The records of tasks can not be had.
+    #[error("open the records of tasks")]
+    Tasks(#[from] berth_tasks::Error),
     /// The kernel refused something that every process needs.
     #[error("{what}")]
     Process {
@@ -66,6 +69,7 @@ impl StartError {
             StartError::Bind(error) => error.class(),
             StartError::Credentials(error) => error.class(),
             StartError::Recovery { class, .. } => *class,
+            StartError::Tasks(error) => error.class(),
         }
     }
 

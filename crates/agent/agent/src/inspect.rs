@@ -111,7 +111,7 @@ impl Inside {
 
 /// The group of a container in `/proc/PID/cgroup` (cgroups(7)): the memory controller's, or on v2 the only one. The
 /// root is nobody's.
-fn group_in(text: &str) -> Option<&str> {
+pub(crate) fn group_in(text: &str) -> Option<&str> {
     let mut best = None;
     for line in text.lines() {
         let mut fields = line.splitn(3, ':').skip(1);

@@ -33,6 +33,7 @@
 
 mod agent;
 mod collect;
+mod contain;
 mod core;
 mod counters;
 mod error;

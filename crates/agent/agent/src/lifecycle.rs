@@ -57,24 +57,55 @@ pub(crate) async fn launch(
     finished(agent.tasks.spawn(async move {
         let _operation = own.operations.begin("launch", Some(&id));
         match id.parent() {
-            None => launch_standalone(&own, id, config).await,
-            Some(_) => launch_nested(&own, id, config).await,
+            None => launch_top(&own, id, None, config, Variables::new()).await,
+            Some(_) => launch_nested(&own, id, config, Variables::new()).await,
         }
     }))
     .await
 }
 
-async fn launch_standalone(
+/// Launches the container of an executor, by the name of what runs in it if that is free.
+pub(crate) async fn launch_executor(
+    agent: &Arc<Inner>,
+    launch: berth_tasks::contain::Launch,
+) -> Result<Launched, Refusal> {
+    let own = Arc::clone(agent);
+    finished(agent.tasks.spawn(async move {
+        let berth_tasks::contain::Launch { id, name, config, environment } = launch;
+        let _operation = own.operations.begin("launch", Some(&id));
+        launch_top(&own, id, Some(name), config, environment).await
+    }))
+    .await
+}
+
+/// Launches the container of a task in that of its executor.
+pub(crate) async fn launch_task(
     agent: &Arc<Inner>,
     id: ContainerId,
+    config: ContainerConfig,
+    environment: Variables,
+) -> Result<Launched, Refusal> {
+    let own = Arc::clone(agent);
+    finished(agent.tasks.spawn(async move {
+        let _operation = own.operations.begin("launch", Some(&id));
+        launch_nested(&own, id, config, environment).await
+    }))
+    .await
+}
+
+async fn launch_top(
+    agent: &Arc<Inner>,
+    id: ContainerId,
+    name: Option<String>,
     mut config: ContainerConfig,
+    environment: Variables,
 ) -> Result<Launched, Refusal> {
     writable(agent).await?;
     config.directory = agent.places.sandbox(&id);
     config.user = config.user.or_else(|| config.command_info.user.clone());
     let boot = BootId::current().map_err(|error| Refusal::failed(chain(&error)))?;
     let created_ms = millis(SystemTime::now());
-    let record = Record {
+    let mut record = Record {
         id: id.clone(),
         name: None,
         config: config.clone(),
@@ -86,11 +117,17 @@ async fn launch_standalone(
         Err(Taken::Id) => return Ok(Launched::AlreadyLaunched),
         Err(Taken::Name(other)) => return Err(name_taken(id.value(), &other)),
     };
+    if let Some(name) = name.filter(|name| ContainerId::new(name.clone()).is_ok())
+        && agent.table.rename(&id, &name).is_ok()
+    {
+        record.name = Some(name);
+        container.set_record(record.clone());
+    }
     let record_has_root = has_root(&config);
     let places = Arc::clone(&agent.places);
     let made = blocking(move || places.make(&record)).await?;
     let launched = match made {
-        Ok(()) => enter(agent, &container, config).await,
+        Ok(()) => enter(agent, &container, config, environment).await,
         Err(error @ MakeError::Sandbox(_)) => Err(Refusal::failed(chain(&error))),
         Err(error) => {
             let text = format!("{}; free space or mend the disk of --work_dir", chain(&error));
@@ -121,10 +158,11 @@ async fn enter(
     agent: &Arc<Inner>,
     container: &Arc<Container>,
     config: ContainerConfig,
+    environment: Variables,
 ) -> Result<Launched, Refusal> {
     let id = &container.id;
     let checkpoint = agent.places.pid_checkpoint(id);
-    let mut launch = pin!(agent.containerizer.launch(id, config, Variables::new(), Some(checkpoint)));
+    let mut launch = pin!(agent.containerizer.launch(id, config, environment, Some(checkpoint)));
     let early = {
         // From the first poll on the containerizer knows the container, and who kills it asks there.
         let mut gate = lock(&container.gate);
@@ -176,6 +214,7 @@ async fn launch_nested(
     agent: &Arc<Inner>,
     id: ContainerId,
     mut config: ContainerConfig,
+    environment: Variables,
 ) -> Result<Launched, Refusal> {
     let parent = id.parent().filter(|parent| agent.table.get(parent).is_some());
     if parent.is_none() {
@@ -196,7 +235,7 @@ async fn launch_nested(
     let container = Container::new(id.clone(), Some(record), Phase::Starting);
     *lock(&container.gate) = Gate::Passed;
     let Ok(container) = agent.table.add(container) else { return Ok(Launched::AlreadyLaunched) };
-    let launched = agent.containerizer.launch(&id, config, Variables::new(), None).await;
+    let launched = agent.containerizer.launch(&id, config, environment, None).await;
     hear(agent);
     let launched = match launched {
         Ok(LaunchResult::Success) => {
@@ -289,6 +328,20 @@ pub(crate) async fn kill(agent: &Arc<Inner>, id: &ContainerId, signal: i32) -> R
         return begun(agent, destroying);
     }
     agent.containerizer.kill(&id, signal).await.map_err(|error| failure(&error))
+}
+
+/// Ends a container at once, wherever its launch is; done when it has ended.
+pub(crate) async fn destroy(agent: &Arc<Inner>, id: &ContainerId) -> Result<(), Refusal> {
+    if let Some(container) = agent.table.get(id).filter(|container| container.id.parent().is_none()) {
+        let mut gate = lock(&container.gate);
+        if *gate == Gate::Open {
+            *gate = Gate::Closed;
+            return Ok(());
+        }
+    }
+    let destroyed = agent.containerizer.destroy(id).await;
+    hear(agent);
+    destroyed.map(drop).map_err(|error| failure(&error))
 }
 
 /// What ends every process.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use berth_api::{Refusal, Show};
-use berth_model::{CommandInfo, ContainerInfo, ContainerStatus};
+use berth_model::{CommandInfo, ContainerInfo, ContainerStatus, ExecutorInfo};
 use berth_proto::agent::response::get_containers;
 use berth_proto::{convert, own, v1};
 
@@ -26,7 +26,8 @@ pub(crate) async fn containers(
     let mut all: Vec<_> =
         agent.table.all().into_iter().map(|container| (lives(&container), container)).collect();
     all.retain(|(alive, container)| match container.id.parent() {
-        None => show.standalone && (*alive || show.ended),
+        // Those of executors are always meant.
+        None => (show.standalone || executor(container).is_some()) && (*alive || show.ended),
         Some(_) => show.nested && (*alive || show.ended && !container.is_session()),
     });
     let wanted = if show.without_statistics { Wanted::Status } else { Wanted::All };
@@ -50,7 +51,15 @@ fn entry(container: &Container, measured: &Measured) -> get_containers::Containe
         let container_id = status.container_id.clone().or_else(|| Some(id.clone()));
         convert::status_of(&ContainerStatus { container_id, ..status.clone() })
     });
+    let executor = executor(container);
+    // What it is called, for people, when that is not its id.
+    let name = executor.as_ref().map_or_else(
+        || container.record().and_then(|record| record.name.clone()),
+        |executor| executor.name.clone(),
+    );
     get_containers::Container {
+        framework_id: executor.as_ref().map(|info| v1::FrameworkId { value: info.framework_id.clone() }),
+        executor_id: executor.as_ref().map(|info| v1::ExecutorId { value: info.executor_id.clone() }),
         container_id: v1::ContainerId { value: id.value().to_owned(), parent: None },
         container_status: status,
         resource_statistics: measured.usage.as_ref().map(|usage| {
@@ -62,10 +71,14 @@ fn entry(container: &Container, measured: &Measured) -> get_containers::Containe
             });
             statistics
         }),
-        // What it is called, for people, when that is not its id.
-        executor_name: container.record().and_then(|record| record.name.clone()),
+        executor_name: name,
         ..get_containers::Container::default()
     }
+}
+
+/// The executor in it, if it is one's.
+fn executor(container: &Container) -> Option<ExecutorInfo> {
+    container.record()?.config.executor_info.clone()
 }
 
 /// What needs no look at the container.

@@ -184,6 +184,11 @@ impl Places {
         dir.map_or_else(|_| Vec::new(), |dir| berth_logger::losses(dir.as_fd()))
     }
 
+    /// Where the native containerizer has what a container wrote.
+    pub(crate) fn output(&self, id: &ContainerId) -> PathBuf {
+        self.outputs_path.join(id.to_string())
+    }
+
     /// What a container wrote to a stream, for reading: from the containerizer's own directory, which the container can not
     /// reach; else the file in the sandbox and nothing beside it, since that can be anything.
     pub(crate) fn log(&self, id: &ContainerId, name: &str) -> io::Result<Reader> {

@@ -18,14 +18,17 @@
 //! ```
 
 use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_contract::{AgentState, Phase};
+use berth_contract::Phase;
 use berth_model::{Class, ContainerConfig, ContainerId, ContainerTermination};
 use berth_record::BootId;
+use berth_tasks::Surroundings;
 
 use crate::agent::Inner;
+use crate::contain::Contained;
 use crate::counters::Counters;
 use crate::error::{StartError, chain};
 use crate::places::{Found, Places};
@@ -49,8 +52,11 @@ enum Decision {
 /// Takes over what is there.
 pub(crate) async fn recover(agent: &Arc<Inner>) -> Result<(), StartError> {
     let guard = agent.operations.begin("recover", None);
-    // The only executors that an agent without a cluster could have are those of an agent that was another program.
-    let recovered = agent.containerizer.recover(Some(AgentState::default())).await;
+    let own = Arc::clone(agent);
+    let known = tokio::task::spawn_blocking(move || own.engine.read()).await;
+    let known = known.map_err(|error| StartError::recovery(Class::Internal, error.to_string()))?;
+    let known = known.map_err(|error| StartError::recovery(error.class(), error.chain()))?;
+    let recovered = agent.containerizer.recover(Some(known)).await;
     recovered.map_err(|error| StartError::recovery(error.class(), error.chain()))?;
     let own = Arc::clone(agent);
     let read = tokio::task::spawn_blocking(move || read(&own.places, own.flags.strict, &own.counters)).await;
@@ -69,7 +75,32 @@ pub(crate) async fn recover(agent: &Arc<Inner>) -> Result<(), StartError> {
         carry_out(agent, id, decision).await;
     }
     drop(guard);
+    agent.engine.begin(Arc::new(Contained(Arc::downgrade(agent))), surroundings(agent));
     Ok(())
+}
+
+/// What executors are told of the agent.
+fn surroundings(agent: &Inner) -> Surroundings {
+    let mut surroundings = Surroundings {
+        shutdown_grace: agent.flags.executor_shutdown_grace_period,
+        ..Surroundings::default()
+    };
+    match agent.tcp.get() {
+        Some(address) => {
+            let mut address = *address;
+            if address.ip().is_unspecified() {
+                // Reached from this host by the loopback.
+                address.set_ip(match address.is_ipv4() {
+                    true => Ipv4Addr::LOCALHOST.into(),
+                    false => Ipv6Addr::LOCALHOST.into(),
+                });
+            }
+            surroundings.pid = format!("slave(1)@{address}");
+            surroundings.endpoint = Some(address.to_string());
+        }
+        None => surroundings.pid = format!("slave(1)@unix:{}", agent.flags.socket.display()),
+    }
+    surroundings
 }
 
 /// All records and sandboxes. One that can not be read is left alone, or with `strict` stops the agent; what a crash

@@ -125,6 +125,18 @@ pub trait Containers: Send + Sync {
     /// A process of the container, through which its network is reached (`/proc/<pid>/ns/net`).
     fn pid(&self, id: ContainerId) -> Later<'_, Option<u32>>;
 
+    /// Where a container is and who it is; nothing where that can not be had.
+    fn status(&self, id: ContainerId) -> Later<'_, v1::ContainerStatus> {
+        let _ = id;
+        Box::pin(std::future::ready(v1::ContainerStatus::default()))
+    }
+
+    /// The sandbox of a container on the host; `None` where nobody is to write into it.
+    fn sandbox(&self, id: &ContainerId) -> Option<PathBuf> {
+        let _ = id;
+        None
+    }
+
     /// What the engine behind it says of a container, for the report that its task runs; `None` without such an engine.
     fn describe(&self, id: ContainerId) -> Later<'_, Option<Description>> {
         let _ = id;

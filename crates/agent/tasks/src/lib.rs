@@ -29,3 +29,8 @@ pub use store::Error;
 pub use stream::is_terminal;
 pub use text::duration;
 pub use uuid::is_uuid;
+
+/// A random uuid, in the form with dashes.
+pub fn random_uuid() -> String {
+    uuid::text(&uuid::random())
+}

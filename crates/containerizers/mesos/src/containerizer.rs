@@ -357,6 +357,8 @@ pub(crate) fn request(
         root,
         working_directory: config.command_info.working_directory.clone(),
         environment: environment.into_iter().collect(),
+        // The program of a task does not know that it is the first, and is to heed SIGTERM as it would anywhere.
+        init: config.task_info.is_some(),
         // The launch has succeeded when all that was asked for is in force, so when the program was executed.
         notify: true,
         pid_checkpoint,
@@ -377,13 +379,6 @@ pub(crate) fn supported(config: &ContainerConfig) -> crate::Result<()> {
             "Error: Environment variable '{}' contains secret but no secret resolver provided",
             secret.name
         ));
-    }
-    let image =
-        config.container_info.as_ref().and_then(|info| info.mesos.as_ref()).and_then(|m| m.image.as_ref());
-    if config.task_info.is_some() && (config.rootfs.is_some() || image.is_some()) {
-        return refused(
-            "a command task with a root file system of its own needs the executor to make it, which this version has not",
-        );
     }
     Ok(())
 }

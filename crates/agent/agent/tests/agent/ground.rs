@@ -120,6 +120,10 @@ impl Ground {
         self.runtime.block_on(Agent::start(self.flags(), None)).map(|_| ())
     }
 
+    pub(crate) fn tasks(&self) -> Arc<dyn berth_tasks::link::AgentSide> {
+        self.agent.as_ref().unwrap().tasks()
+    }
+
     pub(crate) fn tcp(&self) -> Option<std::net::SocketAddr> {
         self.agent.as_ref().unwrap().tcp()
     }

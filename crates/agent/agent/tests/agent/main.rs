@@ -13,3 +13,4 @@ mod process;
 mod restart;
 mod sessions;
 mod stuck;
+mod tasks;
