@@ -133,6 +133,15 @@ impl Notes {
         }
     }
 
+    /// Nothing is to be known of a task any more.
+    pub(crate) fn forget(&mut self, task: &str) {
+        if self.written.remove(task).is_some()
+            && let Err(error) = self.write()
+        {
+            tracing::warn!(directory = %self.directory.display(), error = %error, "the notes of an executor can not be written");
+        }
+    }
+
     fn write(&self) -> Result<(), Error> {
         let io = |source| Error::Io { what: "open", path: self.directory.clone(), source };
         let opened = File::open(&self.directory).map_err(io)?;

@@ -11,17 +11,19 @@
 //! [`berth_tasks::built_in::Containers`]. What must survive the agent is written into the executor's directory of records
 //! before it takes effect.
 
-// Used by what is added next: checks, and groups.
-#![allow(dead_code)]
-
 mod check;
 mod clock;
 mod command;
+mod group;
 mod kept;
 mod life;
+mod links;
+mod prepare;
 mod report;
 #[cfg(test)]
 mod testing;
 mod ward;
 
 pub use command::CommandExecutor;
+pub use group::GroupExecutor;
+pub use prepare::group_command;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Reports on their way to the agent.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use berth_proto::executor::{Call, call};
@@ -16,8 +16,8 @@ pub(crate) struct Reporter {
     calls: UnboundedSender<Call>,
     executor: v1::ExecutorId,
     framework: v1::FrameworkId,
-    /// Sent, and not acknowledged.
-    open: BTreeSet<Vec<u8>>,
+    /// Sent, and not acknowledged: of which task.
+    open: BTreeMap<Vec<u8>, String>,
 }
 
 impl Reporter {
@@ -26,7 +26,7 @@ impl Reporter {
         executor: v1::ExecutorId,
         framework: v1::FrameworkId,
     ) -> Reporter {
-        Reporter { calls, executor, framework, open: BTreeSet::new() }
+        Reporter { calls, executor, framework, open: BTreeMap::new() }
     }
 
     /// Sends a report, with what each has: uuid, time, executor, source.
@@ -37,6 +37,7 @@ impl Reporter {
         status.timestamp = Some(now.as_secs_f64());
         status.executor_id = Some(self.executor.clone());
         status.source = Some(task_status::Source::Executor as i32);
+        let task = status.task_id.value.clone();
         let sent = self.calls.send(Call {
             executor_id: self.executor.clone(),
             framework_id: self.framework.clone(),
@@ -46,12 +47,17 @@ impl Reporter {
         });
         // Nobody listens any more when the agent stops; the next one asks for it anew.
         if sent.is_ok() {
-            self.open.insert(uuid);
+            self.open.insert(uuid, task);
         }
     }
 
     pub(crate) fn acknowledged(&mut self, uuid: &[u8]) {
         self.open.remove(uuid);
+    }
+
+    /// Whether all reports of a task were stored.
+    pub(crate) fn is_done_with(&self, task: &str) -> bool {
+        !self.open.values().any(|open| open == task)
     }
 
     /// Whether all reports were stored.

@@ -35,6 +35,8 @@ struct State {
     slow_launches: bool,
     ran: VecDeque<Ran>,
     description: Option<Description>,
+    /// What ends all of them.
+    all_by: BTreeMap<i32, i32>,
     deaf: bool,
     process: Option<u32>,
 }
@@ -52,6 +54,11 @@ impl Fake {
     /// The signal (0: a destroy) ends the container with this wait status.
     pub(crate) fn ends_by(&self, id: &str, signal: i32, status: i32) {
         self.with(|state| state.ended_by.insert((id.to_owned(), signal), status));
+    }
+
+    /// The signal (0: a destroy) ends each container with this wait status.
+    pub(crate) fn every_end_by(&self, signal: i32, status: i32) {
+        self.with(|state| state.all_by.insert(signal, status));
     }
 
     pub(crate) fn ends(&self, id: &str, termination: Option<ContainerTermination>) {
@@ -107,7 +114,8 @@ impl Fake {
             if state.deaf {
                 return None;
             }
-            Some(state.ended_by.get(&(id.clone(), signal)).copied())
+            let all = state.all_by.get(&signal);
+            Some(state.ended_by.get(&(id.clone(), signal)).or(all).copied())
         })?;
         let there = self.place(&id).get().is_none();
         if let Some(end) = end {
@@ -145,7 +153,13 @@ impl Containers for Fake {
     }
 
     fn wait(&self, id: ContainerId) -> Later<'_, Option<ContainerTermination>> {
-        Box::pin(async move { self.place(&id.to_string()).wait().await })
+        Box::pin(async move {
+            let id = id.to_string();
+            if !self.with(|state| state.launches.contains_key(&id)) {
+                return None;
+            }
+            self.place(&id).wait().await
+        })
     }
 
     fn kill(&self, id: ContainerId, signal: i32) -> Later<'_, bool> {
@@ -186,8 +200,15 @@ impl Containers for Fake {
         })
     }
 
-    fn pid(&self, _: ContainerId) -> Later<'_, Option<u32>> {
-        Box::pin(async { self.with(|state| state.process).or(Some(std::process::id())) })
+    fn pid(&self, id: ContainerId) -> Later<'_, Option<u32>> {
+        Box::pin(async move {
+            let id = id.to_string();
+            let known = id == CONTAINER || self.with(|state| state.launches.contains_key(&id));
+            if !known || self.place(&id).get().is_some() {
+                return None;
+            }
+            self.with(|state| state.process).or(Some(std::process::id()))
+        })
     }
 
     fn describe(&self, _: ContainerId) -> Later<'_, Option<Description>> {
@@ -290,6 +311,41 @@ impl Rig {
         });
     }
 
+    pub(crate) fn launch_group(&mut self, tasks: Vec<TaskInfo>) {
+        tasks.iter().for_each(|task| self.given(task));
+        let group = event::LaunchGroup { task_group: v1::TaskGroupInfo { tasks } };
+        self.send(Event {
+            r#type: Some(event::Type::LaunchGroup as i32),
+            launch_group: Some(group),
+            ..Event::default()
+        });
+    }
+
+    /// The container that the reports of a task name.
+    pub(crate) fn container(&self, task: &str) -> String {
+        let of_task = self.history.iter().filter(|status| status.task_id.value == task);
+        let mut ids = of_task.filter_map(|status| status.container_status.as_ref()?.container_id.as_ref());
+        berth_proto::convert::container_id(ids.next().expect("its reports name none")).unwrap().to_string()
+    }
+
+    /// What was done, with tasks instead of their containers.
+    pub(crate) fn did(&self) -> Vec<String> {
+        let tasks: Vec<&String> = self.stored.keys().collect();
+        let names = |mut did: String| {
+            for task in &tasks {
+                if self
+                    .history
+                    .iter()
+                    .any(|status| status.task_id.value == **task && status.container_status.is_some())
+                {
+                    did = did.replace(&self.container(task), task);
+                }
+            }
+            did
+        };
+        self.fake.did().into_iter().map(names).collect()
+    }
+
     /// The agent remembers a task that it gives.
     pub(crate) fn given(&mut self, task: &TaskInfo) {
         let id = task.task_id.value.clone();
@@ -329,9 +385,14 @@ impl Rig {
         Some(status)
     }
 
-    /// The state of the next report.
-    pub(crate) async fn state(&mut self) -> Option<TaskState> {
-        self.next().await.map(|status| TaskState::try_from(status.state).unwrap())
+    /// The next reports, so many, in the order of their texts: tasks are told of in any order.
+    pub(crate) async fn these(&mut self, count: usize) -> Vec<String> {
+        let mut all = Vec::new();
+        for _ in 0..count {
+            all.push(self.told().await);
+        }
+        all.sort();
+        all
     }
 
     /// The next report, as a test compares it.

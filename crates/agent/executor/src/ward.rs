@@ -41,6 +41,8 @@ impl Ward {
 pub(crate) enum Done {
     Described(Option<Description>),
     Launched(Result<(), String>),
+    /// Whether a container of before the restart is there.
+    Found(bool),
     Asked,
     Forced,
     Ended(End),
@@ -93,6 +95,11 @@ impl Hands {
     pub(crate) fn step(&mut self, ward: &mut Ward, step: impl FnOnce(&mut Life, Duration) -> Vec<Act>) {
         let acts = step(&mut ward.life, self.clock.now());
         self.notes.keep(ward.life.id(), ward.life.kept());
+        self.act(ward, acts);
+    }
+
+    /// Does what was written down.
+    pub(crate) fn act(&mut self, ward: &mut Ward, acts: Vec<Act>) {
         for act in acts {
             match act {
                 Act::Report(status) => self.reports.send(*status),
@@ -152,9 +159,8 @@ impl Hands {
     pub(crate) fn done(&mut self, ward: &mut Ward, done: Done) {
         match done {
             Done::Described(description) => self.launched(ward, description),
-            Done::Launched(Ok(())) => self.launched(ward, None),
-            Done::Launched(Err(why)) => self.ended(ward, &End::NotLaunched(why)),
-            Done::Ended(end) => self.ended(ward, &end),
+            // Of groups alone, which look at these themselves.
+            Done::Launched(_) | Done::Found(_) | Done::Ended(_) => {}
             Done::Asked => self.step(ward, |life, _| {
                 life.told();
                 Vec::new()
