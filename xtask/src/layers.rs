@@ -56,6 +56,8 @@ pub(crate) const WITHIN_ROW: &[(&str, &str)] = &[
     ("crates/containerizer/conformance", "crates/containerizer/contract"),
     // What is kept of containers that another program makes answers calls of the contract.
     ("crates/containerizer/keeper", "crates/containerizer/contract"),
+    // For its own tests.
+    ("crates/containerizer/keeper", "crates/containerizer/conformance"),
     // The factory knows the types of flags, and what they mean for containerizers.
     ("crates/agent/config", "crates/agent/factory"),
     ("crates/agent/agent", "crates/agent/api"),

@@ -149,6 +149,12 @@ impl<K: Kind> Entry<K> {
         Ok((now.removing.get_or_insert_default().clone(), ours))
     }
 
+    /// Does something that a removal must not meet, unless there is one: what is written beside it would outlive the record.
+    pub fn unless_removed<T>(&self, note: impl FnOnce() -> T) -> Option<T> {
+        let now = self.lock();
+        now.removing.is_none().then(note)
+    }
+
     /// The removal did not succeed.
     pub fn kept(&self) {
         self.lock().removing = None;

@@ -111,7 +111,7 @@ mod tests {
         let sandbox = std::env::temp_dir().join(format!("berth-keeper-deep-{}", std::process::id()));
         std::fs::create_dir(&sandbox).unwrap();
         let mut deepest = open_directory(&sandbox).unwrap();
-        for _ in 0..2000 {
+        for _ in 0..1000 {
             mkdirat(&deepest, "d", Mode::RWXU).unwrap();
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             deepest = openat(&deepest, "d", flags, Mode::empty()).unwrap();

@@ -3,7 +3,8 @@
 //!
 //! **Where we differ from Mesos**, beside what `options` and `owner` say: a known id is ALREADY_LAUNCHED; terminations are kept
 //! until they are removed, and an agent that restarts knows its containers by its own records; signals are sent, and limits
-//! may be lowered; and the engine may be gone, or silent, at any time.
+//! may be lowered; the engine may be gone, or silent, at any time; and a task of the command executor is the container itself
+//! (its command, its image): the agent has that executor built in, so nothing runs beside the container or around it.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -13,8 +14,9 @@ use std::time::Duration;
 
 use berth_contract::{
     AgentState, Answer, Containerizer, Error, EventLog, Exec, ExecRequest, ExecSession, LaunchResult, Limits,
-    Pause, Phase, Settled, Subscription, UNKNOWN_DESTROYED, Variables, What, ready,
+    Pause, Phase, Settled, Subscription, Variables, What, ready,
 };
+use berth_keeper::{check_signal, end_of};
 use berth_model::{
     Class, ContainerConfig, ContainerId, ContainerStatus, ContainerTermination, ContainerType, Image,
     ResourceStatistics, Resources,
@@ -23,17 +25,13 @@ use berth_sys::rustix::io::Errno;
 use tokio::runtime::Runtime;
 
 use crate::engine::EngineError;
-use crate::entry::Entry;
-use crate::error::{of_io, warn};
+use crate::error::of_io;
+use crate::kept::{Asked, Entry, Record, Shared, key, shared};
 use crate::reaper::{self, Whose};
-use crate::record::Record;
 use crate::settings::Settings;
-use crate::shared::Shared;
-use crate::{exec, launch, measure, names, recover, sandbox};
+use crate::{exec, launch, measure, names, recover};
 
 const SIGKILL: i32 = 9;
-/// The last real-time signal, signal(7).
-const LAST_SIGNAL: i32 = 64;
 /// How long what blocks may take to end when the containerizer goes.
 const LEAVING: Duration = Duration::from_secs(10);
 /// How often an engine is asked whether it is there, that nobody asks anything else.
@@ -60,7 +58,7 @@ impl Docker {
             .enable_all()
             .build()
             .map_err(|error| of_io("make the threads of the Docker containerizer".to_owned(), error))?;
-        let shared = Arc::new(Shared::new(settings, events));
+        let shared = Arc::new(shared(settings, events));
         Ok(Docker { shared, runtime: Some(runtime) })
     }
 
@@ -103,7 +101,7 @@ impl Containerizer for Docker {
         let probing = Arc::clone(&self.shared);
         self.spawn(async move {
             loop {
-                let _ = probing.engine.ping(probing.settings.deadlines.ask).await;
+                let _ = probing.own.engine.ping(probing.own.settings.deadlines.ask).await;
                 tokio::time::sleep(PROBE).await;
             }
         });
@@ -125,57 +123,41 @@ impl Containerizer for Docker {
             let known = self.knows(id);
             return ready(Ok(if known { LaunchResult::AlreadyLaunched } else { LaunchResult::NotSupported }));
         }
-        if config.task_info.is_some() {
-            let text = "a task of the command executor in a Docker container is not built yet: give it an executor of its own";
-            return ready(Err(Error::other(Class::Unsupported, text)));
-        }
         let launch = match mark() {
             Ok(launch) => launch,
             Err(error) => return ready(Err(error)),
         };
-        let record = Record { id: id.clone(), config, environment, name: names::name(id), launch };
-        let entry = {
-            let mut entries = self.shared.entries();
-            if entries.contains_key(id) {
-                return ready(Ok(LaunchResult::AlreadyLaunched));
-            }
-            Arc::clone(entries.entry(id.clone()).or_insert(Arc::new(Entry::new(record, Phase::Fetching))))
+        let own = Asked { environment, name: names::name(id), launch };
+        let record = Record { id: id.clone(), config, own };
+        let entry = match self.shared.create(record, Phase::Fetching) {
+            Ok(Some(entry)) => entry,
+            Ok(None) => return ready(Ok(LaunchResult::AlreadyLaunched)),
+            Err(error) => return ready(Err(error)),
         };
-        self.shared.events.publish(id, What::Created(Phase::Fetching));
         let (shared, launched) = (Arc::clone(&self.shared), entry.launched.clone());
         self.spawn(async move { launch::launch(&shared, &entry, pid_checkpoint.as_deref()).await });
         Box::pin(launched.wait())
     }
 
     fn update(&self, id: &ContainerId, requests: Resources, limits: Limits) -> Answer<'_, ()> {
-        let entry = self.shared.get(id).filter(|entry| !entry.is_over() && !entry.is_destroyed());
-        let Some(entry) = entry else {
-            warn(&format!("an update of container {id} is ignored: it is unknown, or has ended"));
-            return ready(Ok(()));
-        };
-        let (before, own) = match entry.update() {
-            Ok(place) => place,
-            Err(error) => return ready(Err(error)),
-        };
-        self.answer(|shared| async move {
-            if let Some(before) = before {
-                before.wait().await;
-            }
-            let updated = measure::update(&shared, &entry, &requests, &limits).await;
-            entry.updated(&own);
-            updated
-        })
+        match self.shared.turn(id) {
+            Ok(turn) => self.answer(|shared| async move {
+                turn.comes().await;
+                measure::update(&shared, &turn.entry, &requests, &limits).await
+            }),
+            Err(done) => ready(done),
+        }
     }
 
     fn usage(&self, id: &ContainerId) -> Answer<'_, ResourceStatistics> {
-        let Some(entry) = self.shared.get(id).filter(|entry| !entry.is_over()) else {
+        let Some(entry) = self.shared.living(id) else {
             return ready(Err(Error::UnknownContainerColon(id.clone())));
         };
         ready(Ok(measure::usage(&self.shared, &entry)))
     }
 
     fn status(&self, id: &ContainerId) -> Answer<'_, ContainerStatus> {
-        if let Some(session) = self.shared.sessions.get(id) {
+        if let Some(session) = self.shared.own.sessions.get(id) {
             let executor_pid = session.pid().filter(|_| !session.is_over());
             let container_id = Some(id.clone());
             return ready(Ok(ContainerStatus { container_id, executor_pid, ..ContainerStatus::default() }));
@@ -183,7 +165,7 @@ impl Containerizer for Docker {
         let Some(entry) = self.shared.get(id) else {
             return ready(Err(Error::UnknownContainerColon(id.clone())));
         };
-        let facts = entry.facts();
+        let facts = entry.own.facts();
         ready(Ok(ContainerStatus {
             container_id: Some(id.clone()),
             executor_pid: facts.process.map(|process| process.pid),
@@ -193,53 +175,37 @@ impl Containerizer for Docker {
     }
 
     fn wait(&self, id: &ContainerId) -> Answer<'_, Option<ContainerTermination>> {
-        let ended = match (self.shared.get(id), self.shared.sessions.get(id)) {
-            (Some(entry), _) => entry.ended.wait(),
-            (None, Some(session)) => session.ended.wait(),
-            (None, None) => return ready(Ok(None)),
-        };
-        Box::pin(async move { Ok(Some(ended.await)) })
+        match self.shared.own.sessions.get(id) {
+            Some(session) => end_of(&session.ended),
+            None => self.shared.wait(id),
+        }
     }
 
     fn destroy(&self, id: &ContainerId) -> Answer<'_, Option<ContainerTermination>> {
-        if let Some(session) = self.shared.sessions.get(id) {
+        if let Some(session) = self.shared.own.sessions.get(id) {
             let _ = session.signal(SIGKILL);
-            let ended = session.ended.wait();
-            return Box::pin(async move { Ok(Some(ended.await)) });
+            return end_of(&session.ended);
         }
-        let Some(entry) = self.shared.get(id) else {
-            warn(&format!("{UNKNOWN_DESTROYED} {id}"));
-            return ready(Ok(None));
-        };
-        if entry.destroy() {
-            self.shared.bury(&entry, "the launch did not succeed");
-        }
-        let ended = entry.ended.wait();
-        Box::pin(async move { Ok(Some(ended.await)) })
+        self.shared.destroy(id)
     }
 
     fn kill(&self, id: &ContainerId, signal: i32) -> Answer<'_, bool> {
-        let session = self.shared.sessions.get(id).filter(|session| !session.is_over());
-        let entry = self.shared.get(id).filter(|entry| !entry.is_over());
-        if session.is_none() && entry.is_none() {
-            return ready(Ok(false));
+        if let Some(session) = self.shared.own.sessions.get(id).filter(|session| !session.is_over()) {
+            return ready(check_signal(signal).and_then(|()| session.signal(signal)));
         }
-        if !(0..=LAST_SIGNAL).contains(&signal) {
-            return ready(Err(Error::signal(&Errno::INVAL.into())));
-        }
-        if let Some(session) = session {
-            return ready(session.signal(signal));
-        }
-        let Some(entry) = entry else { return ready(Ok(false)) };
+        let entry = match self.shared.for_signal(id, signal) {
+            Ok(entry) => entry,
+            Err(answer) => return ready(answer),
+        };
         if entry.phase().is_launching() {
             // There is nothing yet that could heed a signal.
-            if signal != 0 && entry.destroy() {
-                self.shared.bury(&entry, "the launch did not succeed");
+            if signal != 0 {
+                self.shared.end(&entry);
             }
             return ready(Ok(true));
         }
-        let note = move |entry: &Entry| entry.change(|facts| facts.signal = Some(signal));
-        match entry.process() {
+        let note = move |entry: &Entry| entry.own.change(|facts| facts.signal = Some(signal));
+        match entry.own.process() {
             Some(process) => match process.signal(signal) {
                 Ok(()) => {
                     note(&entry);
@@ -254,11 +220,11 @@ impl Containerizer for Docker {
             },
             None => self.answer(|shared| async move {
                 note(&entry);
-                match shared.engine.kill(&entry.key(), signal, shared.settings.deadlines.kill).await {
+                match shared.own.engine.kill(&key(&entry), signal, shared.own.settings.deadlines.kill).await {
                     Ok(()) => Ok(true),
                     Err(error) if error.is_missing() || error.is_conflict() => Ok(false),
                     Err(error) => {
-                        Err(error.because(&format!("Failed to kill container {}", entry.record.name)))
+                        Err(error.because(&format!("Failed to kill container {}", entry.record.own.name)))
                     }
                 }
             }),
@@ -266,36 +232,37 @@ impl Containerizer for Docker {
     }
 
     fn underlying_name(&self, id: &ContainerId) -> Option<String> {
-        Some(self.shared.get(id)?.record.name.clone())
+        Some(self.shared.get(id)?.record.own.name.clone())
     }
 
     fn stop_signal(&self, id: &ContainerId) -> Option<i32> {
-        self.shared.get(id)?.facts().stop_signal
+        self.shared.get(id)?.own.facts().stop_signal
     }
 
     fn containers(&self) -> Answer<'_, Vec<ContainerId>> {
-        let mut all = self.shared.sessions.living();
-        let entries = self.shared.entries();
-        all.extend(entries.values().filter(|entry| !entry.is_over()).map(|entry| entry.id.clone()));
+        let mut all = self.shared.own.sessions.living();
+        all.extend(self.shared.containers());
         ready(Ok(all))
     }
 
     fn knows(&self, id: &ContainerId) -> bool {
-        self.shared.entries().contains_key(id) || self.shared.sessions.get(id).is_some()
+        self.shared.knows(id) || self.shared.own.sessions.get(id).is_some()
     }
 
     fn remove(&self, id: &ContainerId) -> Answer<'_, ()> {
         if id.is_nested() {
             return ready(self.remove_session(id));
         }
-        let Some(entry) = self.shared.get(id) else { return ready(Ok(())) };
-        let (removed, ours) = match entry.removing() {
+        let (entry, removed, ours) = match self.shared.removal(id) {
             Ok(removal) => removal,
-            Err(error) => return ready(Err(error)),
+            Err(done) => return ready(done),
         };
         if ours {
             let (shared, place) = (Arc::clone(&self.shared), removed.clone());
-            self.spawn(async move { _ = place.settle(remove(&shared, &entry).await) });
+            self.spawn(async move {
+                let so_far = remove(&shared, &entry).await;
+                place.settle(shared.removed(&entry, so_far));
+            });
         }
         Box::pin(removed.wait())
     }
@@ -312,9 +279,9 @@ impl Containerizer for Docker {
     fn metrics(&self) -> Vec<(String, f64)> {
         let number = |name: &str, value: f64| (format!("containerizer/docker/{name}"), value);
         vec![
-            number("engine_up", f64::from(u8::from(self.shared.engine.is_up()))),
-            number("image_pull/count", self.shared.pulls.load(Ordering::Relaxed) as f64),
-            number("image_pull_ms", self.shared.pull_time.load(Ordering::Relaxed) as f64),
+            number("engine_up", f64::from(u8::from(self.shared.own.engine.is_up()))),
+            number("image_pull/count", self.shared.own.pulls.load(Ordering::Relaxed) as f64),
+            number("image_pull_ms", self.shared.own.pull_time.load(Ordering::Relaxed) as f64),
         ]
     }
 
@@ -329,13 +296,13 @@ impl Containerizer for Docker {
 
 impl Docker {
     fn remove_session(&self, id: &ContainerId) -> Result<(), Error> {
-        if !self.shared.entries().contains_key(id.root()) {
+        if !self.shared.knows(id.root()) {
             return Err(Error::UnknownRoot);
         }
-        match self.shared.sessions.get(id) {
+        match self.shared.own.sessions.get(id) {
             Some(session) if !session.is_over() => Err(Error::NestedNotTerminated),
             Some(_) => {
-                self.shared.sessions.remove(id);
+                self.shared.own.sessions.remove(id);
                 self.shared.events.publish(id, What::Removed);
                 Ok(())
             }
@@ -365,7 +332,7 @@ impl Exec for Docker {
             // Whoever does not wait for it any more does not want it.
             if let Err(Ok(session)) = place.send(exec::run(&shared, &own, request).await) {
                 let session: ExecSession = session;
-                if let Some(session) = shared.sessions.get(&session.id) {
+                if let Some(session) = shared.own.sessions.get(&session.id) {
                     let _ = session.signal(SIGKILL);
                 }
             }
@@ -384,12 +351,14 @@ impl Pause for Docker {
             if entry.phase() == Phase::Paused {
                 return Ok(());
             }
-            match shared.engine.pause(&entry.key(), shared.settings.deadlines.ask).await {
+            match shared.own.engine.pause(&key(&entry), shared.own.settings.deadlines.ask).await {
                 // "is already paused"
                 Err(EngineError::Refused { status: 409 | 500, message })
                     if message.contains("already paused") => {}
                 Err(error) => {
-                    return Err(error.because(&format!("Failed to pause container {}", entry.record.name)));
+                    return Err(
+                        error.because(&format!("Failed to pause container {}", entry.record.own.name))
+                    );
                 }
                 Ok(()) => {}
             }
@@ -407,41 +376,31 @@ impl Pause for Docker {
 }
 
 async fn resume(shared: &Shared, entry: &Entry) -> Result<(), Error> {
-    match shared.engine.unpause(&entry.key(), shared.settings.deadlines.ask).await {
+    match shared.own.engine.unpause(&key(entry), shared.own.settings.deadlines.ask).await {
         Err(EngineError::Refused { status: 409 | 500, message }) if message.contains("not paused") => {}
-        Err(error) => return Err(error.because(&format!("Failed to resume container {}", entry.record.name))),
+        Err(error) => {
+            return Err(error.because(&format!("Failed to resume container {}", entry.record.own.name)));
+        }
         Ok(()) => {}
     }
     shared.step(entry, Phase::Running);
     Ok(())
 }
 
-/// The sandbox first, then what the engine has, then the record: whoever is killed in between still knows how it ended.
+/// What the engine has, then the sandbox; the record goes last.
 async fn remove(shared: &Arc<Shared>, entry: &Arc<Entry>) -> Result<(), Error> {
-    let removed = remove_all(shared, entry).await;
-    match &removed {
-        Ok(()) => {
-            shared.sessions.remove_below(&entry.id);
-            shared.entries().remove(&entry.id);
-            shared.events.publish(&entry.id, What::Removed);
-        }
-        Err(_) => entry.kept(),
-    }
-    removed
-}
-
-async fn remove_all(shared: &Arc<Shared>, entry: &Arc<Entry>) -> Result<(), Error> {
-    if !entry.facts().cleared {
+    if !entry.own.facts().cleared {
         // First, for a moment: what the engine still has mounted can not be removed.
-        reaper::remove(shared, &Whose::of(entry))
-            .await
-            .map_err(|error| error.because(&format!("Failed to remove container {}", entry.record.name)))?;
+        reaper::remove(shared, &Whose::of(entry)).await.map_err(|error| {
+            error.because(&format!("Failed to remove container {}", entry.record.own.name))
+        })?;
         reaper::cleared(shared, entry);
     }
     let directory = entry.record.config.directory.clone();
-    let removed = tokio::task::spawn_blocking(move || sandbox::remove(&directory)).await;
+    let removed = tokio::task::spawn_blocking(move || berth_keeper::sandbox::remove(&directory)).await;
     removed.unwrap_or_else(|error| Err(Error::RemoveSandbox(error.to_string())))?;
-    shared.records.remove(&entry.id).map_err(|error| Error::RemoveRuntimeDirectory(error.chain()))
+    shared.own.sessions.remove_below(&entry.id);
+    Ok(())
 }
 
 /// A text that no other launch has.

@@ -14,10 +14,9 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, pipe};
 use tokio::time::{Duration, Instant, sleep, timeout};
 
 use crate::engine::{Demultiplexed, ExecCreate, ExecStarted, Source};
-use crate::entry::Entry;
 use crate::error::{of_io, unsupported, warn};
+use crate::kept::{Entry, Shared, key};
 use crate::process::Process;
-use crate::shared::Shared;
 
 /// How often the engine is asked for the pid of what it has just started; it tells of that to nobody.
 const ROUND: Duration = Duration::from_millis(5);
@@ -121,7 +120,7 @@ pub(crate) async fn run(
     let what = wish(&request)?;
     let session = Arc::new(Session { id: id.clone(), ended: Settled::new(), process: Mutex::new(None) });
     {
-        let mut sessions = lock(&shared.sessions.0);
+        let mut sessions = lock(&shared.own.sessions.0);
         if sessions.contains_key(id) {
             let text = format!("container {id} exists already: choose another id");
             return Err(Error::other(Class::Conflict, text));
@@ -130,7 +129,7 @@ pub(crate) async fn run(
     }
     let started = start(shared, &entry, &session, &what, &request).await;
     if started.is_err() {
-        shared.sessions.remove(id);
+        shared.own.sessions.remove(id);
     }
     started
 }
@@ -176,18 +175,22 @@ async fn start(
     what: &ExecCreate,
     request: &ExecRequest,
 ) -> Result<ExecSession, Error> {
-    let deadlines = shared.settings.deadlines;
-    let tried = format!("Failed to run a command in container {}", entry.record.name);
-    let exec = shared.engine.exec_create(&entry.key(), what, deadlines.ask).await;
+    let deadlines = shared.own.settings.deadlines;
+    let tried = format!("Failed to run a command in container {}", entry.record.own.name);
+    let exec = shared.own.engine.exec_create(&key(entry), what, deadlines.ask).await;
     let exec = exec.map_err(|error| error.because(&tried))?;
-    let started = shared.engine.exec_start(&exec, what.tty, deadlines.start).await;
+    let started = shared.own.engine.exec_start(&exec, what.tty, deadlines.start).await;
     let started = started.map_err(|error| error.because(&tried))?;
-    let engine_id = entry.key();
+    let engine_id = key(entry);
     // The engine says yes before it has begun, and then tells through the streams why it could not.
     let until = Instant::now() + deadlines.start;
     let code = loop {
-        let now =
-            shared.engine.exec_inspect(&exec, deadlines.ask).await.map_err(|error| error.because(&tried))?;
+        let now = shared
+            .own
+            .engine
+            .exec_inspect(&exec, deadlines.ask)
+            .await
+            .map_err(|error| error.because(&tried))?;
         if let Some(pid) = now.pid() {
             *lock(&session.process) = Process::of(pid, &engine_id).map(Arc::new);
         }
@@ -206,7 +209,7 @@ async fn start(
         return Err(Error::other(Class::Invalid, format!("{tried}: {}", why(started, what.tty).await)));
     }
     if let Some(size) = request.terminal {
-        let _ = shared.engine.exec_resize(&exec, (size.rows, size.columns), deadlines.ask).await;
+        let _ = shared.own.engine.exec_resize(&exec, (size.rows, size.columns), deadlines.ask).await;
     }
     let streams = connect(shared, session, started, what.tty, exec)?;
     shared.events.publish(&session.id, What::Created(Phase::Running));
@@ -343,10 +346,10 @@ async fn status(shared: &Shared, session: &Session, exec: &str) -> Option<WaitSt
             return Some(status);
         }
     }
-    let deadlines = &shared.settings.deadlines;
+    let deadlines = &shared.own.settings.deadlines;
     let until = Instant::now() + deadlines.late;
     loop {
-        match shared.engine.exec_inspect(exec, deadlines.ask).await {
+        match shared.own.engine.exec_inspect(exec, deadlines.ask).await {
             Ok(now) if !now.running => {
                 return now.exit_code.map(|code| WaitStatus::of_exit((code & 0xff) as u8));
             }

@@ -12,18 +12,17 @@ use std::time::{Duration, Instant};
 
 use berth_contract::{Advance, Error, LaunchResult, Phase, What};
 use berth_fetcher::{Progress, RunAs, Stop};
+use berth_keeper::sandbox::write_pid;
 use berth_model::{Class, Uri};
 use tokio::time::timeout;
 
 use crate::engine::{Create, EngineError, Inspected, Pulled};
-use crate::entry::Entry;
 use crate::error::{of_io, warn};
+use crate::kept::{Entry, Shared, created, fetches, started};
 use crate::options::{self, Plan};
 use crate::owner;
 use crate::process::Process;
 use crate::reaper::{self, Whose};
-use crate::record::write_pid;
-use crate::shared::Shared;
 use crate::{auth, names, output, sandbox};
 
 /// How often progress is told.
@@ -39,13 +38,7 @@ pub(crate) async fn launch(shared: &Arc<Shared>, entry: &Arc<Entry>, pid_file: O
         Err(error) => {
             let message = destroyed_in(entry.phase());
             undo(shared, entry).await;
-            shared.events.publish(&entry.id, What::LaunchFailed(error.to_string()));
-            let bury = entry.fail();
-            // The id is free before anybody hears of the failure.
-            if bury {
-                shared.bury(entry, message);
-            }
-            entry.launched.settle(Err(error));
+            shared.failed(entry, error, message);
         }
     }
 }
@@ -62,7 +55,7 @@ pub(crate) fn destroyed_in(phase: Phase) -> &'static str {
 
 async fn steps(shared: &Arc<Shared>, entry: &Arc<Entry>, pid_file: Option<&Path>) -> Result<(), Error> {
     let record = &entry.record;
-    let plan = options::plan(record, &shared.settings)?;
+    let plan = options::plan(record, &shared.own.settings)?;
     go_on(entry)?;
     shared.records.begin(record)?;
     fetch(shared, entry, &record.config.command_info.uris).await?;
@@ -73,18 +66,18 @@ async fn steps(shared: &Arc<Shared>, entry: &Arc<Entry>, pid_file: Option<&Path>
     go_on(entry)?;
     mount(entry, &plan).await?;
     let engine_id = create(shared, entry, plan.create).await?;
-    entry.change(|facts| facts.engine_id = Some(engine_id.clone()));
-    shared.records.created(&entry.id, &engine_id)?;
+    entry.own.change(|facts| facts.engine_id = Some(engine_id.clone()));
+    created(shared, &entry.id, &engine_id)?;
     output::begin(shared, entry)?;
     go_on(entry)?;
     let inspected = start(shared, entry, &engine_id).await?;
     note(entry, &inspected);
-    let pid = entry.process().map(|process| process.pid);
+    let pid = entry.own.process().map(|process| process.pid);
     if let Some(path) = pid_file {
         // The engine tells the pid of what runs, not of what is about to; and none of what has ended already.
         write_pid(path, pid.unwrap_or(0))?;
     }
-    shared.records.started(&entry.id, pid)?;
+    started(shared, &entry.id, pid)?;
     shared.step(entry, Phase::Running);
     Ok(())
 }
@@ -96,7 +89,7 @@ fn go_on(entry: &Entry) -> Result<(), Error> {
 /// What the engine says of a container that runs.
 pub(crate) fn note(entry: &Entry, inspected: &Inspected) {
     let process = inspected.state.pid().and_then(|pid| Process::of(pid, &inspected.id));
-    entry.change(|facts| {
+    entry.own.change(|facts| {
         facts.engine_id = Some(inspected.id.clone());
         facts.process = process.map(Arc::new);
         facts.networks = crate::measure::networks(inspected);
@@ -112,12 +105,12 @@ async fn fetch(shared: &Arc<Shared>, entry: &Arc<Entry>, uris: &[Uri]) -> Result
     }
     let none = |error| of_io("make what would end the fetch".to_owned(), error);
     let stop = Stop::new().map_err(none)?;
-    if !entry.fetches(Some(stop.clone())) {
+    if !fetches(entry, Some(stop.clone())) {
         return Err(Error::DestroyedDuring(Phase::Fetching));
     }
     let (own, fetched) = (Arc::clone(shared), Arc::clone(entry));
     let fetched = tokio::task::spawn_blocking(move || fetch_here(&own, &fetched, &stop)).await;
-    entry.fetches(None);
+    fetches(entry, None);
     match fetched {
         _ if entry.is_destroyed() => Err(Error::DestroyedDuring(Phase::Fetching)),
         Ok(result) => result,
@@ -136,7 +129,7 @@ fn fetch_here(shared: &Shared, entry: &Entry, stop: &Stop) -> Result<(), Error> 
         }
         text
     };
-    let fetcher = shared.fetcher().map_err(|error| Error::other(error.class(), failed(&error)))?;
+    let fetcher = shared.own.fetcher().map_err(|error| Error::other(error.class(), failed(&error)))?;
     let none = || Error::other(Class::Unsupported, "URIs can not be fetched here: there is no fetcher");
     let fetcher = fetcher.ok_or_else(none)?;
     let sandbox_at = &config.directory;
@@ -191,12 +184,12 @@ async fn pull(shared: &Arc<Shared>, entry: &Entry, plan: &Plan) -> Result<(), Er
 async fn pull_here(shared: &Shared, entry: &Entry, plan: &Plan) -> Result<(), Error> {
     let name = tagged(&plan.create.image);
     let failed = |error: EngineError| error.because(&format!("Failed to pull image {name}"));
-    let deadlines = &shared.settings.deadlines;
-    if !plan.force_pull && shared.engine.has_image(&name, deadlines.ask).await.map_err(failed)? {
+    let deadlines = &shared.own.settings.deadlines;
+    if !plan.force_pull && shared.own.engine.has_image(&name, deadlines.ask).await.map_err(failed)? {
         return Ok(());
     }
     let directory = &entry.record.config.directory;
-    let credentials = auth::header(&name, directory, shared.settings.docker_config.as_deref())?;
+    let credentials = auth::header(&name, directory, shared.own.settings.docker_config.as_deref())?;
     let (begun, mut told) = (Instant::now(), None::<Instant>);
     let progress = |pulled: &Pulled| {
         if told.is_some_and(|told| told.elapsed() < TOLD) {
@@ -214,9 +207,9 @@ async fn pull_here(shared: &Shared, entry: &Entry, plan: &Plan) -> Result<(), Er
         };
         shared.events.publish(&entry.id, What::Advanced(Box::new(advance)));
     };
-    shared.engine.pull(&name, credentials, deadlines.stall, progress).await.map_err(failed)?;
-    shared.pulled(begun.elapsed());
-    match shared.engine.has_image(&name, deadlines.ask).await.map_err(failed)? {
+    shared.own.engine.pull(&name, credentials, deadlines.stall, progress).await.map_err(failed)?;
+    shared.own.pulled(begun.elapsed());
+    match shared.own.engine.has_image(&name, deadlines.ask).await.map_err(failed)? {
         true => Ok(()),
         false => {
             let text = format!("Failed to pull image {name}: it was pulled, and the engine does not have it");
@@ -246,7 +239,7 @@ async fn create(shared: &Arc<Shared>, entry: &Arc<Entry>, what: Create) -> Resul
         biased;
         done = &mut work => done.map_err(failed)?,
         () = entry.destroyed() => {
-            let done = timeout(shared.settings.deadlines.kill, &mut work).await;
+            let done = timeout(shared.own.settings.deadlines.kill, &mut work).await;
             if done.is_err() {
                 // It is undone when it is known what there is to undo.
                 let (own, late) = (Arc::clone(shared), Whose::of(entry));
@@ -256,7 +249,7 @@ async fn create(shared: &Arc<Shared>, entry: &Arc<Entry>, what: Create) -> Resul
                 });
             }
             if let Ok(Ok(Ok(engine_id))) = done {
-                entry.change(|facts| facts.engine_id = Some(engine_id));
+                entry.own.change(|facts| facts.engine_id = Some(engine_id));
             }
             Err(Error::DestroyedDuring(Phase::Mounting))
         }
@@ -264,22 +257,22 @@ async fn create(shared: &Arc<Shared>, entry: &Arc<Entry>, what: Create) -> Resul
 }
 
 async fn create_here(shared: &Shared, entry: &Entry, what: &Create) -> Result<String, Error> {
-    let (name, limit) = (&entry.record.name, shared.settings.deadlines.create);
+    let (name, limit) = (&entry.record.own.name, shared.own.settings.deadlines.create);
     let tried = format!("Failed to create container {name}");
-    match shared.engine.create(name, what, limit).await {
+    match shared.own.engine.create(name, what, limit).await {
         Err(error) if error.is_conflict() => {
             // The name is taken: by what is left of an earlier launch of this id, or by somebody else.
-            let old = shared.engine.inspect(name, shared.settings.deadlines.ask).await;
+            let old = shared.own.engine.inspect(name, shared.own.settings.deadlines.ask).await;
             let old = old.map_err(|_| error.because(&tried))?;
             let ours =
-                names::id_of(&old.config.labels, &shared.settings.work_dir).as_ref() == Some(&entry.id);
-            if !ours || names::launch_of(&old.config.labels) == entry.record.launch {
+                names::id_of(&old.config.labels, &shared.own.settings.work_dir).as_ref() == Some(&entry.id);
+            if !ours || names::launch_of(&old.config.labels) == entry.record.own.launch {
                 return Err(error.because(&tried));
             }
             warn(&format!("container {name} of an earlier launch was still there and is removed"));
-            let removed = shared.engine.remove(&old.id, shared.settings.deadlines.remove).await;
+            let removed = shared.own.engine.remove(&old.id, shared.own.settings.deadlines.remove).await;
             removed.map_err(|error| error.because(&tried))?;
-            shared.engine.create(name, what, limit).await.map_err(|error| error.because(&tried))
+            shared.own.engine.create(name, what, limit).await.map_err(|error| error.because(&tried))
         }
         result => result.map_err(|error| error.because(&tried)),
     }
@@ -288,11 +281,11 @@ async fn create_here(shared: &Shared, entry: &Entry, what: &Create) -> Result<St
 // ---- to RUNNING ----
 
 async fn start(shared: &Arc<Shared>, entry: &Entry, engine_id: &str) -> Result<Inspected, Error> {
-    let deadlines = shared.settings.deadlines;
-    let tried = format!("Failed to start container {}", entry.record.name);
+    let deadlines = shared.own.settings.deadlines;
+    let tried = format!("Failed to start container {}", entry.record.own.name);
     let started = async {
-        shared.engine.start(engine_id, deadlines.start).await?;
-        shared.engine.inspect(engine_id, deadlines.ask).await
+        shared.own.engine.start(engine_id, deadlines.start).await?;
+        shared.own.engine.inspect(engine_id, deadlines.ask).await
     };
     tokio::pin!(started);
     let inspected = tokio::select! {
@@ -313,13 +306,13 @@ async fn undo(shared: &Arc<Shared>, entry: &Arc<Entry>) {
         return;
     }
     let whose = Whose::of(entry);
-    if timeout(shared.settings.deadlines.kill, reaper::remove(shared, &whose))
+    if timeout(shared.own.settings.deadlines.kill, reaper::remove(shared, &whose))
         .await
         .is_ok_and(|done| done.is_ok())
     {
         return;
     }
-    warn(&format!("container {} is removed when the engine answers again", entry.record.name));
+    warn(&format!("container {} is removed when the engine answers again", entry.record.own.name));
     let own = Arc::clone(shared);
     tokio::spawn(async move { reaper::remove_until_gone(&own, &whose).await });
 }

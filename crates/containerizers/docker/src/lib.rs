@@ -7,9 +7,9 @@
 mod auth;
 mod containerizer;
 mod engine;
-mod entry;
 mod error;
 mod exec;
+mod kept;
 mod launch;
 mod limits;
 mod measure;
@@ -20,11 +20,9 @@ mod owner;
 mod parameters;
 mod process;
 mod reaper;
-mod record;
 mod recover;
 mod sandbox;
 mod settings;
-mod shared;
 
 pub use containerizer::Docker;
 pub use settings::{Deadlines, DefaultDns, Dns, DnsNetwork, Settings};

@@ -7,20 +7,20 @@ use std::time::{Duration, Instant};
 
 use berth_cgroup::{Group, Limit};
 use berth_contract::{Error, Limits};
+use berth_keeper::seconds;
 use berth_model::{IpAddress, IpProtocol, NetworkInfo, ResourceStatistics, Resources};
 
 use crate::engine::Inspected;
-use crate::entry::Entry;
 use crate::error::warn;
+use crate::kept::{Entry, Shared, key};
 use crate::limits::Amounts;
-use crate::shared::{Shared, seconds};
 
 /// How long killing everything in a group may take.
 const KILL: Duration = Duration::from_secs(2);
 
 fn group(shared: &Shared, entry: &Entry) -> Option<Group> {
-    let path = entry.process()?.cgroup()?;
-    Group::open(shared.hierarchies.as_ref()?, &path).ok()
+    let path = entry.own.process()?.cgroup()?;
+    Group::open(shared.own.hierarchies.as_ref()?, &path).ok()
 }
 
 /// What it uses now; what can not be measured is absent.
@@ -64,19 +64,19 @@ pub(crate) async fn update(
     requests: &Resources,
     limits: &Limits,
 ) -> Result<(), Error> {
-    let amounts = Amounts::of(requests, limits, shared.settings.enable_cfs)?;
+    let amounts = Amounts::of(requests, limits, shared.own.settings.enable_cfs)?;
     if entry.launched.wait().await.is_err() || entry.is_over() || entry.is_destroyed() {
         warn(&format!("an update of container {} is ignored: it does not run", entry.id));
         return Ok(());
     }
-    let (key, change) = (entry.key(), amounts.to_change());
-    match shared.engine.update(&key, &change, shared.settings.deadlines.ask).await {
+    let (key, change) = (key(entry), amounts.to_change());
+    match shared.own.engine.update(&key, &change, shared.own.settings.deadlines.ask).await {
         Ok(()) => Ok(()),
         Err(error) if entry.is_over() || entry.is_destroyed() || error.is_missing() => {
             warn(&format!("an update of container {} is ignored: it has ended ({error})", entry.id));
             Ok(())
         }
-        Err(error) => Err(error.because(&format!("Failed to update container {}", entry.record.name))),
+        Err(error) => Err(error.because(&format!("Failed to update container {}", entry.record.own.name))),
     }
 }
 

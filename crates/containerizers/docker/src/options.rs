@@ -20,8 +20,8 @@ use crate::engine::{
     VolumeOptions,
 };
 use crate::error::{invalid, unsupported};
+use crate::kept::Record;
 use crate::limits::{Amounts, host_memory};
-use crate::record::Record;
 use crate::settings::{DefaultDns, DnsNetwork, Settings};
 use crate::{names, parameters};
 
@@ -57,7 +57,7 @@ pub(crate) fn plan(record: &Record, settings: &Settings) -> Result<Plan, Error> 
     }
     let mut create = Create {
         image: docker.image.clone(),
-        labels: names::labels(&record.id, &record.launch, &settings.work_dir),
+        labels: names::labels(&record.id, &record.own.launch, &settings.work_dir),
         ..Create::default()
     };
     create.host_config.log_config = LogConfig { r#type: "json-file".to_owned(), ..LogConfig::default() };
@@ -124,7 +124,7 @@ fn command(config: &ContainerConfig, create: &mut Create) -> Result<(), Error> {
 
 /// What the caller gives, below the command's own variables, below ours.
 fn environment(record: &Record, settings: &Settings) -> Result<Vec<String>, Error> {
-    let mut all: Variables = record.environment.clone();
+    let mut all: Variables = record.own.environment.clone();
     for variable in &record.config.command_info.environment.variables {
         let value = match (variable.r#type, &variable.value, &variable.secret) {
             (VariableType::Secret, _, Some(secret)) => {
@@ -142,7 +142,7 @@ fn environment(record: &Record, settings: &Settings) -> Result<Vec<String>, Erro
         all.insert(variable.name.clone(), value);
     }
     all.insert("MESOS_SANDBOX".to_owned(), settings.sandbox_directory.clone());
-    all.insert("MESOS_CONTAINER_NAME".to_owned(), record.name.clone());
+    all.insert("MESOS_CONTAINER_NAME".to_owned(), record.own.name.clone());
     Ok(all.into_iter().map(|(name, value)| format!("{name}={value}")).collect())
 }
 
@@ -436,6 +436,7 @@ fn rlimits(info: Option<&RLimitInfo>, create: &mut Create) -> Result<(), Error> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kept::Asked;
     use berth_model::ContainerId;
 
     fn record(config: &str) -> Record {
@@ -443,7 +444,8 @@ mod tests {
         let id = ContainerId::new("c").unwrap();
         let environment =
             Variables::from([("A".to_owned(), "agent".to_owned()), ("B".to_owned(), "b".to_owned())]);
-        Record { name: names::name(&id), id, config, environment, launch: "1".to_owned() }
+        let own = Asked { name: names::name(&id), environment, launch: "1".to_owned() };
+        Record { id, config, own }
     }
 
     fn planned(container: &str, rest: &str) -> Result<Plan, String> {

@@ -15,11 +15,9 @@ use berth_contract::Error;
 use tokio::time::{Instant, sleep};
 
 use crate::engine::{Demultiplexed, EngineError, Source};
-use crate::entry::Entry;
 use crate::error::warn;
-use crate::record::{StreamWritten, Written};
+use crate::kept::{Entry, Shared, StreamWritten, Written, key, output, written};
 use crate::sandbox;
-use crate::shared::Shared;
 
 /// How often it is written down how much is there.
 const NOTED: Duration = Duration::from_secs(1);
@@ -123,16 +121,16 @@ pub(crate) fn begin(shared: &Shared, entry: &Entry) -> Result<(), Error> {
         let size = file.and_then(|file| file.metadata()).map_or(0, |metadata| metadata.len());
         StreamWritten { until: None, size }
     };
-    shared.records.written(&entry.id, &Written { stdout: size("stdout"), stderr: size("stderr") })
+    written(shared, &entry.id, &Written { stdout: size("stdout"), stderr: size("stderr") })
 }
 
 /// Copies until the container has ended and everything is there.
 pub(crate) async fn copy(shared: &Arc<Shared>, entry: &Arc<Entry>) {
-    let written = shared.records.output(&entry.id).unwrap_or_default();
+    let before = output(shared, &entry.id).unwrap_or_default();
     let mut copy = Copy {
-        noted: written.clone(),
-        stdout: Stream::open(entry, "stdout", written.stdout),
-        stderr: Stream::open(entry, "stderr", written.stderr),
+        noted: before.clone(),
+        stdout: Stream::open(entry, "stdout", before.stdout),
+        stderr: Stream::open(entry, "stderr", before.stderr),
         tty: entry.record.config.container_info.as_ref().is_some_and(|info| info.tty_info.is_some()),
     };
     loop {
@@ -140,7 +138,7 @@ pub(crate) async fn copy(shared: &Arc<Shared>, entry: &Arc<Entry>) {
         copy.note(shared, entry);
         match read {
             // The engine ends it with the container, and also when it is shut down itself.
-            Ok(()) => match shared.engine.inspect(&entry.key(), shared.settings.deadlines.ask).await {
+            Ok(()) => match shared.own.engine.inspect(&key(entry), shared.own.settings.deadlines.ask).await {
                 // Who follows a log may be told of its end before its last lines.
                 Ok(found) if !found.state.running && copy.read(shared, entry, false).await.is_ok() => {
                     return copy.note(shared, entry);
@@ -155,7 +153,7 @@ pub(crate) async fn copy(shared: &Arc<Shared>, entry: &Arc<Entry>) {
                 return warn(&format!("what container {} writes is not copied: {error}", entry.id));
             }
         }
-        sleep(shared.settings.deadlines.again).await;
+        sleep(shared.own.settings.deadlines.again).await;
     }
 }
 
@@ -168,7 +166,7 @@ struct Copy {
 
 impl Copy {
     async fn read(&mut self, shared: &Shared, entry: &Entry, follow: bool) -> Result<(), EngineError> {
-        let limit = shared.settings.deadlines.ask;
+        let limit = shared.own.settings.deadlines.ask;
         self.stdout.again();
         self.stderr.again();
         if self.tty {
@@ -180,7 +178,7 @@ impl Copy {
             _ => None,
         };
         let since = since.and_then(|time| unix_time(time));
-        let mut flow = shared.engine.logs(&entry.key(), since.as_deref(), (true, follow), limit).await?;
+        let mut flow = shared.own.engine.logs(&key(entry), since.as_deref(), (true, follow), limit).await?;
         let mut frames = Demultiplexed::default();
         let mut next = Instant::now() + NOTED;
         while let Some(bytes) = flow.next().await? {
@@ -212,8 +210,8 @@ impl Copy {
         entry: &Entry,
         follow: bool,
     ) -> Result<(), EngineError> {
-        let limit = shared.settings.deadlines.ask;
-        let mut flow = shared.engine.logs(&entry.key(), None, (false, follow), limit).await?;
+        let limit = shared.own.settings.deadlines.ask;
+        let mut flow = shared.own.engine.logs(&key(entry), None, (false, follow), limit).await?;
         let mut skip = usize::try_from(self.stdout.size()).unwrap_or(usize::MAX);
         while let Some(bytes) = flow.next().await? {
             let skipped = skip.min(bytes.len());
@@ -226,7 +224,7 @@ impl Copy {
     fn note(&mut self, shared: &Shared, entry: &Entry) {
         let now = Written { stdout: self.stdout.written(), stderr: self.stderr.written() };
         if now != self.noted {
-            shared.noted(entry, shared.records.written(&entry.id, &now));
+            shared.noted(entry, written(shared, &entry.id, &now));
             self.noted = now;
         }
     }

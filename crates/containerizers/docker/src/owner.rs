@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_contract::Phase;
+use berth_keeper::seconds;
 use berth_model::{ContainerTermination, Reason, Resource, Resources, Scalar, TaskState, WaitStatus};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::engine::Inspected;
-use crate::entry::Entry;
 use crate::error::warn;
-use crate::shared::{Shared, seconds};
+use crate::kept::{Entry, Shared, key};
 use crate::{launch, measure, output, reaper};
 
 const SIGTERM: i32 = 15;
@@ -55,7 +55,7 @@ pub(crate) async fn own(shared: &Arc<Shared>, entry: &Arc<Entry>) {
     let mut copies = copies;
     // What it wrote last is in the sandbox before anybody hears of its end. An engine that says nothing of that end sends
     // nothing more.
-    let deadlines = &shared.settings.deadlines;
+    let deadlines = &shared.own.settings.deadlines;
     let patience = if matches!(end, End::Told(..)) { deadlines.output } else { deadlines.again };
     if timeout(patience, &mut copies).await.is_err() {
         copies.abort();
@@ -67,16 +67,16 @@ pub(crate) async fn own(shared: &Arc<Shared>, entry: &Arc<Entry>) {
 
 /// Waits until it does not run.
 async fn ended(shared: &Shared, entry: &Entry) {
-    let again = shared.settings.deadlines.again;
+    let again = shared.own.settings.deadlines.again;
     loop {
-        if let Some(process) = entry.process() {
+        if let Some(process) = entry.own.process() {
             match process.ended().await {
                 Ok(()) => return,
                 // No descriptor left, for one: the engine is asked.
                 Err(error) => warn(&format!("wait for container {}: {error}", entry.id)),
             }
         }
-        match shared.engine.wait(&entry.key(), shared.settings.deadlines.ask).await {
+        match shared.own.engine.wait(&key(entry), shared.own.settings.deadlines.ask).await {
             Ok(()) => return,
             Err(error) if error.is_missing() => return,
             // It is there again sooner or later, or somebody destroys it.
@@ -90,13 +90,13 @@ async fn kill(shared: &Arc<Shared>, entry: &Arc<Entry>) {
     shared.noted(entry, shared.records.destroying(&entry.id));
     let paused = entry.phase() == Phase::Paused;
     shared.step(entry, Phase::Destroying);
-    let deadlines = &shared.settings.deadlines;
-    let key = entry.key();
-    let stop_timeout = shared.settings.stop_timeout;
+    let deadlines = &shared.own.settings.deadlines;
+    let key = key(entry);
+    let stop_timeout = shared.own.settings.stop_timeout;
     if !stop_timeout.is_zero() && !paused {
-        entry.change(|facts| facts.signal = Some(SIGTERM));
+        entry.own.change(|facts| facts.signal = Some(SIGTERM));
         let seconds = stop_timeout.as_secs_f64().ceil() as u64;
-        let stop = shared.engine.stop(&key, seconds, stop_timeout + deadlines.kill);
+        let stop = shared.own.engine.stop(&key, seconds, stop_timeout + deadlines.kill);
         tokio::select! {
             biased;
             () = ended(shared, entry) => return,
@@ -105,13 +105,13 @@ async fn kill(shared: &Arc<Shared>, entry: &Arc<Entry>) {
             },
         }
     }
-    entry.change(|facts| facts.signal = Some(SIGKILL));
+    entry.own.change(|facts| facts.signal = Some(SIGKILL));
     for round in 0u32.. {
-        match entry.process() {
+        match entry.own.process() {
             Some(process) => {
                 let _ = process.signal(SIGKILL);
             }
-            None => match shared.engine.kill(&key, SIGKILL, deadlines.kill).await {
+            None => match shared.own.engine.kill(&key, SIGKILL, deadlines.kill).await {
                 Err(error) if error.is_missing() || error.is_conflict() => return,
                 Err(error) if round == 0 => {
                     warn(&format!("container {} is killed when the engine answers: {error}", entry.id));
@@ -121,7 +121,7 @@ async fn kill(shared: &Arc<Shared>, entry: &Arc<Entry>) {
         }
         if paused {
             // What is stopped does not end before it goes on.
-            let resumed = shared.engine.unpause(&key, deadlines.kill).await;
+            let resumed = shared.own.engine.unpause(&key, deadlines.kill).await;
             if resumed.is_err_and(|error| error.is_absence()) {
                 measure::thaw(shared, entry);
             }
@@ -141,15 +141,15 @@ async fn kill(shared: &Arc<Shared>, entry: &Arc<Entry>) {
 
 /// What is known of the end.
 async fn end_of(shared: &Shared, entry: &Entry) -> End {
-    let process = entry.process();
+    let process = entry.own.process();
     let status = match &process {
         Some(process) => process.status().await,
         None => None,
     };
-    let deadlines = &shared.settings.deadlines;
+    let deadlines = &shared.own.settings.deadlines;
     let until = Instant::now() + deadlines.late;
     loop {
-        match shared.engine.inspect(&entry.key(), deadlines.late).await {
+        match shared.own.engine.inspect(&key(entry), deadlines.late).await {
             Ok(found) if !found.state.running && !found.state.restarting => {
                 return End::Told(Box::new(found), status);
             }
@@ -168,15 +168,18 @@ async fn end_of(shared: &Shared, entry: &Entry) -> End {
             return End::Untold(status, "the engine says nothing of its end");
         }
         // The engine learns of an end a moment after the kernel.
-        let pause =
-            if process.is_some() && shared.engine.is_up() { deadlines.again / 100 } else { deadlines.again };
+        let pause = if process.is_some() && shared.own.engine.is_up() {
+            deadlines.again / 100
+        } else {
+            deadlines.again
+        };
         sleep(pause).await;
     }
 }
 
 /// How it ended, in one.
 fn termination(entry: &Entry, end: &End) -> ContainerTermination {
-    let signal = entry.facts().signal;
+    let signal = entry.own.facts().signal;
     let destroyed = entry.is_destroyed();
     let mut termination = ContainerTermination::default();
     let (found, status, why) = match end {
@@ -233,8 +236,8 @@ fn of_memory(found: Option<&Inspected>, termination: &mut ContainerTermination) 
 /// Writes down how it ended, and tells everyone. What the engine keeps of it goes when its time has come.
 pub(crate) fn finish(shared: &Arc<Shared>, entry: &Arc<Entry>, ended: &ContainerTermination, told: bool) {
     let now = seconds();
-    shared.noted(entry, shared.records.ended(&entry.id, ended, now as u64));
-    entry.change(|facts| facts.process = None);
+    shared.noted(entry, shared.records.ended(&entry.id, ended));
+    entry.own.change(|facts| facts.process = None);
     shared.terminated(entry, ended.clone());
     if !told {
         // It may still be there; whatever the engine thinks of it is of no use to anybody.

@@ -17,20 +17,17 @@
 //! the rest is done when it answers.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use berth_contract::{AgentState, Error, Phase, Settled, What};
-use berth_model::{ContainerConfig, ContainerId};
+use berth_contract::{AgentState, Error, Phase, Settled};
+use berth_model::ContainerId;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::engine::{EngineError, Listed};
-use crate::entry::Entry;
 use crate::error::warn;
+use crate::kept::{Entry, Found, Shared, key};
 use crate::process::Process;
 use crate::reaper::{self, Whose};
-use crate::record::Found;
-use crate::shared::Shared;
 use crate::{launch, names, owner};
 
 /// Takes over what is there.
@@ -56,8 +53,8 @@ pub(crate) async fn recover(shared: &Arc<Shared>, state: Option<AgentState>) -> 
             let own = Arc::clone(shared);
             tokio::spawn(async move {
                 loop {
-                    sleep(own.settings.deadlines.again).await;
-                    match own.engine.list(&label(&own), own.settings.deadlines.ask).await {
+                    sleep(own.own.settings.deadlines.again).await;
+                    match own.own.engine.list(&label(&own), own.own.settings.deadlines.ask).await {
                         Ok(listed) => return orphans(&own, listed).await,
                         Err(error) if error.is_absence() => {}
                         Err(error) => {
@@ -74,22 +71,22 @@ pub(crate) async fn recover(shared: &Arc<Shared>, state: Option<AgentState>) -> 
             done.wait().await;
         }
     };
-    if timeout(shared.settings.deadlines.recover, all).await.is_err() {
+    if timeout(shared.own.settings.deadlines.recover, all).await.is_err() {
         warn("containers of an earlier agent still end, or are looked at, while this one begins");
     }
     Ok(())
 }
 
 fn label(shared: &Shared) -> String {
-    format!("{}={}", names::WORK_DIR, shared.settings.work_dir.display())
+    format!("{}={}", names::WORK_DIR, shared.own.settings.work_dir.display())
 }
 
 /// What the engine has of ours; an engine that does not answer is tried for some time.
 async fn list(shared: &Shared) -> Result<Vec<Listed>, EngineError> {
-    let deadlines = &shared.settings.deadlines;
+    let deadlines = &shared.own.settings.deadlines;
     let until = Instant::now() + deadlines.recover;
     loop {
-        match shared.engine.list(&label(shared), deadlines.ask.min(deadlines.recover)).await {
+        match shared.own.engine.list(&label(shared), deadlines.ask.min(deadlines.recover)).await {
             Err(error) if error.is_absence() && Instant::now() < until => {
                 // Where nobody listens there is nothing to wait for.
                 if matches!(error, EngineError::Unreachable { .. }) {
@@ -114,34 +111,35 @@ fn take(
     let Some(record) = found.record else { return Ok(None) };
     let insert = |entry: &Arc<Entry>| _ = shared.entries().insert(id.clone(), Arc::clone(entry));
     if let Some(ended) = &found.ended {
-        let entry = Arc::new(Entry::over(record, found.engine_id, ended.termination.clone()));
-        entry.change(|facts| facts.cleared = found.cleared);
-        if entry.is_executors() && !known {
+        let entry = Arc::new(Entry::over(record, ended.termination.clone())?);
+        entry.own.change(|facts| (facts.engine_id, facts.cleared) = (found.own.engine_id, found.tidied));
+        if entry.record.is_executors() && !known {
             return Ok(Some(forget(shared, &entry)));
         }
         insert(&entry);
-        if !found.cleared {
+        if !found.tidied {
             reaper::remove_later(shared, &entry, ended.at as f64);
         }
         return Ok(None);
     }
-    let entry = Arc::new(Entry::running(record, found.engine_id));
-    if !found.started {
+    let entry = Arc::new(Entry::running(record)?);
+    entry.own.change(|facts| facts.engine_id = found.own.engine_id);
+    if !found.own.started {
         return Ok(Some(forget(shared, &entry)));
     }
-    let process = found.process.and_then(|process| Process::of(process.pid, &entry.key()));
-    entry.change(|facts| facts.process = process.map(Arc::new));
-    let nobodys = entry.is_executors() && !known;
+    let process = found.own.process.and_then(|process| Process::of(process.pid, &key(&entry)));
+    entry.own.change(|facts| facts.process = process.map(Arc::new));
+    let nobodys = entry.record.is_executors() && !known;
     let ends = nobodys || found.destroying;
     if ends {
-        entry.destroy();
+        _ = entry.destroy();
     }
     insert(&entry);
     let (own, looked, done) = (Arc::clone(shared), Settled::new(), Settled::new());
     adopted.push(looked.clone());
     let told = done.clone();
     tokio::spawn(async move {
-        if let Ok(inspected) = own.engine.inspect(&entry.key(), own.settings.deadlines.ask).await
+        if let Ok(inspected) = own.own.engine.inspect(&key(&entry), own.own.settings.deadlines.ask).await
             && inspected.state.running
         {
             launch::note(&entry, &inspected);
@@ -153,8 +151,7 @@ fn take(
         owner::own(&own, &entry).await;
         if nobodys {
             reaper::remove_until_gone(&own, &Whose::of(&entry)).await;
-            own.forget(&entry);
-            own.events.publish(&entry.id, What::Removed);
+            own.forgotten(&entry);
         }
         told.settle(());
     });
@@ -168,7 +165,7 @@ fn forget(shared: &Arc<Shared>, entry: &Arc<Entry>) -> Settled<()> {
     tokio::spawn(async move {
         let whose = Whose::of(&entry);
         reaper::remove_until_gone(&own, &whose).await;
-        if entry.facts().engine_id.is_none() {
+        if entry.own.facts().engine_id.is_none() {
             // The engine may still be making it, for an agent that is no more.
             let again = Arc::clone(&own);
             tokio::spawn(async move { reaper::remove_what_comes(&again, &whose).await });
@@ -187,13 +184,13 @@ fn forget(shared: &Arc<Shared>, entry: &Arc<Entry>) -> Settled<()> {
 /// Ends what bears our mark and nobody knows of.
 async fn orphans(shared: &Arc<Shared>, listed: Vec<Listed>) {
     for found in listed {
-        let Some(id) = names::id_of(&found.labels, &shared.settings.work_dir) else { continue };
+        let Some(id) = names::id_of(&found.labels, &shared.own.settings.work_dir) else { continue };
         let launch = names::launch_of(&found.labels);
-        if shared.get(&id).is_some_and(|entry| entry.record.launch == launch) {
+        if shared.get(&id).is_some_and(|entry| entry.record.own.launch == launch) {
             continue;
         }
         let name = found.names.first().map_or(found.id.as_str(), |name| name.trim_start_matches('/'));
-        if !shared.settings.kill_orphans {
+        if !shared.own.settings.kill_orphans {
             warn(&format!(
                 "container {name} ({}) is nobody's and is left alone, as --docker_kill_orphans says",
                 found.state
@@ -201,14 +198,8 @@ async fn orphans(shared: &Arc<Shared>, listed: Vec<Listed>) {
             continue;
         }
         warn(&format!("container {name} ({}) is nobody's and is removed", found.state));
-        let record = crate::record::Record {
-            id,
-            config: ContainerConfig { directory: PathBuf::new(), ..ContainerConfig::default() },
-            environment: berth_contract::Variables::new(),
-            name: name.to_owned(),
-            launch: launch.to_owned(),
-        };
-        let whose = Whose::of(&Entry::running(record, Some(found.id)));
+        let whose =
+            Whose { id, name: name.to_owned(), launch: launch.to_owned(), engine_id: Some(found.id.clone()) };
         if reaper::remove(shared, &whose).await.is_err() {
             let own = Arc::clone(shared);
             tokio::spawn(async move { reaper::remove_until_gone(&own, &whose).await });

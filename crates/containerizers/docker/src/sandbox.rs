@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The sandbox on the host: directories for volumes, the files that output goes to, and its end. What is in a sandbox belongs
+//! The sandbox on the host: directories for volumes, and the files that output goes to. What is in a sandbox belongs
 //! to the container, so nothing in it is followed.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path};
 
 use berth_contract::Error;
+pub(crate) use berth_keeper::sandbox::open_directory;
 use berth_model::Class;
 use berth_sys::rustix::fs::{AtFlags, FileType, Mode, OFlags, fchown, fstat, mkdirat, open, openat, statat};
 use berth_sys::rustix::io::Errno;
@@ -70,62 +70,21 @@ fn make_below(sandbox: &Path, path: &Path) -> Result<(), Error> {
 /// # Errors
 /// The container has put something else there.
 pub(crate) fn open_output(sandbox: &Path, name: &str) -> io::Result<File> {
-    let directory = open(sandbox, DIRECTORY, Mode::empty())?;
-    // NONBLOCK: a FIFO without a reader would keep us waiting.
-    let flags = OFlags::WRONLY
-        | OFlags::APPEND
-        | OFlags::CREATE
-        | OFlags::NOFOLLOW
-        | OFlags::NONBLOCK
-        | OFlags::NOCTTY
-        | OFlags::CLOEXEC;
-    let file: OwnedFd = openat(&directory, name, flags, Mode::from_raw_mode(0o644))?;
+    let directory = open_directory(sandbox)?;
+    let file = berth_keeper::sandbox::open_output(&directory, name)?;
     let stat = fstat(&file)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink != 1 {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not a regular file of its own"));
-    }
     let whose = fstat(&directory)?;
     if (stat.st_uid, stat.st_gid) != (whose.st_uid, whose.st_gid) {
         fchown(&file, Some(Uid::from_raw(whose.st_uid)), Some(Gid::from_raw(whose.st_gid)))?;
     }
-    Ok(File::from(file))
-}
-
-/// Opens it, for whoever puts something there.
-pub(crate) fn open_directory(sandbox: &Path) -> io::Result<OwnedFd> {
-    Ok(open(sandbox, DIRECTORY, Mode::empty())?)
-}
-
-/// Removes it, however deep and by whomever it was filled. One that is gone is removed.
-pub(crate) fn remove(sandbox: &Path) -> Result<(), Error> {
-    let failed = |why: &dyn std::fmt::Display| Error::RemoveSandbox(format!("{}: {why}", sandbox.display()));
-    let (Some(above), Some(name)) = (sandbox.parent(), sandbox.file_name()) else {
-        return Err(failed(&"it is not the path of a directory"));
-    };
-    let above = match open(above, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
-        Ok(above) => above,
-        Err(Errno::NOENT) => return Ok(()),
-        Err(errno) => return Err(failed(&io::Error::from(errno))),
-    };
-    let removal = berth_image::remove_tree(above.as_fd(), name);
-    match removal.failures.first() {
-        None => Ok(()),
-        Some(failure) => Err(failed(&format_args!("{failure}: {}", failure.source))),
-    }
+    Ok(file)
 }
 
 /// The numbers of a user of this host, given by name or by number.
 pub(crate) fn user(name: &str) -> Result<(u32, u32), Error> {
-    let passwd = std::fs::read_to_string("/etc/passwd")
-        .map_err(|error| of_io("read /etc/passwd".to_owned(), error))?;
-    let number = name.parse::<u32>().ok();
-    let mut entries = passwd.lines().filter_map(|line| {
-        let mut fields = line.split(':');
-        let (name, _, uid, gid) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
-        Some((name, uid.parse::<u32>().ok()?, gid.parse::<u32>().ok()?))
-    });
-    let found = entries.find(|(own, uid, _)| *own == name || Some(*uid) == number);
-    let found = found.map(|(_, uid, gid)| (uid, gid)).or(number.map(|number| (number, number)));
+    let found = berth_keeper::sandbox::user(name)
+        .map_err(|error| of_io("read /etc/passwd".to_owned(), error))?
+        .or_else(|| name.parse().ok().map(|number| (number, number)));
     found.ok_or_else(|| {
         let text = format!("URIs are fetched as user '{name}', who is not in this host's /etc/passwd");
         Error::other(Class::NotFound, text)
@@ -154,8 +113,8 @@ mod tests {
         }
         assert!(open_output(&sandbox, "out").is_err());
         open_output(&sandbox, "stdout").unwrap();
-        remove(&sandbox).unwrap();
+        berth_keeper::sandbox::remove(&sandbox).unwrap();
         assert!(!sandbox.exists());
-        remove(&sandbox).unwrap();
+        berth_keeper::sandbox::remove(&sandbox).unwrap();
     }
 }

@@ -106,7 +106,7 @@ fn an_engine_that_is_stopped_holds_up_nobody() {
     engine.signal("STOP");
     let launching = {
         let (docker, id, config) = (Arc::clone(&docker), launches.clone(), config(&site, &launches, "true"));
-        std::thread::spawn(move || launch(&docker, &id, config))
+        std::thread::spawn(move || launch(&*docker, &id, config))
     };
     until("it is launching", || good(docker.containers()).contains(&launches).then_some(()));
     // What needs no engine is answered at once.
@@ -130,9 +130,9 @@ fn an_engine_that_is_stopped_holds_up_nobody() {
     engine.signal("CONT");
     until("it is known to be up", || (!docker.metrics().contains(&down())).then_some(()));
     assert!(good(docker.kill(&runs, 15)));
-    assert_eq!(ended(&docker, &runs).status, Some(7 << 8));
+    assert_eq!(ended(&*docker, &runs).status, Some(7 << 8));
     good(docker.remove(&ends));
-    clear(&docker, &runs);
+    clear(&*docker, &runs);
     until("nothing is left of it", || (engine.ledger() == before).then_some(()));
 }
 
@@ -331,9 +331,7 @@ fn a_containerizer_that_dies_at_any_moment_of_a_launch_leaves_nothing() {
         }
         clear(&docker, &own);
         let _ = fs::remove_dir_all(site.sandboxes().join(own.value()));
-        until(&format!("nothing is left of moment {moment}: {:?}", engine.ledger()), || {
-            (engine.ledger() == before).then_some(())
-        });
+        engine.settles(&before, &format!("moment {moment}"));
         assert_eq!(fs::read_dir(site.runtime_dir().join("docker")).unwrap().count(), 0);
     }
 }

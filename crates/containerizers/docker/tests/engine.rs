@@ -121,6 +121,30 @@ fn a_sandbox_whose_path_has_a_colon_is_as_any_other() {
 }
 
 #[test]
+fn a_task_of_the_command_executor_is_the_container_with_its_own_command() {
+    if ground::skipped() {
+        return;
+    }
+    let site = Site::new("task").unwrap();
+    let docker = recovered(settings(&site, engine()));
+    let own = id(&format!("{}-t", site.marker()));
+    // As the agent's tasks ask for it: the executor is generated and named, and everything else is the task's.
+    let executor = r#"{"executor_id": {"value": "t"}, "framework_id": {"value": "f"}, "type": "CUSTOM",
+        "command": {"value": "the executor's own, which nobody runs", "shell": true}}"#;
+    let task = r#"{"name": "t", "task_id": {"value": "t"}, "agent_id": {"value": "a"},
+        "command": {"value": "echo $MESOS_EXECUTOR_ID $MESOS_TASK_ID; exit 3"}}"#;
+    let mut config = config(&site, &own, "echo $MESOS_EXECUTOR_ID $MESOS_TASK_ID; exit 3");
+    config.executor_info = Some(serde_json::from_str(executor).unwrap());
+    config.task_info = Some(serde_json::from_str(task).unwrap());
+    let given = ["MESOS_EXECUTOR_ID", "MESOS_TASK_ID"].map(|name| (name.to_owned(), "t".to_owned()));
+    let launched = good(docker.launch(&own, config.clone(), given.into(), None));
+    assert_eq!(launched, berth_contract::LaunchResult::Success);
+    assert_eq!(ended(&docker, &own).status, exited(3));
+    assert_eq!(said(&config, "stdout"), "t t\n");
+    clear(&docker, &own);
+}
+
+#[test]
 fn an_image_with_and_without_an_entrypoint_runs_what_it_is_told() {
     if ground::skipped() {
         return;
@@ -576,7 +600,7 @@ fn a_pull_of_two_gigabytes_is_cancelled_at_once() {
     let mut events = docker.events(0);
     let launched = {
         let (docker, own) = (std::sync::Arc::clone(&docker), own.clone());
-        std::thread::spawn(move || launch(&docker, &own, config))
+        std::thread::spawn(move || launch(&*docker, &own, config))
     };
     let bytes = until("bytes come", || match events.try_next() {
         Some(berth_contract::Next::Event(event)) => match event.what {

@@ -237,6 +237,16 @@ impl Daemon {
         all.sort();
         all
     }
+
+    /// Waits until it has what it had `before`.
+    #[track_caller]
+    pub(crate) fn settles(&self, before: &[String], what: &str) {
+        let until = Instant::now() + berth_conformance::PATIENCE;
+        while self.ledger() != before && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(self.ledger(), before, "{what} has left something");
+    }
 }
 
 impl Drop for Daemon {

@@ -4,15 +4,13 @@
 
 pub(crate) mod daemon;
 
-use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use berth_conformance::{PATIENCE, Site};
-use berth_contract::{Answer, Containerizer, Error, EventLog, LaunchResult, Variables, block_on_until};
+use berth_conformance::Site;
+pub(crate) use berth_conformance::ask::{answer, clear, ended, failure, good, id, launch, start, until};
+use berth_contract::{Containerizer, EventLog};
 use berth_docker::{Deadlines, Docker, Settings};
-use berth_model::{
-    CommandInfo, ContainerConfig, ContainerId, ContainerInfo, ContainerTermination, ContainerType, DockerInfo,
-};
+use berth_model::{ContainerConfig, ContainerId, ContainerInfo, ContainerType, DockerInfo};
 
 pub(crate) use daemon::{Daemon, How, IMAGE};
 
@@ -54,74 +52,7 @@ pub(crate) fn recovered(settings: Settings) -> Docker {
     docker
 }
 
-pub(crate) fn id(name: &str) -> ContainerId {
-    ContainerId::new(name).expect("an id")
-}
-
 /// A configuration that runs shell text in a sandbox of its own.
 pub(crate) fn config(site: &Site, id: &ContainerId, text: &str) -> ContainerConfig {
-    let directory = site.sandboxes().join(id.value());
-    fs::create_dir_all(&directory).expect("a sandbox");
-    let command_info = CommandInfo { value: Some(text.to_owned()), ..CommandInfo::default() };
-    ContainerConfig {
-        directory,
-        command_info,
-        container_info: Some(container()),
-        ..ContainerConfig::default()
-    }
-}
-
-/// The answer, which has to come.
-pub(crate) fn answer<T>(answer: Answer<'_, T>) -> Result<T, Error> {
-    block_on_until(answer, Instant::now() + PATIENCE).expect("an answer in time")
-}
-
-/// The answer, which has to be a good one.
-pub(crate) fn good<T>(good: Answer<'_, T>) -> T {
-    match answer(good) {
-        Ok(value) => value,
-        Err(error) => panic!("{}", error.chain()),
-    }
-}
-
-/// The text of a failure.
-pub(crate) fn failure<T: std::fmt::Debug>(bad: Answer<'_, T>) -> String {
-    match answer(bad) {
-        Ok(value) => panic!("it did not fail: {value:?}"),
-        Err(error) => error.to_string(),
-    }
-}
-
-pub(crate) fn launch(
-    docker: &Docker,
-    id: &ContainerId,
-    config: ContainerConfig,
-) -> Result<LaunchResult, Error> {
-    answer(docker.launch(id, config, Variables::new(), None))
-}
-
-pub(crate) fn start(docker: &Docker, id: &ContainerId, config: ContainerConfig) {
-    assert_eq!(launch(docker, id, config).map_err(|error| error.chain()), Ok(LaunchResult::Success));
-}
-
-pub(crate) fn ended(docker: &Docker, id: &ContainerId) -> ContainerTermination {
-    good(docker.wait(id)).expect("a container that is known")
-}
-
-/// Destroys and removes it.
-pub(crate) fn clear(docker: &Docker, id: &ContainerId) {
-    good(docker.destroy(id));
-    good(docker.remove(id));
-}
-
-/// Waits for a fact that nobody announces.
-pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(value) = ask() {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "it is still not so that {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    ContainerConfig { container_info: Some(container()), ..berth_conformance::ask::config(site, id, text) }
 }
