@@ -241,7 +241,7 @@ impl Daemon {
     /// Waits until it has what it had `before`.
     #[track_caller]
     pub(crate) fn settles(&self, before: &[String], what: &str) {
-        let until = Instant::now() + berth_conformance::PATIENCE;
+        let until = Instant::now() + PATIENCE;
         while self.ledger() != before && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(5));
         }
