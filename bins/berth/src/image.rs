@@ -11,7 +11,8 @@ use crate::cli::{Global, ImageCommand, Pull, Run};
 use crate::exit::Failure;
 use berth_factory::oneshot::ImageSource;
 use berth_images::{
-    Cancel, Image, ImageName, Images, ImagesError, Named, Settings, Store, Wanted, usual_files,
+    AppcPrefixError, Cancel, Image, ImageName, Images, ImagesError, Named, Settings, Store, Wanted,
+    usual_files,
 };
 use progress::Progress;
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 
 /// Does what is asked.
 pub(crate) fn image(global: &Global, command: ImageCommand) -> Result<u8, Failure> {
-    let images = images(global);
+    let images = images(global)?;
     let done = match command {
         ImageCommand::Pull(args) => bring::pull(&images, &args),
         ImageCommand::Import(args) => bring::import(&images, &args),
@@ -38,23 +39,27 @@ pub(crate) fn image(global: &Global, command: ImageCommand) -> Result<u8, Failur
 }
 
 /// The images of the work directory, with a person's credentials.
-pub(crate) fn images(global: &Global) -> Images {
+pub(crate) fn images(global: &Global) -> Result<Images, Failure> {
+    const PREFIX: &str = "BERTH_APPC_SIMPLE_DISCOVERY_URI_PREFIX";
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let own = Settings::new(global.work_dir.join("store"));
-    Images::new(Settings {
+    let prefix = variable(PREFIX).map(|text| text.parse()).transpose();
+    let prefix = prefix.map_err(|e: AppcPrefixError| Failure::text(format!("{PREFIX}: {e}")))?;
+    Ok(Images::new(Settings {
+        appc: prefix.unwrap_or_default(),
         registries: variable("BERTH_REGISTRIES_DIR").map_or(own.registries, PathBuf::from),
         docker_registry: variable("BERTH_DOCKER_REGISTRY"),
         docker_config: variable("BERTH_DOCKER_CONFIG"),
         credentials: usual_files(|name| std::env::var_os(name).map(PathBuf::from)),
         ..own
-    })
+    }))
 }
 
 /// What `berth run` runs: pulled now, if it is not here.
 pub(crate) fn for_run(global: &Global, args: &Run, text: &str) -> Result<ImageSource, Failure> {
     let wanted =
         Wanted { cached: args.pull != Some(Pull::Always), ..wanted(text, args.platform.as_deref())? };
-    let images = images(global);
+    let images = images(global)?;
     let found = match (images.find(&wanted).map_err(|e| failed(&e))?, args.pull) {
         (Some(image), _) => image,
         (None, Some(Pull::Never)) => {
@@ -76,10 +81,24 @@ pub(crate) fn for_run(global: &Global, args: &Run, text: &str) -> Result<ImageSo
 
 /// What `berth run` asks the agent for. Docker's rule holds for images of this type.
 pub(crate) fn for_agent(args: &Run, text: &str) -> Result<berth_model::Image, Failure> {
-    let reference = wanted(text, None)?.name.to_string();
-    let oci = Some(berth_model::OciImage { reference, config: None });
+    use berth_model::{AppcImage, Image, ImageType, OciImage};
     let cached = args.pull != Some(Pull::Always);
-    Ok(berth_model::Image { r#type: berth_model::ImageType::Oci, oci, cached, ..Default::default() })
+    Ok(match wanted(text, None)?.name {
+        ImageName::Appc(name) => {
+            let label = |(key, value): (&String, &String)| berth_model::Label {
+                key: key.clone(),
+                value: Some(value.clone()),
+            };
+            let labels = Some(berth_model::Labels { labels: name.labels().iter().map(label).collect() });
+            let id = name.id().map(|id| format!("sha512-{}", id.hex()));
+            let appc = Some(AppcImage { name: name.name().to_owned(), id, labels });
+            Image { r#type: ImageType::Appc, appc, cached, ..Default::default() }
+        }
+        name => {
+            let oci = Some(OciImage { reference: name.to_string(), config: None });
+            Image { r#type: ImageType::Oci, oci, cached, ..Default::default() }
+        }
+    })
 }
 
 /// A word that is no image may be meant as a program.

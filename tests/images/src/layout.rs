@@ -123,7 +123,11 @@ impl Layer {
         Layer::of(&[Entry::File(name, 0o644, &data)])
     }
 
-    fn bytes(self) -> Vec<u8> {
+    /// The tar.
+    ///
+    /// # Panics
+    /// Never: it is in memory.
+    pub fn bytes(self) -> Vec<u8> {
         self.tar.into_inner().unwrap_or_else(|e| panic!("end a tar: {e}"))
     }
 }

@@ -4,6 +4,7 @@
 //! What they stand on: the `berth` to be tested ([`berth`]), a place of its own for each test ([`Ground`]), a registry
 //! on loopback ([`Registry`]), and images of their own making ([`Layout`]).
 
+pub mod appc;
 mod ground;
 mod layout;
 mod registry;

@@ -6,7 +6,7 @@ use crate::cli::{Format, ImageExplain, ImageImport, ImagePull};
 use crate::exit::Failure;
 use crate::image::progress::Progress;
 use crate::text::{decimal, escaped, show, show_json};
-use berth_images::{Cancel, Explanation, Image, ImageName, Images, Wanted};
+use berth_images::{AppcName, Cancel, Explanation, Image, ImageName, Images, Wanted};
 use serde_json::json;
 use std::fmt::Write;
 use std::path::Path;
@@ -82,6 +82,9 @@ fn brought(key: &str, image: &Image) -> serde_json::Value {
 /// `explain-pull`.
 pub(super) fn explain(images: &Images, args: &ImageExplain) -> Result<u8, Failure> {
     let wanted = wanted(&args.reference, args.platform.as_deref())?;
+    if let ImageName::Appc(name) = &wanted.name {
+        return explain_appc(images, name, args.output);
+    }
     let ImageName::Reference(reference) = &wanted.name else {
         return explain_file(images, &wanted, args.output);
     };
@@ -93,6 +96,24 @@ pub(super) fn explain(images: &Images, args: &ImageExplain) -> Result<u8, Failur
         Format::Table => show(&words(&explanation)),
     }
     Ok(u8::from(explanation.problem.is_some()))
+}
+
+/// What it is made of stands in its archives alone, so only its own place can be told.
+fn explain_appc(images: &Images, name: &AppcName, output: Format) -> Result<u8, Failure> {
+    let place = images.settings().appc.place(name).map_err(|e| failed(&e))?;
+    let now = here(&store(images)?, &name.to_string()).ok().map(|now| now.image.manifest.to_string());
+    match output {
+        Format::Json => show_json(&json!({
+            "reference": name.to_string(), "place": place.to_string(), "named_here": now,
+        })),
+        Format::Table => show(&format!(
+            "{}\n  by simple discovery at {}\n  {}\n",
+            escaped(&name.to_string()),
+            escaped(&place.to_string()),
+            now.map_or_else(|| "not here".to_owned(), |manifest| format!("here as {manifest}")),
+        )),
+    }
+    Ok(0)
 }
 
 fn explain_file(images: &Images, wanted: &Wanted, output: Format) -> Result<u8, Failure> {

@@ -98,6 +98,8 @@ pub enum ImageKind {
     Docker,
     /// `oci` (an addition of ours).
     Oci,
+    /// `appc`; only where it is asked for, as its images carry nobody's signature.
+    Appc,
 }
 
 /// What [`create`] made.
@@ -174,11 +176,6 @@ pub enum CreateError {
     /// An image type that stands for nothing.
     #[error("Could not create MesosContainerizer: Failed to create provisioner: Unknown image type '{0}'")]
     UnknownImage(String),
-    /// An image type that is known, but that this version lacks.
-    #[error(
-        "Could not create MesosContainerizer: Failed to create provisioner: Unsupported image type '{0}'"
-    )]
-    UnsupportedImage(String),
     /// A backend that there is not.
     #[error(
         "Could not create MesosContainerizer: Failed to create provisioner: \
@@ -214,7 +211,7 @@ impl CreateError {
     /// What kind of failure this is.
     pub fn class(&self) -> Class {
         match self {
-            CreateError::NotBuilt(_) | CreateError::UnsupportedImage(_) => Class::Unsupported,
+            CreateError::NotBuilt(_) => Class::Unsupported,
             CreateError::Child { .. } => Class::Internal,
             _ => Class::Invalid,
         }
@@ -351,14 +348,15 @@ fn image_kinds(
         let kind = match name.to_ascii_lowercase().as_str() {
             "docker" => ImageKind::Docker,
             "oci" => ImageKind::Oci,
-            "appc" => return Err(CreateError::UnsupportedImage(name.to_owned())),
+            "appc" => ImageKind::Appc,
             _ => return Err(CreateError::UnknownImage(name.to_owned())),
         };
         if !kinds.contains(&kind) {
             kinds.push(kind);
         }
     }
-    if let (Some(kind), false) = (kinds.first(), isolation.has("docker/runtime")) {
+    let read_by_docker = kinds.iter().find(|kind| **kind != ImageKind::Appc);
+    if let (Some(kind), false) = (read_by_docker, isolation.has("docker/runtime")) {
         let name = if *kind == ImageKind::Docker { "DOCKER" } else { "OCI" };
         return Err(CreateError::DockerRuntime(name));
     }

@@ -9,8 +9,8 @@ use crate::load::{Loaded, parse_indices};
 /// The isolators of a container when the operator names none: safe by default. `posix/cpu,posix/mem` is what
 /// a Mesos agent would do.
 pub const DEFAULT_ISOLATION: &str = "filesystem/linux,namespaces/pid,namespaces/ipc,cgroups/cpu,cgroups/mem,\
-     cgroups/pids,cgroups/devices,linux/capabilities,linux/seccomp,linux/nnp,posix/rlimits,docker/runtime,\
-     volume/sandbox_path,volume/host_path,volume/image,volume/secret,network/cni";
+     cgroups/pids,cgroups/devices,linux/capabilities,linux/seccomp,linux/nnp,posix/rlimits,appc/runtime,\
+     docker/runtime,volume/sandbox_path,volume/host_path,volume/image,volume/secret,network/cni";
 
 /// The flags of [`create`](crate::create) and [`resources`](crate::resources), as the user wrote them.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the flags say about images.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use berth_mesos::Provision;
-use berth_mesos::images::{Backend, Collecting, Images, Settings, Watermarks};
+use berth_mesos::images::{AppcPrefix, Backend, Collecting, Images, Settings, Watermarks};
 use berth_model::Image;
 
 use crate::create::{ImageKind, Native};
@@ -37,8 +37,17 @@ pub(crate) fn check(flags: &Flags) -> Result<(), Wrong> {
     }
     collecting(flags)?;
     backend(flags)?;
+    let settings = settings(flags)?;
+    // Mesos has a store for each kind of images, and this one store for all: what is given must be that.
+    if let Some(given) = flags.loaded.get("appc_store_dir").filter(|given| settings.store != Path::new(given))
+    {
+        let store = settings.store.display();
+        let why =
+            format!("Appc images are kept with all others in {store}, and not in {given}: leave it away");
+        return Err(Wrong::Flag { flag: "appc_store_dir", why });
+    }
     // Nobody is asked anything: registries.toml and credentials are read, so that what is wrong with them is said now.
-    let client = Images::new(settings(flags)?).client();
+    let client = Images::new(settings).client();
     client.map(drop).map_err(|error| Wrong::Registries(error.to_string()))
 }
 
@@ -51,6 +60,8 @@ pub(crate) fn provision(flags: &Flags, native: &Native) -> Result<Option<Provisi
         images: Arc::new(Images::new(settings(flags)?)),
         docker: native.images.contains(&ImageKind::Docker),
         oci: native.images.contains(&ImageKind::Oci),
+        appc: native.images.contains(&ImageKind::Appc),
+        appc_runtime: native.isolation.names.iter().any(|name| name == "appc/runtime"),
         ignore_runtime: flags.loaded.flag("docker_ignore_runtime", false),
         backend: backend(flags)?,
         collecting: collecting(flags)?,
@@ -113,6 +124,10 @@ fn settings(flags: &Flags) -> Result<Settings, Wrong> {
         registries: flags.config_dir.clone(),
         docker_registry: text("docker_registry"),
         docker_config: text("docker_config"),
+        appc: match text("appc_simple_discovery_uri_prefix") {
+            Some(prefix) => prefix.parse().map_err(|e| wrong("appc_simple_discovery_uri_prefix", &e))?,
+            None => AppcPrefix::default(),
+        },
         stall: text("fetcher_stall_timeout").map(|text| stall(&text)).transpose()?,
         ..own
     })
@@ -150,6 +165,24 @@ mod tests {
         assert_eq!(own.marks.excluded, ["busybox", "debian:12"]);
         let plain = read("--image_gc_config={}").unwrap().unwrap();
         assert_eq!((plain.marks.high, plain.every), (0.9, Duration::from_secs(3600)));
+    }
+
+    #[test]
+    fn where_appc_images_are_looked_for_and_kept_is_checked_before_anything_is_made() {
+        let checked = |given: &[&str]| {
+            let given = given.iter().map(|text| (*text).to_owned());
+            check(&Flags::from(Loaded::read(given, []).unwrap())).map_err(|error| error.to_string())
+        };
+        for good in ["http://", "https://aci.example/", "/srv/aci/"] {
+            checked(&[&format!("--appc_simple_discovery_uri_prefix={good}")]).unwrap();
+        }
+        for bad in ["ftp://x/", "aci.example/", "hdfs://x/", "http://user@x/", "http:///"] {
+            let error = checked(&[&format!("--appc_simple_discovery_uri_prefix={bad}")]).unwrap_err();
+            assert!(error.contains("Invalid simple discovery uri prefix: "), "{error}");
+        }
+        checked(&["--work_dir=/w", "--appc_store_dir=/w/store"]).unwrap();
+        let error = checked(&["--work_dir=/w", "--appc_store_dir=/tmp/mesos/store/appc"]).unwrap_err();
+        assert!(error.contains("--appc_store_dir") && error.contains("/w/store"), "{error}");
     }
 
     #[test]

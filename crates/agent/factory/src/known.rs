@@ -174,8 +174,8 @@ pub const KNOWN: &[Known] = &[
     flag("docker_ignore_runtime", Bool),
     flag("docker_volume_checkpoint_dir", Path).not_built(),
     flag("docker_volume_chown", Bool).not_built(),
-    flag("appc_store_dir", Path).not_built(),
-    flag("appc_simple_discovery_uri_prefix", Text).not_built(),
+    flag("appc_store_dir", Path),
+    flag("appc_simple_discovery_uri_prefix", Text),
     // Fetcher.
     flag("fetcher_cache_dir", Path),
     flag("fetcher_cache_size", Bytes),

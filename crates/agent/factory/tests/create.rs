@@ -223,7 +223,8 @@ fn image_providers_have_their_ground_checked() {
         "The 'linux' launcher must be used for container image support"
     );
     assert_eq!(refused(images("zip", all)), "Failed to create provisioner: Unknown image type 'zip'");
-    assert_eq!(refused(images("appc", all)), "Failed to create provisioner: Unsupported image type 'appc'");
+    let alone = native(images("APPC", "filesystem/linux,appc/runtime"), Launcher::Linux).unwrap();
+    assert_eq!(alone.images, [ImageKind::Appc]);
     assert_eq!(
         refused(images("oci", "filesystem/linux")),
         "Docker runtime isolator has to be specified if 'OCI' is included in 'image_providers'. \

@@ -36,7 +36,7 @@ const CGROUPS: &[&str] = &[
 ];
 
 /// Names whose work is done elsewhere, or refused where it is asked for: images, and secrets.
-const REFUSING: &[&str] = &["docker/runtime", "volume/secret", "environment_secret"];
+const REFUSING: &[&str] = &["appc/runtime", "docker/runtime", "volume/secret", "environment_secret"];
 
 /// Names without which no container can be made or limited.
 const NEEDED: &[&str] = &["filesystem/linux", "cgroups/cpu", "cgroups/mem"];

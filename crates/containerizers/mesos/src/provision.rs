@@ -15,8 +15,8 @@ use berth_contract::{Answer, Error as Refused, ImageKept, LayerExplained, Pull, 
 use berth_image::Top;
 use berth_images::runtime::{self, Rule};
 use berth_images::{
-    Backend, Cancel, Collecting, Image, ImageName, Images, ImagesError, Provisioned, PruneOptions, Unwatched,
-    Upkept, Wanted,
+    AppcName, AppcNameError, Backend, Cancel, Collecting, Image, ImageName, Images, ImagesError, Provisioned,
+    PruneOptions, Unwatched, Upkept, Wanted,
 };
 use berth_launcher::{ImageVolume, Places, Rootfs};
 use berth_model::image::Platform;
@@ -42,6 +42,10 @@ pub struct Provision {
     pub docker: bool,
     /// Whether those of type OCI.
     pub oci: bool,
+    /// Whether those of type APPC.
+    pub appc: bool,
+    /// Whether the manifests of those count (the isolator `appc/runtime`).
+    pub appc_runtime: bool,
     /// Whether their configurations count for nothing (`--docker_ignore_runtime`).
     pub ignore_runtime: bool,
     /// How root file systems are made of them (`--image_provisioner_backend`).
@@ -57,8 +61,7 @@ impl Provision {
     /// It names none.
     pub fn key_of(image: &berth_model::Image) -> Result<String> {
         if image.r#type == ImageType::Appc {
-            let text = "Unsupported container image type: APPC".to_owned();
-            return Err(berth_launcher::Error::Unsupported(text).into());
+            return Ok(ImageName::Appc(appc_name(image)?).key());
         }
         let none = || Error::Invalid("an image names nothing: give docker.name or oci.reference".to_owned());
         let text = text_of(image).ok_or_else(none)?;
@@ -160,21 +163,41 @@ fn source_of(
             let oci = image.oci.as_ref().ok_or_else(|| lacks("oci"))?;
             (provision, &oci.reference, oci.config.as_ref(), Rule::Docker)
         }
-        ImageType::Appc => return Err(unsupported("APPC")),
+        ImageType::Appc => {
+            let provision = allowed(|p| p.appc).ok_or_else(|| unsupported("APPC"))?;
+            let wanted = Wanted { cached: image.cached, ..Wanted::new(ImageName::Appc(appc_name(image)?)) };
+            let source = ImageSource::new(Arc::clone(&provision.images), wanted);
+            let rule = provision.appc_runtime.then_some(Rule::Mesos);
+            return Ok(ImageSource { rule, backend: provision.backend, cancel: cancel.clone(), ..source });
+        }
     };
     let failed = |why: String| Error::Invalid(format!("Failed to parse docker image '{text}': {why}"));
     let name: ImageName = text.parse().map_err(|e: berth_images::NameError| failed(e.to_string()))?;
-    if name.is_file() {
-        if image.r#type == ImageType::Docker {
+    match &name {
+        ImageName::Reference(_) => {}
+        ImageName::Appc(_) => return Err(failed("it is an image of type APPC".to_owned())),
+        ImageName::File { .. } if image.r#type == ImageType::Docker => {
             return Err(failed("files are images of type OCI".to_owned()));
         }
-        name.require_absolute().map_err(|e| failed(e.to_string()))?;
+        ImageName::File { .. } => name.require_absolute().map_err(|e| failed(e.to_string()))?,
     }
     let wanted =
         Wanted { secret: secret.map(credentials).transpose()?, cached: image.cached, ..Wanted::new(name) };
     let rule = (!provision.ignore_runtime).then_some(rule);
     let source = ImageSource::new(Arc::clone(&provision.images), wanted);
     Ok(ImageSource { rule, backend: provision.backend, cancel: cancel.clone(), ..source })
+}
+
+/// The name in an image of type APPC, with which it can be looked for.
+fn appc_name(image: &berth_model::Image) -> Result<AppcName> {
+    let lacks = || Error::Invalid("the image of type APPC lacks its field 'appc'".to_owned());
+    let appc = image.appc.as_ref().ok_or_else(lacks)?;
+    let labels = appc.labels.iter().flat_map(|labels| &labels.labels);
+    let labels = labels.map(|label| (label.key.clone(), label.value.clone().unwrap_or_default()));
+    let invalid = |error: AppcNameError| Error::Invalid(error.to_string());
+    let name = AppcName::new(&appc.name, labels, appc.id.as_deref()).map_err(invalid)?;
+    name.place().map_err(invalid)?;
+    Ok(name)
 }
 
 fn credentials(secret: &Secret) -> Result<Vec<u8>> {
@@ -421,6 +444,15 @@ fn explain(source: &ImageSource) -> std::result::Result<PullExplained, ImagesErr
     let (images, wanted) = (&source.images, &source.wanted);
     let platform = wanted.platform.clone().unwrap_or_else(Platform::host);
     let layer = |digest: String, bytes, present| LayerExplained { digest, bytes, present };
+    if let ImageName::Appc(name) = &wanted.name {
+        // What it is made of is in its archives, which an explanation does not fetch.
+        return Ok(PullExplained {
+            reference: name.to_string(),
+            source: Some(images.settings().appc.place(name)?.to_string()),
+            digest: images.find(wanted)?.map(|image| image.manifest.to_string()),
+            layers: Vec::new(),
+        });
+    }
     let ImageName::Reference(reference) = &wanted.name else {
         let opened = images.source(wanted, &source.cancel)?;
         let resolved = berth_images::resolve(opened.as_ref(), &platform, &source.cancel)?;
@@ -478,7 +510,37 @@ mod tests {
     fn provision(docker: bool, oci: bool) -> Provision {
         let images = Arc::new(Images::new(berth_images::Settings::new("/nowhere".into())));
         let (backend, collecting) = (Backend::default(), None);
-        Provision { images, docker, oci, ignore_runtime: false, backend, collecting }
+        let (appc, appc_runtime) = (false, true);
+        Provision { images, docker, oci, appc, appc_runtime, ignore_runtime: false, backend, collecting }
+    }
+
+    fn appc(name: &str, labels: &[(&str, &str)]) -> ContainerConfig {
+        let label = |(key, value): &(&str, &str)| berth_model::Label {
+            key: (*key).into(),
+            value: Some((*value).into()),
+        };
+        let labels = Some(berth_model::Labels { labels: labels.iter().map(label).collect() });
+        let appc = Some(AppcImage { name: name.into(), id: None, labels });
+        config(berth_model::Image { r#type: ImageType::Appc, appc, ..Default::default() })
+    }
+
+    #[test]
+    fn an_appc_image_is_known_by_its_name_and_all_its_labels() {
+        let provided = Provision { appc: true, ..provision(false, false) };
+        let asked = |provision: &Provision, config| asked(Some(provision), &config, &Cancel::new());
+        let labels = [("os", "linux"), ("version", "1.0"), ("arch", "amd64")];
+        let source = asked(&provided, appc("a.example/x", &labels)).unwrap().unwrap();
+        assert_eq!(source.wanted.name.key(), "appc:a.example/x:1.0,arch=amd64,os=linux");
+        assert_eq!(source.rule, Some(Rule::Mesos));
+        let without = Provision { appc_runtime: false, ..provided.clone() };
+        assert_eq!(asked(&without, appc("a.example/x", &labels)).unwrap().unwrap().rule, None);
+        let lacking = asked(&provided, appc("a.example/x", &labels[1..])).unwrap_err();
+        assert_eq!(lacking.to_string(), "Failed to form simple discovery url: label 'os' is missing");
+        assert_eq!(lacking.class(), Class::Invalid);
+        assert!(asked(&provided, appc("../x", &labels)).is_err());
+        // Who may name images of one kind names those of another by no trick.
+        assert!(asked(&provision(true, true), oci("appc:a.example/x")).is_err());
+        assert!(asked(&provision(true, true), docker("appc:a.example/x")).is_err());
     }
 
     #[test]

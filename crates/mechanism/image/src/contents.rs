@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
+use std::path::Path;
 
 use crate::archive::{Archive, Fault, Kind};
 use crate::error::{Limit, Place, UnpackError};
@@ -77,6 +78,63 @@ pub fn contents(file: &File) -> Result<HashMap<Vec<u8>, Content>, UnpackError> {
             return Err(UnpackError::TooMuch { place, limit: Limit::Entries, allowed: ENTRIES as u64 });
         }
         offset.skip(rest).map_err(|source| UnpackError::Read { place: place.clone(), source })?;
+        place.after = true;
+    }
+}
+
+/// Reads one file of an uncompressed archive, of any number of entries: nothing if there is none of that name.
+///
+/// # Errors
+/// [`UnpackError`]; it is there twice, is no plain file, or larger than `max`.
+pub fn file_in(
+    file: &File,
+    wanted: &str,
+    max: u64,
+    stop: &dyn Fn() -> bool,
+) -> Result<Option<Vec<u8>>, UnpackError> {
+    let limits = Limits::default();
+    let mut at_start = file;
+    at_start.rewind().map_err(|source| UnpackError::Read { place: Place::start(), source })?;
+    let reader = Counting { reader: BufReader::with_capacity(64 << 10, file), at: 0 };
+    let mut archive = Archive::new(reader, &limits);
+    let (mut found, mut place, mut entries) = (None, Place::start(), 0);
+    loop {
+        let member = match archive.next() {
+            Ok(Some(member)) => member,
+            Ok(None) => return Ok(found),
+            Err(fault) => return Err(refuse(place, fault)),
+        };
+        entries += 1;
+        place = Place::entry(entries, &member.name);
+        if entries > limits.entries {
+            return Err(UnpackError::TooMuch { place, limit: Limit::Entries, allowed: limits.entries });
+        }
+        if stop() {
+            return Err(UnpackError::Stopped { place });
+        }
+        // What its name should be is the unpacker's to say, who refuses the archive for it.
+        let is_it = Name::parse(&member.name, &limits).is_ok_and(|name| name.path() == Path::new(wanted));
+        if is_it {
+            let malformed = |what: &str| UnpackError::Malformed { place: place.clone(), what: what.into() };
+            if found.is_some() {
+                return Err(malformed("a name that is there twice"));
+            }
+            if member.kind != Kind::File || member.sparse.is_some() {
+                return Err(malformed("it is no plain file"));
+            }
+            if member.stored > max {
+                return Err(UnpackError::TooMuch { place, limit: Limit::File, allowed: max });
+            }
+            let mut bytes = vec![0; usize::try_from(member.stored).unwrap_or(usize::MAX)];
+            let mut filled = 0;
+            while filled < bytes.len() {
+                let read = archive.read_data(&mut bytes[filled..]);
+                filled += read.map_err(|source| UnpackError::Read { place: place.clone(), source })?;
+            }
+            found = Some(bytes);
+        }
+        let (reader, rest) = archive.rest();
+        reader.skip(rest).map_err(|source| UnpackError::Read { place: place.clone(), source })?;
         place.after = true;
     }
 }

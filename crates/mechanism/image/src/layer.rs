@@ -37,6 +37,8 @@ pub struct LayerOptions<'a> {
     pub content: Algorithm,
     /// This thread's umask is 0 (it has unshared its file system attributes): files can be made with their modes.
     pub umask_is_zero: bool,
+    /// The directory of the archive that is the tree ([`crate::manifest::tree_of`]); what is beside it is left away.
+    pub tree: Option<&'static str>,
     /// Called when writing failed, so that whoever reads the blob stops waiting for more.
     pub failed: &'a (dyn Fn() + Sync),
 }

@@ -46,7 +46,7 @@ mod user;
 pub use below::Lower;
 pub use cancel::{Cancel, CancelHook};
 pub use clone::{Failure, clone_mount};
-pub use contents::{Content, contents};
+pub use contents::{Content, contents, file_in};
 pub use decode::{Compression, decompress};
 pub use error::{Limit, Place, UnpackError};
 pub use hash::{Hashed, Hasher, digest_of};

@@ -30,6 +30,9 @@ pub const DOCKER_SCHEMA1: &str = "application/vnd.docker.distribution.manifest.v
 pub const DOCKER_SCHEMA1_SIGNED: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
 /// Docker's plain layer.
 pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
+/// An App Container image as a layer: an archive with a tree and a manifest beside it. The name is ours: no registry
+/// has one for it, and one of tars would have two readers see two images in one manifest.
+pub const ACI_LAYER: &str = "application/vnd.berth.aci.tar";
 
 /// The most layers of an image: overlayfs stacks no more (`OVL_MAX_STACK`).
 pub const LAYERS_MAX: usize = 500;
@@ -86,8 +89,23 @@ pub fn is_layer(media_type: &str) -> bool {
         "application/vnd.docker.image.rootfs.diff.tar.gzip",
         "application/vnd.docker.image.rootfs.diff.tar.zstd",
         "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        ACI_LAYER,
     ];
     LAYERS.contains(&media_type)
+}
+
+/// The directory in a layer's archive that is the tree; nothing where the archive is the tree.
+pub fn tree_of(media_type: &str) -> Option<&'static str> {
+    (media_type == ACI_LAYER).then_some("rootfs")
+}
+
+/// What a layer's tree is known by, when it depends on nothing below it: the digest of its archive, and which part of
+/// that is the tree.
+pub fn tree_key(media_type: &str, content: &Digest) -> Digest {
+    match tree_of(media_type) {
+        None => *content,
+        Some(tree) => digest_of(Algorithm::Sha256, format!("{tree} of {content}").as_bytes()),
+    }
 }
 
 /// The fields of all kinds together, so that none can hide in a document of another kind.

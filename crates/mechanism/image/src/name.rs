@@ -58,6 +58,18 @@ impl Name {
         }
     }
 
+    /// The rest of a name that begins with this component.
+    pub(crate) fn below(mut self, directory: &[u8]) -> Option<Name> {
+        if self.parts().next() != Some(directory) {
+            return None;
+        }
+        let cut = (directory.len() + 1).min(self.path.len());
+        self.path.drain(..cut);
+        self.parts -= 1;
+        self.last = self.last.saturating_sub(cut);
+        Some(self)
+    }
+
     pub(crate) fn is_root(&self) -> bool {
         self.path.is_empty()
     }
@@ -106,6 +118,10 @@ mod tests {
             assert_eq!(name.parent(), Path::new("usr"));
             assert_eq!(name.last(), Path::new("bin"));
         }
+        assert_eq!(parse(b"rootfs/a/b").unwrap().below(b"rootfs"), Some(parse(b"a/b").unwrap()));
+        assert!(parse(b"./rootfs/").unwrap().below(b"rootfs").unwrap().is_root());
+        assert_eq!(parse(b"rootfs2/a").unwrap().below(b"rootfs"), None);
+        assert_eq!(parse(b"/").unwrap().below(b"rootfs"), None);
         assert!(parse(b"./").unwrap().is_root());
         assert!(parse(b"/").unwrap().is_root());
         assert_eq!(parse(b"a").unwrap().parent(), Path::new(""));

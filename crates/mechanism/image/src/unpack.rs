@@ -257,6 +257,8 @@ pub(crate) struct Work<'o, 'p> {
     report: &'p mut dyn FnMut(Progress),
     progress: Progress,
     place: Place,
+    /// See [`LayerOptions::tree`].
+    below: Option<&'static str>,
     skipped_devices: u64,
     dropped_xattrs: u64,
     piece: Vec<u8>,
@@ -269,6 +271,7 @@ impl<'o, 'p> Work<'o, 'p> {
             report,
             progress: Progress::default(),
             place: Place::start(),
+            below: None,
             skipped_devices: 0,
             dropped_xattrs: 0,
             piece: vec![0; PIECE],
@@ -307,6 +310,7 @@ impl<'o, 'p> Work<'o, 'p> {
         target: &Target<'_>,
         layer: &LayerOptions<'_>,
     ) -> Result<Layer, UnpackError> {
+        self.below = layer.tree;
         let mut tree = self.tree(target)?;
         tree.put_on(Below::new(layer.lower));
         if layer.umask_is_zero {
@@ -388,7 +392,11 @@ impl<'o, 'p> Work<'o, 'p> {
         tree: &mut Tree<'_>,
         member: &Member,
     ) -> Result<(), UnpackError> {
-        let name = self.name(&member.name)?;
+        let Some(name) = self.within(self.name(&member.name)?) else { return Ok(()) };
+        if self.below.is_some() && name.is_root() && member.kind != Kind::Directory {
+            let why = "the directory that is its tree is something else".to_owned();
+            return Err(UnpackError::Refused { place: self.place.clone(), why });
+        }
         if let Some(part) = name.parts().find(|part| part.starts_with(MARK)) {
             if tree.below.is_some() {
                 return self.mark(tree, &name, member);
@@ -404,7 +412,10 @@ impl<'o, 'p> Work<'o, 'p> {
             Kind::Directory => tree.directory(&name, member),
             Kind::Symlink => tree.symlink(&name, member),
             Kind::HardLink => {
-                let target = self.name(&member.link)?;
+                let Some(target) = self.within(self.name(&member.link)?) else {
+                    let why = "a hard link leads out of the directory that is the tree".to_owned();
+                    return Err(UnpackError::Refused { place: self.place.clone(), why });
+                };
                 tree.hard_link(&name, &target)
             }
             Kind::Fifo => tree.fifo(&name, member),
@@ -504,6 +515,14 @@ impl<'o, 'p> Work<'o, 'p> {
             }
         }
         Ok(())
+    }
+
+    /// The name as the tree has it; nothing for what is not in the tree.
+    fn within(&self, name: Name) -> Option<Name> {
+        match self.below {
+            None => Some(name),
+            Some(directory) => name.below(directory.as_bytes()),
+        }
     }
 
     fn name(&self, raw: &[u8]) -> Result<Name, UnpackError> {

@@ -6,6 +6,7 @@ use berth_model::Class;
 use berth_registry::RegistryError;
 use berth_store::StoreError;
 
+use crate::appc::AppcNameError;
 use crate::name::NameError;
 
 /// Why an image could not be had.
@@ -15,6 +16,9 @@ pub enum ImagesError {
     /// The name.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// The name of an App Container image says too little.
+    #[error(transparent)]
+    Appc(#[from] AppcNameError),
     /// The store, or the source of a pull.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -45,6 +49,7 @@ impl ImagesError {
             ImagesError::Store(error) => error.class(),
             ImagesError::Registry(error) => error.class(),
             ImagesError::Source(error) => error.class(),
+            ImagesError::Appc(_) => Class::Invalid,
             ImagesError::NotFound { .. } => Class::NotFound,
             ImagesError::Unsupported(_) => Class::Unsupported,
         }

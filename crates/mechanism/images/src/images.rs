@@ -13,6 +13,7 @@ use berth_registry::explain::Explanation;
 use berth_registry::{Client, Push};
 use berth_store::{Image, PullRequest, Store, StoreOptions, Watch, sources};
 
+use crate::appc::{AppcImage, Prefix};
 use crate::error::{ImagesError, Result};
 use crate::name::ImageName;
 use crate::upkeep::Bell;
@@ -31,6 +32,8 @@ pub struct Settings {
     pub docker_registry: Option<String>,
     /// `--docker_config`.
     pub docker_config: Option<String>,
+    /// Where App Container images are looked for (`--appc_simple_discovery_uri_prefix`).
+    pub appc: Prefix,
     /// Credentials of a person, for a command that a person runs ([`berth_registry::usual_files`]).
     pub credentials: Vec<PathBuf>,
     /// A registry that sends nothing for so long is given up (`--fetcher_stall_timeout`).
@@ -45,6 +48,7 @@ impl Settings {
             registries: "/etc/berth".into(),
             docker_registry: None,
             docker_config: None,
+            appc: Prefix::default(),
             credentials: Vec::new(),
             stall: None,
         }
@@ -183,6 +187,15 @@ impl Images {
                 };
                 Ok(opened.unwrap_or_else(|| Err(missing()))?)
             }
+            (ImageName::Appc(name), _) => {
+                if let Some(platform) = &wanted.platform {
+                    let text =
+                        format!("an App Container image for {platform}: name its labels os and arch instead");
+                    return Err(ImagesError::Unsupported(text));
+                }
+                let (store, client) = (self.store()?, || self.client());
+                Ok(Box::new(AppcImage::open(name, &self.settings.appc, &client, store.path(), cancel)?))
+            }
             (ImageName::Reference(reference), Some(archives)) => {
                 let store = self.store()?;
                 Ok(Box::new(sources::open_in_directory(archives, reference, store.path(), cancel)?))
@@ -223,6 +236,17 @@ impl Images {
     /// # Errors
     /// As [`Images::pull`].
     pub fn pull_as(&self, wanted: &Wanted, name: &str, cancel: &Cancel, watch: &dyn Watch) -> Result<Image> {
+        let _alone = match &wanted.name {
+            // Its archives are fetched before the store knows of any layer, by which pulls wait for each other.
+            ImageName::Appc(_) => {
+                let alone = self.store()?.alone(name, cancel)?;
+                if let Some(image) = self.find(wanted)?.filter(|_| wanted.name.key() == name) {
+                    return Ok(image);
+                }
+                Some(alone)
+            }
+            _ => None,
+        };
         let source = self.source(wanted, cancel)?;
         let request = PullRequest { name, source: source.as_ref(), platform: wanted.platform.clone() };
         let image = self.store()?.pull(&request, cancel, watch)?;

@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod appc;
 mod error;
 mod images;
 mod name;
@@ -18,6 +19,9 @@ pub mod runtime;
 mod send;
 mod upkeep;
 
+pub use appc::{
+    AppcName, AppcNameError, Place as AppcPlace, Prefix as AppcPrefix, PrefixError as AppcPrefixError,
+};
 pub use berth_image::config::{ImageConfig, RuntimeConfig};
 pub use berth_image::{Cancel, CancelHook, contents, resolve};
 pub use berth_registry::explain::Explanation;

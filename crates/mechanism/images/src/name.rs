@@ -8,6 +8,8 @@ use std::str::FromStr;
 use berth_model::Class;
 use berth_model::image::{Reference, ReferenceError};
 
+use crate::appc::{AppcName, AppcNameError, KIND as APPC};
+
 /// What stands before the colon of a source that is a file.
 const KINDS: &[&str] = &["oci", "oci-archive", "docker-archive", "tar"];
 
@@ -25,6 +27,8 @@ pub enum ImageName {
         /// Path, and what of it, after a further colon.
         rest: String,
     },
+    /// An App Container image, by simple discovery: `appc:example.com/app:1.0,os=linux,arch=amd64`.
+    Appc(AppcName),
 }
 
 /// Why a text names no image.
@@ -33,6 +37,9 @@ pub enum NameError {
     /// Neither a reference nor a kind of file.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
+    /// No App Container image.
+    #[error(transparent)]
+    Appc(#[from] AppcNameError),
     /// Without a path.
     #[error("the image '{kind}:' lacks its path; write {kind}:/path")]
     Path {
@@ -49,7 +56,7 @@ impl NameError {
     pub fn class(&self) -> Class {
         match self {
             NameError::Reference(error) => error.class(),
-            NameError::Path { .. } | NameError::Relative(_) => Class::Invalid,
+            NameError::Appc(_) | NameError::Path { .. } | NameError::Relative(_) => Class::Invalid,
         }
     }
 }
@@ -84,7 +91,7 @@ impl ImageName {
     pub fn key(&self) -> String {
         match self {
             ImageName::Reference(reference) => reference.canonical(),
-            ImageName::File { .. } => self.to_string(),
+            ImageName::File { .. } | ImageName::Appc(_) => self.to_string(),
         }
     }
 
@@ -104,6 +111,7 @@ impl ImageName {
                 };
                 (reference.name(), tag)
             }
+            Ok(ImageName::Appc(name)) => (format!("{APPC}:{}", name.name()), name.version().to_owned()),
             _ => (key.to_owned(), "<none>".to_owned()),
         }
     }
@@ -113,6 +121,9 @@ impl FromStr for ImageName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<ImageName, NameError> {
+        if let Some((APPC, rest)) = text.split_once(':') {
+            return Ok(ImageName::Appc(rest.parse()?));
+        }
         let kind = text.split_once(':').and_then(|(kind, rest)| {
             let kind = KINDS.iter().find(|known| **known == kind)?;
             Some((*kind, rest))
@@ -130,6 +141,7 @@ impl fmt::Display for ImageName {
         match self {
             ImageName::Reference(reference) => reference.fmt(f),
             ImageName::File { kind, rest } => write!(f, "{kind}:{rest}"),
+            ImageName::Appc(name) => name.fmt(f),
         }
     }
 }
@@ -146,6 +158,8 @@ mod tests {
     fn a_kind_of_file_comes_before_the_registrys_rule() {
         assert_eq!(parse("oci:/a:b"), ImageName::File { kind: "oci", rest: "/a:b".into() });
         assert!(matches!(parse("debian:12"), ImageName::Reference(_)));
+        assert!(matches!(parse("appc:a.example/x:1"), ImageName::Appc(_)));
+        assert!(matches!("appc:".parse::<ImageName>(), Err(NameError::Appc(_))));
         assert!(matches!(parse("docker.io/library/tar:1"), ImageName::Reference(_)));
         assert!(matches!(parse("127.0.0.1:5000/debian:12"), ImageName::Reference(_)));
         assert!(matches!("oci:".parse::<ImageName>(), Err(NameError::Path { kind: "oci" })));
@@ -170,5 +184,9 @@ mod tests {
         let digest = format!("a@sha256:{}", "0".repeat(64));
         assert_eq!(columns(&digest), ("a".into(), "<none>".into()));
         assert_eq!(columns("oci:/srv/x"), ("oci:/srv/x".into(), "<none>".into()));
+        assert_eq!(
+            columns("appc:a.example/x:1,os=linux,arch=amd64"),
+            ("appc:a.example/x".into(), "1".into())
+        );
     }
 }

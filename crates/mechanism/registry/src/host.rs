@@ -102,7 +102,7 @@ impl Hosts {
         self.host(&mirror.registry, origin, Role::Mirror, mirror.prefix.clone(), section, Reach::Configured)
     }
 
-    fn host(
+    pub(crate) fn host(
         &self,
         name: &Registry,
         origin: Origin,

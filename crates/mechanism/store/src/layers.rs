@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use berth_image::manifest::{tree_key, tree_of};
 use berth_image::overlay::{Layers, mount};
 use berth_image::{
     Cancel, CancelHook, Descriptor, Layer, LayerOptions, Options, Owners, PullError, Root, Source, Top,
@@ -138,6 +139,7 @@ impl<'a> Pulling<'a> {
         // A layer that an image has twice is made once.
         if let Some(content) = self.contents.get(index)
             && let Some(same) = self.contents[..index].iter().position(|other| other == content)
+            && self.layers[same].media_type == self.layers[index].media_type
         {
             self.wait_for(same..same + 1)?;
         }
@@ -166,12 +168,12 @@ impl<'a> Pulling<'a> {
 
     fn present(&self, index: usize) -> Result<Option<Made>> {
         let Some(content) = self.contents.get(index) else { return Ok(None) };
-        for key in [content, &self.claims[index]] {
-            if !self.staging.rely_on_layer(*key)? {
+        for key in [self.key(index, content), self.claims[index]] {
+            if !self.staging.rely_on_layer(key)? {
                 continue;
             }
             // One whose record can not be read is of no use; it is collected some time.
-            let Some(record) = self.store.layer_record(&file_name(key))? else { continue };
+            let Some(record) = self.store.layer_record(&file_name(&key))? else { continue };
             let wanted = self.layers[index].digest;
             // The blob may be another with the same content, compressed in another way.
             let used = LayerUse { blob: wanted, ..record.layer };
@@ -209,6 +211,7 @@ impl<'a> Pulling<'a> {
             blob: blob.digest.algorithm(),
             content,
             umask_is_zero: exact,
+            tree: tree_of(&blob.media_type),
             failed: &failed,
         };
         let target = self.staging.path().join(index.to_string());
@@ -247,7 +250,7 @@ impl<'a> Pulling<'a> {
 
     fn publish(&self, index: usize, layer: Layer) -> Result<Made> {
         let key = match layer.bound && index > 0 {
-            false => layer.content,
+            false => self.key(index, &layer.content),
             true => self.chain_of(index, layer.content)?,
         };
         let used = LayerUse {
@@ -290,11 +293,16 @@ impl<'a> Pulling<'a> {
         Ok(Made { used, top: layer.top })
     }
 
+    /// The name of a layer that depends on none below it.
+    fn key(&self, index: usize, content: &Digest) -> Digest {
+        tree_key(&self.layers[index].media_type, content)
+    }
+
     /// The name of a layer that depends on those below it.
     fn chain_of(&self, index: usize, content: Digest) -> Result<Digest> {
         let below = self.wait_for(0..index)?;
-        let mut contents: Vec<_> = below.iter().map(|made| made.used.content).collect();
-        contents.push(content);
+        let below = below.iter().map(|made| made.used.content).chain([content]);
+        let contents: Vec<_> = below.enumerate().map(|(index, content)| self.key(index, &content)).collect();
         berth_image::manifest::chain(&contents)
             .pop()
             .ok_or_else(|| StoreError::Unsupported("an image without layers".into()))

@@ -46,6 +46,7 @@ pub(crate) struct Layout {
 }
 
 /// A lock that ends with it.
+#[derive(Debug)]
 pub(crate) struct Held(#[expect(dead_code, reason = "its end is the unlock")] OwnedFd);
 
 impl Layout {

@@ -34,5 +34,5 @@ pub use fsck::{Found, Repair};
 pub use pull::PullRequest;
 pub use records::{Image, LayerUse, Lease, Named, RootMode};
 pub use rootfs::{Backend, Provisioner, Rootfs};
-pub use store::{Store, StoreOptions};
+pub use store::{Alone, Store, StoreOptions};
 pub use watch::{Event, LayerState, Unwatched, Watch};

@@ -19,7 +19,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use berth_image::config::ImageConfig;
-use berth_image::manifest::{ConfigSource, Manifest, chain};
+use berth_image::manifest::{ConfigSource, Manifest, chain, tree_key};
 use berth_image::{CONFIG_MAX, Cancel, Descriptor, PullError, Resolved, Source, digest_of, resolve};
 use berth_model::image::{Algorithm, Digest, Platform};
 use berth_record::{Sync, write_atomic};
@@ -202,7 +202,10 @@ fn fetch_small(source: &dyn Source, blob: &Descriptor, what: &str, cancel: &Canc
 /// What layers are claimed by: each with all that is below it, so that two pulls never wait for one another.
 pub(crate) fn claims(layers: &[Descriptor], contents: &[Digest]) -> Vec<Digest> {
     match contents.len() == layers.len() {
-        true => chain(contents),
+        true => {
+            let keys = layers.iter().zip(contents).map(|(l, content)| tree_key(&l.media_type, content));
+            chain(&keys.collect::<Vec<_>>())
+        }
         false => chain(&layers.iter().map(|layer| layer.digest).collect::<Vec<_>>()),
     }
 }

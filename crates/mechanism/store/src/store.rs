@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use berth_image::config::ImageConfig;
-use berth_image::{CONFIG_MAX, Devices, Limits, Top, digest_of, remove_tree};
+use berth_image::{CONFIG_MAX, Cancel, Devices, Limits, PullError, Top, digest_of, remove_tree};
 use berth_model::image::{Algorithm, Digest};
 use berth_record::{BootId, Sync};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Timestamps, UTIME_NOW, UTIME_OMIT};
 use rustix::io::Errno;
 
 use crate::error::{Result, StoreError};
-use crate::layout::{Layout, exists, file_name, fresh_name, names, try_lock};
+use crate::layout::{Held, Layout, exists, file_name, fresh_name, names, try_lock};
 use crate::records::{CAP, Image, LayerRecord, Lease, Named, RootMode, Whole, now};
 
 /// The most bytes of an image's name.
@@ -35,6 +35,12 @@ impl Default for StoreOptions {
     fn default() -> StoreOptions {
         StoreOptions { limits: Limits::default(), devices: Devices::Skip, parallel: 4 }
     }
+}
+
+/// See [`Store::alone`].
+#[derive(Debug)]
+pub struct Alone {
+    _held: Held,
 }
 
 /// Images on disk. Cheap to clone; several processes may have the same one open.
@@ -356,6 +362,17 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Waits to be the only one who pulls `name`, in all processes, for as long as what it gives is kept.
+    ///
+    /// # Errors
+    /// [`StoreError`], that it was cancelled too.
+    pub fn alone(&self, name: &str, cancel: &Cancel) -> Result<Alone> {
+        let key = digest_of(Algorithm::Sha256, format!("pull of {name}").as_bytes());
+        let held = self.layout.claim(&key, cancel, || {})?;
+        held.map(|held| Alone { _held: held })
+            .ok_or_else(|| PullError::Cancelled { from: name.to_owned() }.into())
     }
 
     pub(crate) fn require(&self, image: &Image, name: &str) -> Result<()> {

@@ -21,8 +21,11 @@ pub(super) const IMAGES: &[Row] = &[
     row("docker_config", "A Docker client's configuration with its credentials, as JSON or its file")
         .secret(),
     row("docker_ignore_runtime", "Ignore command, environment, user and directory of an image").both("false"),
-    row("appc_store_dir", "Where Appc images are kept").mesos("<tmp>/mesos/store/appc").not_built(),
-    row("appc_simple_discovery_uri_prefix", "What Appc discovery begins with").both("http://").not_built(),
+    row("appc_store_dir", "Where Appc images are kept: with all others, so it may be left away")
+        .ours("<work_dir>/store")
+        .mesos("<tmp>/mesos/store/appc"),
+    row("appc_simple_discovery_uri_prefix", "Before the names of Appc images: http://, https:// or a path")
+        .both("http://"),
 ];
 
 pub(super) const FETCHER: &[Row] = &[

@@ -25,11 +25,67 @@ fn layer(yard: &Yard, tar: &[u8], below: Option<&Path>) -> (Result<Layer, Unpack
         blob: Algorithm::Sha256,
         content: Algorithm::Sha256,
         umask_is_zero: false,
+        tree: None,
         failed: &|| {},
     };
     let unpacked = unpack_layer(tar, &yard.path("target"), &options(), &how, &mut |_| {});
     yard.check(unpacked.is_err());
     (unpacked, asked.load(SeqCst))
+}
+
+/// Unpacks what an archive has below `rootfs`.
+fn within(yard: &Yard, tar: &[u8]) -> Result<Layer, UnpackError> {
+    let how = LayerOptions {
+        lower: &|| Ok(None),
+        blob: Algorithm::Sha256,
+        content: Algorithm::Sha512,
+        umask_is_zero: false,
+        tree: Some("rootfs"),
+        failed: &|| {},
+    };
+    let unpacked = unpack_layer(tar, &yard.path("target"), &options(), &how, &mut |_| {});
+    yard.check(unpacked.is_err());
+    unpacked
+}
+
+#[test]
+fn of_an_archive_with_its_tree_in_a_directory_only_that_is_unpacked() {
+    let yard = Yard::new();
+    let tar = Tar::new()
+        .file("manifest", "{}")
+        .dir("rootfs", 0o750)
+        .dir("rootfs/a", 0o700)
+        .file("./rootfs/a/f", "x")
+        .hard_link("rootfs/h", "rootfs/a/f")
+        .symlink("rootfs/l", "/a/f")
+        .file("rootfs2/beside", "no")
+        .file("beside", "no")
+        .end();
+    let made = within(&yard, &tar).unwrap();
+    assert_eq!(made.top.unwrap().mode, 0o750);
+    assert_eq!(made.content, berth_image::digest_of(Algorithm::Sha512, &tar));
+    assert_eq!((yard.read("a/f"), yard.read("h")), ("x".into(), "x".into()));
+    assert_eq!(fs::read_link(yard.rootfs().join("l")).unwrap(), Path::new("/a/f"));
+    assert_eq!(fs::read_dir(yard.rootfs()).unwrap().count(), 3);
+}
+
+#[test]
+fn nothing_leads_out_of_the_directory_that_is_the_tree() {
+    for (tar, word) in [
+        (Tar::new().file("rootfs/../x", "x"), ".."),
+        (Tar::new().file("secret", "x").hard_link("rootfs/h", "secret"), "leads out"),
+        (Tar::new().hard_link("rootfs/h", "rootfs"), ""),
+        (Tar::new().file("rootfs", "x"), "something else"),
+        (Tar::new().symlink("rootfs", "/etc"), "something else"),
+        (
+            Tar::new().dir("rootfs", 0o755).symlink("rootfs", "/etc").file("rootfs/passwd", "x"),
+            "something else",
+        ),
+        (Tar::new().file("../beside", "x").dir("rootfs", 0o755), ".."),
+    ] {
+        let error = within(&Yard::new(), &tar.end()).unwrap_err();
+        assert!(chain(&error).contains(word), "{}", chain(&error));
+    }
 }
 
 fn is_mark(yard: &Yard, name: &str) -> bool {
@@ -266,6 +322,7 @@ fn a_broken_blob_fails_as_a_whole_archive_does() {
         blob: Algorithm::Sha256,
         content: Algorithm::Sha256,
         umask_is_zero: false,
+        tree: None,
         failed: &|| {},
     };
     let yard = Yard::new();
