@@ -30,6 +30,8 @@ pub struct Resolved {
     pub socket_group: String,
     /// Where to serve over TCP, if `--ip` or `--port` asks for that.
     pub tcp: Option<SocketAddr>,
+    /// The master of this node, if `--local_master` asks for one.
+    pub local_master: Option<LocalMaster>,
     /// Who is asked over TCP who they are.
     pub http: Http,
     /// `--logging_level` and `--log_format`.
@@ -65,6 +67,17 @@ pub struct Http {
     pub readwrite: bool,
     /// The contents of the credentials, JSON.
     pub credentials: Option<SecretBytes>,
+}
+
+/// How schedulers of this node are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LocalMaster {
+    /// Where.
+    pub address: SocketAddr,
+    /// `--allocation_interval`.
+    pub allocation_interval: Duration,
+    /// `--offer_timeout`.
+    pub offer_timeout: Option<Duration>,
 }
 
 /// What becomes of the containers of an agent before.
@@ -224,21 +237,32 @@ fn resolve(typed: &Typed) -> Result<Resolved, Box<Problem>> {
     let view = View(settings.iter().map(|setting| (setting.row.name, setting)).collect());
     // What is wrong with it the rules say.
     let tcp = tcp(view.0["ip"], view.0["port"]).unwrap_or(None);
+    let master = local_master(view.0["local_master"]).unwrap_or(None).map(|address| LocalMaster {
+        address,
+        allocation_interval: view.duration("allocation_interval"),
+        offer_timeout: match view.value("offer_timeout") {
+            Some(Value::Duration(timeout)) => Some(*timeout),
+            _ => None,
+        },
+    });
     let http = Http {
         readonly: view.bool("authenticate_http_readonly"),
         readwrite: view.bool("authenticate_http_readwrite"),
         credentials: view.value("http_credentials").map(|json| SecretBytes::new(json.to_string())),
     };
     // Only by an explicit word; without one the rules refuse it.
-    let exposed = tcp.filter(|_| !http.readwrite).map(|address| {
+    let doors = tcp.into_iter().chain(master.map(|master| master.address));
+    let exposed = doors.filter(|_| !http.readwrite).map(|address| {
         format!("anybody who can reach {address} can start containers: nobody is asked who they are over TCP")
     });
+    let exposed: Vec<String> = exposed.collect();
     Ok(Resolved {
         work_dir: view.path("work_dir"),
         runtime_dir: view.path("runtime_dir"),
         socket: view.path("socket"),
         socket_group: view.text("socket_group"),
         tcp,
+        local_master: master,
         http,
         logging: Logging {
             level: Level::parse(&view.text("logging_level")).unwrap_or(Level::Info),
@@ -282,6 +306,26 @@ pub(crate) fn tcp(ip: &Setting, port: &Setting) -> Result<Option<SocketAddr>, Bo
     };
     Ok((ip.is_some() || port.is_some())
         .then(|| SocketAddr::new(ip.unwrap_or(Ipv4Addr::LOCALHOST.into()), port.unwrap_or(PORT))))
+}
+
+/// The port of a Mesos master, which clients try first.
+const MASTER_PORT: u16 = 5050;
+
+/// Where schedulers are served, when somebody asks for it.
+pub(crate) fn local_master(setting: &Setting) -> Result<Option<SocketAddr>, Box<Problem>> {
+    let Some(Value::Text(text)) = &setting.value else { return Ok(None) };
+    let wrong = || {
+        let why = "it is no address with a port";
+        Box::new(not_allowed(setting, why, "give one such as 127.0.0.1:5050; port 0 takes a free one"))
+    };
+    let here = Ipv4Addr::LOCALHOST;
+    let address = text
+        .parse::<SocketAddr>()
+        .or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, MASTER_PORT)))
+        .or_else(|_| {
+            text.trim_start_matches(':').parse::<u16>().map(|port| SocketAddr::new(here.into(), port))
+        });
+    address.map(Some).map_err(|_| wrong())
 }
 
 /// The built flags that the factory knows and the operator gave, in its own type.

@@ -16,7 +16,7 @@ const SOCKET_PATH: usize = 107;
 pub(crate) fn check(typed: &Typed, resolved: &Resolved) -> Vec<Problem> {
     let mut problems = Vec::new();
     let setting = |name: &str| resolved.setting(name).expect("rules name flags of the table");
-    for name in ["http_heartbeat_interval", "disk_watch_interval"] {
+    for name in ["http_heartbeat_interval", "disk_watch_interval", "allocation_interval", "offer_timeout"] {
         let setting = setting(name);
         if matches!(&setting.value, Some(Value::Duration(duration)) if duration.is_zero()) {
             problems.push(not_allowed(setting, "it must be more than nothing", "give a time such as 15secs"));
@@ -33,6 +33,19 @@ pub(crate) fn check(typed: &Typed, resolved: &Resolved) -> Vec<Problem> {
         problems.push(not_allowed(setting("socket"), why, "give a shorter --socket or --runtime_dir"));
     }
     problems.extend(crate::resolved::tcp(setting("ip"), setting("port")).err().map(|problem| *problem));
+    let of_master = setting("local_master");
+    problems.extend(crate::resolved::local_master(of_master).err().map(|problem| *problem));
+    if resolved.local_master.is_none() {
+        for name in ["allocation_interval", "offer_timeout"] {
+            if let Some(given) = typed.get(name) {
+                let what = What::Conflict(format!("--{name} is of the local master, and there is none"));
+                let advice = "give --local_master=127.0.0.1:5050 too, or leave it away";
+                problems.push(
+                    Problem::new(what, Some(given.origin.clone()), advice).about(setting(name).row.name),
+                );
+            }
+        }
+    }
     problems.extend(authentication(typed, resolved, &setting));
     if typed.get("socket_group").is_some() && resolved.socket_group.is_empty() {
         let advice = "leave it away, or name a group";
@@ -64,8 +77,13 @@ fn authentication<'a>(
         let why = "it is no list of principals and their secrets";
         problems.push(not_allowed(credentials, why, CREDENTIALS));
     }
-    if let Some(address) = resolved.tcp.filter(|_| !http.readwrite && typed.get(readwrite).is_none()) {
-        let asked = [setting("ip"), setting("port")].into_iter().find(|setting| setting.value.is_some());
+    let master = resolved.local_master.map(|master| master.address);
+    for address in resolved.tcp.into_iter().chain(master) {
+        if http.readwrite || typed.get(readwrite).is_some() {
+            break;
+        }
+        let of_address: &[&str] = if Some(address) == master { &["local_master"] } else { &["ip", "port"] };
+        let asked = of_address.iter().map(|name| setting(name)).find(|setting| setting.value.is_some());
         let what =
             format!("whoever can reach {address} would be root of this host, and is not asked who they are");
         let advice = "give --authenticate_http_readwrite and --http_credentials; \

@@ -107,6 +107,17 @@ pub(super) const MODULES: &[Row] = &[
         .not_built(),
 ];
 
+pub(super) const MASTER: &[Row] = &[
+    row(
+        "local_master",
+        "Serve schedulers of this node on IP:PORT (IP alone: 5050; PORT alone: 127.0.0.1), with no cluster",
+    )
+    .of(Text),
+    row("allocation_interval", "How often the local master offers what is free").of(Duration).both("1secs"),
+    row("offer_timeout", "How long an offer of the local master stands; otherwise until it is answered")
+        .of(Duration),
+];
+
 pub(super) const CLUSTER: &[Row] = &[
     row("master", "The Mesos master to register with").of(Text).not_built(),
     row("master_detector", "The module that finds the master").of(Text).not_built(),

@@ -67,6 +67,7 @@ pub const GROUPS: &[Group] = &[
     Group { title: "Disk and volumes", rows: storage::DISK },
     Group { title: "Network", rows: network::NETWORK },
     Group { title: "Modules and oversubscription", rows: agent::MODULES },
+    Group { title: "Scheduling on this node", rows: agent::MASTER },
     Group { title: "Membership in a Mesos cluster", rows: agent::CLUSTER },
 ];
 

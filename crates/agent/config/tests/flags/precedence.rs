@@ -183,3 +183,16 @@ fn tcp_is_served_only_when_asked_for_and_on_this_host_unless_an_address_is_given
     assert_eq!(tcp(&["--ip=::1"]), (Some("[::1]:5051".to_owned()), true));
     assert_eq!(tcp(&["--ip=0.0.0.0", "--port=1"]), (Some("0.0.0.0:1".to_owned()), true));
 }
+
+#[test]
+fn schedulers_are_served_only_when_asked_for_and_on_this_host_unless_an_address_is_given() {
+    let of = |given: &str| {
+        let resolved = crate::good(&[given, "--no-authenticate_http_readwrite"]);
+        resolved.local_master.map(|master| (master.address.to_string(), master.allocation_interval.as_secs()))
+    };
+    assert_eq!(crate::good(&[]).local_master, None);
+    assert_eq!(of("--local_master=127.0.0.1:0"), Some(("127.0.0.1:0".to_owned(), 1)));
+    assert_eq!(of("--local_master=127.0.0.2"), Some(("127.0.0.2:5050".to_owned(), 1)));
+    assert_eq!(of("--local_master=6060"), Some(("127.0.0.1:6060".to_owned(), 1)));
+    assert_eq!(of("--local_master=[::1]:5050"), Some(("[::1]:5050".to_owned(), 1)));
+}

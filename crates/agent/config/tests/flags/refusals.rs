@@ -269,7 +269,7 @@ fn what_is_no_address_to_serve_on_is_refused() {
 
 #[test]
 fn tcp_is_not_served_to_people_who_are_not_asked_who_they_are() {
-    for asked in ["--port=5051", "--ip=127.0.0.1", "--ip=0.0.0.0"] {
+    for asked in ["--port=5051", "--ip=127.0.0.1", "--ip=0.0.0.0", "--local_master=127.0.0.1:5050"] {
         let [text] = &refused(&[asked])[..] else { panic!("one problem") };
         assert!(text.contains("would be root of this host, and is not asked who they are"), "{text}");
         assert!(text.contains("--authenticate_http_readwrite and --http_credentials"), "{text}");
@@ -290,5 +290,17 @@ fn who_is_asked_who_they_are_must_have_something_to_say() {
         let given = format!("--http_credentials={wrong}");
         let [text] = &refused(&["--authenticate_http_readwrite", &given])[..] else { panic!("one problem") };
         assert!(text.contains("'***' is not allowed: it is no list of principals"), "{text}");
+    }
+}
+
+#[test]
+fn a_local_master_has_an_address_and_its_flags_are_nothing_without_it() {
+    let [text] = &refused(&["--local_master=here", "--no-authenticate_http_readwrite"])[..] else {
+        panic!("one problem")
+    };
+    assert!(text.contains("it is no address with a port") && text.contains("127.0.0.1:5050"), "{text}");
+    for given in ["--allocation_interval=5secs", "--offer_timeout=5secs"] {
+        let [text] = &refused(&[given])[..] else { panic!("one problem") };
+        assert!(text.contains("is of the local master, and there is none"), "{text}");
     }
 }
