@@ -17,9 +17,9 @@ use berth_cgroup::Hierarchies;
 use berth_config::log::LogControl;
 use berth_config::{AgentDirs, Http, Resolved};
 use berth_contract::{Containerizer, Settled, Subscription};
-use berth_executor::CommandExecutor;
+use berth_executor::{CommandExecutor, GroupExecutor, group_command};
 use berth_factory::{Host, create, enter_scope, makers, resources};
-use berth_model::{Class, CommandInfo, Resources};
+use berth_model::{Class, Resources};
 use berth_tasks::link::AgentSide;
 use berth_tasks::{Engine, Parts, Settings};
 use tokio::sync::watch;
@@ -272,8 +272,8 @@ fn parts(flags: &Resolved, resources: &Resources) -> Parts {
         agent: agent.unwrap_or_default(),
         settings: Settings { shutdown_grace: flags.executor_shutdown_grace_period, ..Settings::default() },
         commands: Arc::new(CommandExecutor::new()),
-        groups: Arc::new(CommandExecutor::new()),
-        group_command: CommandInfo::default(),
+        groups: Arc::new(GroupExecutor::new()),
+        group_command: group_command(),
     }
 }
 

@@ -203,6 +203,14 @@ impl Containers for Contained {
     fn pid(&self, id: ContainerId) -> Later<'_, Option<u32>> {
         Box::pin(async move { self.0.upgrade()?.containerizer.status(&id).await.ok()?.executor_pid })
     }
+
+    fn status(&self, id: ContainerId) -> Later<'_, v1::ContainerStatus> {
+        Containing::status(self, id)
+    }
+
+    fn sandbox(&self, id: &ContainerId) -> Option<PathBuf> {
+        Some(self.0.upgrade()?.places.sandbox(id))
+    }
 }
 
 /// Runs a command in a container to its end, and writes what it says into the container's log.
