@@ -30,6 +30,10 @@ impl Core for Face {
         self.0.recovering.load(Ordering::SeqCst)
     }
 
+    fn executors(&self) -> Option<&dyn berth_api::Executors> {
+        Some(self)
+    }
+
     fn version(&self) -> v1::VersionInfo {
         host::version()
     }

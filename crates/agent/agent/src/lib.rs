@@ -38,6 +38,7 @@ mod core;
 mod counters;
 mod error;
 mod events;
+mod executors;
 mod files;
 mod host;
 mod inspect;

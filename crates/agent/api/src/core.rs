@@ -130,6 +130,11 @@ pub trait Core: Send + Sync + 'static {
         Box::pin(std::future::ready(Ok(true)))
     }
 
+    /// Executors of frameworks, where there can be any.
+    fn executors(&self) -> Option<&dyn crate::Executors> {
+        None
+    }
+
     /// The build.
     fn version(&self) -> v1::VersionInfo;
     /// When this agent started.

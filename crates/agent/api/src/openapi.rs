@@ -25,7 +25,7 @@ pub fn openapi() -> Value {
         match route {
             Route::Api => drop(paths.insert(path, json!({ "post": call() }))),
             Route::Older(endpoint) => drop(paths.insert(path, json!({ "get": older(*endpoint) }))),
-            Route::NotBuilt(_) => {}
+            Route::Executor | Route::NotBuilt(_) => {}
         }
     }
     let mut roots = vec![CALL, RESPONSE];

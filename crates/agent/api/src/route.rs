@@ -16,6 +16,7 @@ const PROCESS: &str = "/slave(1)";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Route {
     Api,
+    Executor,
     Older(Endpoint),
     /// Known in Mesos, not served here.
     NotBuilt(&'static str),
@@ -24,7 +25,7 @@ pub(crate) enum Route {
 /// Those of the agent's own process, which may also be addressed by its id; the longest first.
 const OF_THE_AGENT: &[(&str, Route)] = &[
     ("/api/v1/resource_provider", Route::NotBuilt("The resource provider API")),
-    ("/api/v1/executor", Route::NotBuilt("The executor API")),
+    ("/api/v1/executor", Route::Executor),
     ("/api/v1", Route::Api),
     ("/monitor/statistics", Route::Older(Endpoint::Statistics)),
     ("/containerizer/debug", Route::Older(Endpoint::Debug)),
@@ -103,7 +104,7 @@ mod tests {
         assert_eq!(to("/version"), older(Endpoint::Version));
         assert_eq!(to("/files/read?path=/x"), older(Endpoint::Read));
         assert_eq!(to("/slave(1)/state"), older(Endpoint::State));
-        assert!(matches!(to("/api/v1/executor"), Ok(Route::NotBuilt(_))));
+        assert_eq!(to("/slave(1)/api/v1/executor"), Ok(Route::Executor));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::listen::Socket;
 use crate::negotiate::accepts_gzip;
 use crate::patience::Patient;
 use crate::route::{Route, route};
-use crate::{Caller, Core, Listener, Refusal, call, endpoints};
+use crate::{Caller, Core, Listener, Refusal, call, endpoints, executor};
 
 /// How long to wait after a connection could not be accepted, for example because descriptors ran out.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
@@ -69,11 +69,18 @@ pub struct Options {
     pub heartbeat: Duration,
     /// Who tells who callers are; none lets everybody in.
     pub authenticate: Option<Arc<dyn Authenticate>>,
+    /// Whether only executors are answered, and what they ask the API: a socket that is given to them.
+    pub executors_only: bool,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { limits: Limits::default(), heartbeat: Duration::from_secs(30), authenticate: None }
+        Options {
+            limits: Limits::default(),
+            heartbeat: Duration::from_secs(30),
+            authenticate: None,
+            executors_only: false,
+        }
     }
 }
 
@@ -274,7 +281,12 @@ async fn answer(
     request: Request<Incoming>,
     gzip: bool,
 ) -> Result<Response<Body>, Refusal> {
-    match route(request.uri())? {
+    let route = route(request.uri())?;
+    if shared.options.executors_only && !matches!(route, Route::Api | Route::Executor) {
+        return Err(Refusal::forbidden());
+    }
+    match route {
+        Route::Executor => executor::answer(shared, request).await,
         Route::Api => {
             let authenticate = shared.options.authenticate.as_deref();
             caller.principal = auth::principal(authenticate, Realm::ReadWrite, request.headers())?;

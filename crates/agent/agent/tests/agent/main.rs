@@ -6,6 +6,7 @@
 mod adversity;
 mod client;
 mod ground;
+mod killed;
 mod life;
 mod lists;
 mod logs;

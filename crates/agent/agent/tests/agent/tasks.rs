@@ -26,7 +26,7 @@ impl Master for Hearing {
 
 /// An agent and what its master hears.
 pub(crate) struct Told {
-    agent: Arc<dyn AgentSide>,
+    pub(crate) agent: Arc<dyn AgentSide>,
     heard: Receiver<StatusUpdate>,
 }
 
@@ -39,7 +39,11 @@ impl Told {
     }
 
     pub(crate) fn run(&self, task: &str, command: &str) {
-        self.agent.run(run(task, command));
+        self.give(run(task, command));
+    }
+
+    pub(crate) fn give(&self, run: Run) {
+        self.agent.run(run);
     }
 
     /// The next status, which is acknowledged.
@@ -114,8 +118,14 @@ fn a_command_is_told_of_from_its_start_to_its_end_with_its_code() {
         told.run("bad", "exit 3");
         let failed = (vec![TaskStarting, TaskRunning, TaskFailed], "Command exited with status 3".to_owned());
         assert_eq!(told.states(), failed);
-        let state = ground.call(&json!({ "type": "GET_STATE" })).json()["get_state"].clone();
-        assert_eq!(state["get_tasks"]["completed_tasks"].as_array().unwrap().len(), 2);
+        let state = || ground.call(&json!({ "type": "GET_STATE" })).json()["get_state"].clone();
+        // The last acknowledgement is on its way.
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while state()["get_tasks"]["completed_tasks"].as_array().unwrap().len() < 2 {
+            assert!(std::time::Instant::now() < deadline, "{}", state());
+            std::thread::yield_now();
+        }
+        let state = state();
         assert_eq!(state["get_frameworks"]["completed_frameworks"].as_array().unwrap().len(), 1);
         // Where people look for what it wrote.
         let agent = ground.tasks().info().id.unwrap().value;

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+//! An agent whose master is the other side of its standard input and output, for tests that kill it: a line for each
+//! thing that is said.
+//!
+//! ```text
+//! < held TASK                      for each task that it has, then `ready`
+//! > run TASK COMMAND               > kill TASK                > ack TASK UUID
+//! < status TASK STATE UUID MESSAGE
+//! ```
+
+#![allow(clippy::unwrap_used, reason = "it is a part of a test")]
+
+use std::io::{BufRead as _, Write as _};
+use std::sync::Arc;
+
+use berth_agent::Agent;
+use berth_config::{Sources, load};
+use berth_proto::v1;
+use berth_tasks::link::{Master, Run, StatusUpdate};
+
+struct Said;
+
+impl Master for Said {
+    fn update(&self, update: StatusUpdate) {
+        let status = update.status;
+        let uuid: String = status.uuid().iter().map(|byte| format!("{byte:02x}")).collect();
+        let (task, state) = (&status.task_id.value, status.state().as_str_name());
+        say(&format!("status {task} {state} {uuid} {}", status.message()));
+    }
+
+    fn message(&self, _: &str, _: &str, _: Vec<u8>) {}
+
+    fn executor_exited(&self, _: &str, _: &str, _: i32) {}
+}
+
+/// One write, so that a kill leaves no half of a line.
+fn say(line: &str) {
+    let _ = std::io::stdout().lock().write_all(format!("{line}\n").as_bytes());
+}
+
+fn run(task: &str, command: &str) -> Run {
+    let resource = |name: &str, value: f64| v1::Resource {
+        name: name.to_owned(),
+        scalar: Some(v1::value::Scalar { value }),
+        ..Default::default()
+    };
+    let command = v1::CommandInfo { value: Some(command.to_owned()), ..Default::default() };
+    let task = v1::TaskInfo {
+        task_id: v1::TaskId { value: task.to_owned() },
+        resources: vec![resource("cpus", 0.1), resource("mem", 32.0)],
+        command: Some(command),
+        ..Default::default()
+    };
+    let id = Some(v1::FrameworkId { value: "f".to_owned() });
+    Run {
+        framework: v1::FrameworkInfo { user: "root".to_owned(), id, ..Default::default() },
+        executor: None,
+        tasks: vec![task],
+        group: false,
+        launch_executor: true,
+    }
+}
+
+fn main() {
+    let arguments = std::env::args_os().skip(1).collect();
+    let sources = Sources { arguments, environment: Vec::new(), working_directory: "/".into() };
+    let flags = load(&sources).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let agent = runtime.block_on(Agent::start(flags, None)).unwrap();
+    runtime.block_on(agent.recovered()).unwrap();
+    let side = agent.tasks();
+    for task in side.connect(Arc::new(Said)).tasks {
+        say(&format!("held {}", task.task_id.value));
+    }
+    say("ready");
+    for line in std::io::stdin().lines().map_while(Result::ok) {
+        let mut words = line.splitn(3, ' ');
+        match (words.next(), words.next(), words.next()) {
+            (Some("run"), Some(task), Some(command)) => side.run(run(task, command)),
+            (Some("kill"), Some(task), None) => side.kill("f", task, None),
+            (Some("ack"), Some(task), Some(uuid)) => {
+                let byte = |at: usize| u8::from_str_radix(&uuid[at..at + 2], 16).unwrap();
+                let uuid: Vec<u8> = (0..uuid.len()).step_by(2).map(byte).collect();
+                side.acknowledge("f", task, &uuid);
+            }
+            _ => {}
+        }
+    }
+    runtime.block_on(agent.stop());
+}
