@@ -38,7 +38,14 @@ pub(crate) fn send(socket: &Path, call: &Value) -> std::io::Result<Pending> {
     request(socket, "POST", "/api/v1", "application/json", &call.to_string())
 }
 
-fn request(socket: &Path, method: &str, path: &str, accept: &str, body: &str) -> std::io::Result<Pending> {
+/// Sends any request.
+pub(crate) fn request(
+    socket: &Path,
+    method: &str,
+    path: &str,
+    accept: &str,
+    body: &str,
+) -> std::io::Result<Pending> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let length = body.len();
@@ -69,6 +76,17 @@ pub(crate) fn stream(socket: &Path, call: &Value) -> Records {
         panic!("no stream: {status} {}", String::from_utf8_lossy(&text));
     }
     Records { body: pending.0, rest: Vec::new() }
+}
+
+/// Begins a stream elsewhere; or the answer that there is none.
+pub(crate) fn records(socket: &Path, path: &str, accept: &str, body: &str) -> Result<Records, Answer> {
+    let mut pending = request(socket, "POST", path, accept, body).unwrap();
+    let (status, headers) = pending.head().unwrap();
+    if status != 200 {
+        let text = String::from_utf8_lossy(&pending.rest(&headers).unwrap()).into_owned();
+        return Err(Answer { status, text });
+    }
+    Ok(Records { body: pending.0, rest: Vec::new() })
 }
 
 impl Pending {

@@ -5,6 +5,7 @@
 
 mod adversity;
 mod client;
+mod frameworks;
 mod ground;
 mod killed;
 mod life;
