@@ -95,6 +95,9 @@ pub(crate) enum Command {
     /// Make, run and remove containers of LXC
     #[command(subcommand, after_help = crate::lxc::LXC)]
     Lxc(crate::lxc::LxcCommand),
+    /// Run a task under a master (see `berth execute --help`)
+    #[command(disable_help_flag = true)]
+    Execute(Agent),
     /// Run the agent (see `berth agent --help`)
     #[command(disable_help_flag = true)]
     Agent(Agent),

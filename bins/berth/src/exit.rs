@@ -109,6 +109,11 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     printable(&text)
 }
 
+/// Text of several lines, each made safe for a terminal.
+pub(crate) fn printable_lines(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
 fn printable(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }

@@ -13,6 +13,7 @@ mod cli;
 mod copy;
 mod escaped;
 mod events;
+mod execute;
 mod exit;
 mod fetch;
 mod find;
@@ -70,6 +71,9 @@ fn run_command() -> u8 {
         let code = berth_agent::main(std::env::args_os().skip(2).collect());
         return u8::try_from(code).unwrap_or(exit::OURS);
     }
+    if plain.is_none() && std::env::args_os().nth(1).is_some_and(|first| first == "execute") {
+        return execute::main(std::env::args_os().skip(2).collect());
+    }
     let parse = || {
         let mut cli = cli::Cli::try_parse()?;
         cli.mark(&std::env::args_os().collect::<Vec<_>>());
@@ -112,6 +116,9 @@ fn run_command() -> u8 {
         cli::Command::Image(command) => image::image(global, command),
         cli::Command::Pod(command) => pod::pod(global, command),
         cli::Command::Lxc(command) => lxc::lxc(command),
+        cli::Command::Execute(_) => Err(exit::Failure::text(
+            "write the flags after `execute`, as in `berth execute --master=IP:PORT --name=NAME --command=TEXT`",
+        )),
         cli::Command::Agent(_) => Err(exit::Failure::text(
             "write the agent's flags after `agent`, as in `berth agent --runtime_dir=DIR`",
         )),

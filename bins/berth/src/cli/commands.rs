@@ -254,7 +254,7 @@ pub(crate) struct Completion {
     pub(crate) shell: clap_complete::Shell,
 }
 
-/// Never read here: the agent reads its own flags.
+/// Never read here: the agent, and `execute`, read their own flags.
 #[derive(Debug, Args)]
 pub(crate) struct Agent {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FLAG")]

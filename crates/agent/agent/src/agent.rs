@@ -72,7 +72,7 @@ pub(crate) struct Inner {
 
 /// An agent that serves. [`Agent::stop`] it: one that is dropped goes on until the runtime ends.
 pub struct Agent {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
     recovered: Settled<Result<(), (Class, String)>>,
     stop: watch::Sender<bool>,
     serving: JoinHandle<()>,

@@ -48,6 +48,9 @@ pub enum StartError {
     /// The records of tasks can not be had.
     #[error("open the records of tasks")]
     Tasks(#[from] berth_tasks::Error),
+    /// Schedulers can not be served.
+    #[error("start the local master")]
+    Master(#[from] berth_master::StartError),
     /// The kernel refused something that every process needs.
     #[error("{what}")]
     Process {
@@ -70,6 +73,7 @@ impl StartError {
             StartError::Credentials(error) => error.class(),
             StartError::Recovery { class, .. } => *class,
             StartError::Tasks(error) => error.class(),
+            StartError::Master(error) => error.class(),
         }
     }
 

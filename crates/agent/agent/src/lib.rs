@@ -46,6 +46,7 @@ mod level;
 mod lifecycle;
 mod list;
 mod logs;
+mod master;
 mod measure;
 mod notify;
 mod operations;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use berth_config::{
     Ask, Recover, Resolved, Signal, Signals, Sources, check_config, check_host, examine, help, load, log,
 };
+use berth_master::LocalMaster;
 use tokio::io::unix::AsyncFd;
 
 use crate::error::chain;
@@ -123,8 +124,12 @@ async fn serve(
     tracing::info!(version = env!("CARGO_PKG_VERSION"), work_dir = %flags.work_dir.display(), "starting");
     let agent = Agent::start(flags, Some(control)).await?;
     notify::tell(notify::RECOVERING);
-    let result = heed(&agent, recover, &signals, sources).await;
+    let mut master = None;
+    let result = heed(&agent, recover, &signals, sources, &mut master).await;
     notify::tell(notify::STOPPING);
+    if let Some(master) = master {
+        master.stop().await;
+    }
     agent.stop().await;
     tracing::info!("stopped; containers go on");
     result
@@ -135,6 +140,7 @@ async fn heed(
     recover: Recover,
     signals: &AsyncFd<Signals>,
     sources: &Sources,
+    master: &mut Option<LocalMaster>,
 ) -> Result<(), StartError> {
     let mut recovered = false;
     loop {
@@ -142,10 +148,12 @@ async fn heed(
             result = agent.recovered(), if !recovered => {
                 result?;
                 recovered = true;
-                notify::tell(notify::READY);
                 if recover == Recover::Cleanup {
+                    notify::tell(notify::READY);
                     return agent.destroy_all().await;
                 }
+                *master = agent.local_master().await?;
+                notify::tell(notify::READY);
             }
             ready = signals.readable() => {
                 let mut ready = ready.map_err(|source| StartError::Process { what: "wait for signals", source })?;

@@ -20,6 +20,7 @@ mod calls;
 mod error;
 mod input;
 mod records;
+mod scheduler;
 mod transport;
 
 pub use agent::{Agent, Reply};
@@ -27,6 +28,7 @@ pub use calls::{Launch, Launched, List, LogRequest};
 pub use error::Error;
 pub use input::{Input, InputAnswer};
 pub use records::Records;
+pub use scheduler::{Events, MasterClient, MasterError};
 pub use transport::Connection;
 
 /// Runs what asks an agent, on this thread.
