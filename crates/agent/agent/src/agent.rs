@@ -133,10 +133,12 @@ impl Agent {
         // Whoever comes over TCP says who they are; whoever may open the socket is known by that.
         let open = Options { heartbeat, ..Options::default() };
         let asked = Options { heartbeat, authenticate, ..Options::default() };
+        let executors = Options { heartbeat, executors_only: true, ..Options::default() };
+        let executors = serve(listeners.executors, Arc::clone(&core), executors, shutdown());
         let unix = serve(listeners.unix, Arc::clone(&core), open, shutdown());
         let tcp = serve(listeners.tcp, core, asked, shutdown());
         let serving = tokio::spawn(async {
-            tokio::join!(unix, tcp);
+            tokio::join!(unix, executors, tcp);
         });
         let recovered = Settled::new();
         let (settle, agent) = (recovered.clone(), Arc::clone(&inner));
@@ -270,7 +272,13 @@ fn parts(flags: &Resolved, resources: &Resources) -> Parts {
     let agent = host::agent(resources, flags.tcp.map(|address| address.port())).agent_info;
     Parts {
         agent: agent.unwrap_or_default(),
-        settings: Settings { shutdown_grace: flags.executor_shutdown_grace_period, ..Settings::default() },
+        settings: Settings {
+            registration_timeout: flags.executor_registration_timeout,
+            reregistration_timeout: flags.executor_reregistration_timeout,
+            shutdown_grace: flags.executor_shutdown_grace_period,
+            completed_executors: flags.max_completed_executors_per_framework,
+            ..Settings::default()
+        },
         commands: Arc::new(CommandExecutor::new()),
         groups: Arc::new(GroupExecutor::new()),
         group_command: group_command(),
@@ -280,13 +288,26 @@ fn parts(flags: &Resolved, resources: &Resources) -> Parts {
 /// Where clients come in.
 struct Listeners {
     unix: Vec<Listener>,
+    /// The socket that is given to executors.
+    executors: Vec<Listener>,
     tcp: Vec<Listener>,
+}
+
+/// Where executors come in that are given a socket.
+pub(crate) fn executors_socket(flags: &Resolved) -> std::path::PathBuf {
+    flags.runtime_dir.join("executors.sock")
 }
 
 async fn listen(inner: &Inner) -> Result<Listeners, StartError> {
     let flags = &inner.flags;
     let unix = vec![Listener::unix(&flags.socket, UnixAccess::of_group(&flags.socket_group))?];
     tracing::info!(socket = %flags.socket.display(), "listening");
+    let mut executors = Vec::new();
+    if flags.http_executor_domain_sockets {
+        // Executors run as anybody; what they can say is theirs to say.
+        let access = UnixAccess { mode: 0o666, gid: None };
+        executors.push(Listener::unix(executors_socket(flags), access)?);
+    }
     let mut tcp = Vec::new();
     if let Some(address) = flags.tcp {
         let listener = Listener::tcp(address).await?;
@@ -295,7 +316,7 @@ async fn listen(inner: &Inner) -> Result<Listeners, StartError> {
         tracing::info!(%address, "listening");
         tcp.push(listener);
     }
-    Ok(Listeners { unix, tcp })
+    Ok(Listeners { unix, executors, tcp })
 }
 
 /// How who comes over TCP is told, if anybody is asked.

@@ -81,8 +81,13 @@ pub(crate) async fn recover(agent: &Arc<Inner>) -> Result<(), StartError> {
 
 /// What executors are told of the agent.
 fn surroundings(agent: &Inner) -> Surroundings {
+    let flags = &agent.flags;
+    let socket = flags.http_executor_domain_sockets.then(|| crate::agent::executors_socket(flags));
     let mut surroundings = Surroundings {
-        shutdown_grace: agent.flags.executor_shutdown_grace_period,
+        domain_socket: socket.map(|socket| socket.display().to_string()),
+        shutdown_grace: flags.executor_shutdown_grace_period,
+        recovery_timeout: flags.recovery_timeout,
+        backoff: flags.executor_reregistration_timeout,
         ..Surroundings::default()
     };
     match agent.tcp.get() {

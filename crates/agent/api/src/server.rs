@@ -69,7 +69,8 @@ pub struct Options {
     pub heartbeat: Duration,
     /// Who tells who callers are; none lets everybody in.
     pub authenticate: Option<Arc<dyn Authenticate>>,
-    /// Whether only executors are answered, and what they ask the API: a socket that is given to them.
+    /// Whether only executors are answered: a socket that is given to them. Mesos lets them ask the API there too, with a
+    /// token; who could ask it without would be root of the host.
     pub executors_only: bool,
 }
 
@@ -282,7 +283,7 @@ async fn answer(
     gzip: bool,
 ) -> Result<Response<Body>, Refusal> {
     let route = route(request.uri())?;
-    if shared.options.executors_only && !matches!(route, Route::Api | Route::Executor) {
+    if shared.options.executors_only && !matches!(route, Route::Executor) {
         return Err(Refusal::forbidden());
     }
     match route {

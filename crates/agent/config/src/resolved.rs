@@ -40,6 +40,16 @@ pub struct Resolved {
     pub http_heartbeat_interval: Duration,
     /// `--executor_shutdown_grace_period`.
     pub executor_shutdown_grace_period: Duration,
+    /// `--executor_registration_timeout`.
+    pub executor_registration_timeout: Duration,
+    /// `--executor_reregistration_timeout`.
+    pub executor_reregistration_timeout: Duration,
+    /// `--recovery_timeout`.
+    pub recovery_timeout: Duration,
+    /// `--http_executor_domain_sockets`.
+    pub http_executor_domain_sockets: bool,
+    /// `--max_completed_executors_per_framework`.
+    pub max_completed_executors_per_framework: usize,
     /// `--gc_delay`.
     pub gc_delay: Duration,
     /// `--gc_disk_headroom`, from 0 to 1.
@@ -270,6 +280,14 @@ fn resolve(typed: &Typed) -> Result<Resolved, Box<Problem>> {
         },
         http_heartbeat_interval: view.duration("http_heartbeat_interval"),
         executor_shutdown_grace_period: view.duration("executor_shutdown_grace_period"),
+        executor_registration_timeout: view.duration("executor_registration_timeout"),
+        executor_reregistration_timeout: view.duration("executor_reregistration_timeout"),
+        recovery_timeout: view.duration("recovery_timeout"),
+        http_executor_domain_sockets: view.bool("http_executor_domain_sockets"),
+        max_completed_executors_per_framework: match view.value("max_completed_executors_per_framework") {
+            Some(Value::Integer(number)) => usize::try_from(*number).unwrap_or(usize::MAX),
+            other => unreachable!("it is a number with a default, and is {other:?}"),
+        },
         gc_delay: view.duration("gc_delay"),
         gc_disk_headroom: view.number("gc_disk_headroom"),
         disk_watch_interval: view.duration("disk_watch_interval"),

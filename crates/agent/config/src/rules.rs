@@ -9,6 +9,9 @@ use crate::resolved::{Resolved, Setting, not_allowed};
 use crate::typed::Typed;
 use crate::value::Value;
 
+/// No agent waits longer for the executors of the one before.
+const LONGEST_RETURN: std::time::Duration = std::time::Duration::from_secs(15);
+
 /// sun_path of sockaddr_un has 108 bytes, the last of them NUL (unix(7)).
 const SOCKET_PATH: usize = 107;
 
@@ -21,6 +24,10 @@ pub(crate) fn check(typed: &Typed, resolved: &Resolved) -> Vec<Problem> {
         if matches!(&setting.value, Some(Value::Duration(duration)) if duration.is_zero()) {
             problems.push(not_allowed(setting, "it must be more than nothing", "give a time such as 15secs"));
         }
+    }
+    if resolved.executor_reregistration_timeout > LONGEST_RETURN {
+        let why = "executors have 15secs at most to come back";
+        problems.push(not_allowed(setting("executor_reregistration_timeout"), why, "give a shorter time"));
     }
     if !(0.0..=1.0).contains(&resolved.gc_disk_headroom) {
         let why = "it is a part of the disk, from 0 to 1";

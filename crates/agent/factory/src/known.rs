@@ -74,7 +74,7 @@ pub const KNOWN: &[Known] = &[
     flag("executor_environment_variables", Json),
     flag("http_heartbeat_interval", Duration),
     flag("http_command_executor", Bool),
-    flag("http_executor_domain_sockets", Bool).not_built(),
+    flag("http_executor_domain_sockets", Bool),
     flag("domain_socket_location", Text).not_built(),
     flag("executor_registration_timeout", Duration),
     flag("executor_shutdown_grace_period", Duration),

@@ -60,14 +60,13 @@ pub(super) const RECOVERY: &[Row] = &[
     .both("reconnect"),
     row("strict", "Whether a record that can not be read stops the agent, or only costs its container")
         .both("true"),
-    row("recovery_timeout", "How long executors wait for an agent to come back").both("15mins").not_built(),
+    row("recovery_timeout", "How long executors wait for an agent to come back").both("15mins"),
     row("reconfiguration_policy", "Which changes of resources and attributes a restart may bring")
         .one_of(&["equal", "additive"])
         .both("equal")
         .not_built(),
     row("executor_reregistration_timeout", "How long a restarted agent waits for executors; at most 15secs")
-        .both("2secs")
-        .not_built(),
+        .both("2secs"),
     row("executor_reregistration_retry_interval", "How often old executors are asked to reconnect")
         .not_built(),
     row("gc_delay", "How long an ended container and its sandbox are kept").both("1weeks"),
@@ -81,8 +80,7 @@ pub(super) const RECOVERY: &[Row] = &[
         .not_built(),
     row("disk_watch_interval", "How often the space on the disk of work_dir is looked at").both("1mins"),
     row("max_completed_executors_per_framework", "How many ended executors of a framework are remembered")
-        .both("150")
-        .not_built(),
+        .both("150"),
 ];
 
 pub(super) const MODULES: &[Row] = &[

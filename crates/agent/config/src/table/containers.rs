@@ -14,7 +14,7 @@ pub(super) const GENERAL: &[Row] = &[
         .ours("linux"),
     row("executor_shutdown_grace_period", "How long a container has to end by itself before it is killed")
         .both("5secs"),
-    row("executor_registration_timeout", "How long an executor has to register").both("1mins").not_built(),
+    row("executor_registration_timeout", "How long an executor has to register").both("1mins"),
     row("executor_environment_variables", "Variables that every executor gets, as JSON").secret().not_built(),
     row("default_container_info", "The ContainerInfo of executors that bring none, as JSON")
         .secret()
@@ -24,7 +24,7 @@ pub(super) const GENERAL: &[Row] = &[
         .both("/mnt/mesos/sandbox")
         .not_built(),
     row("http_command_executor", "Let the command executor use the HTTP API").both("false").not_built(),
-    row("http_executor_domain_sockets", "Offer executors a unix socket").both("false").not_built(),
+    row("http_executor_domain_sockets", "Offer executors a unix socket").both("false"),
     row("domain_socket_location", "Where that socket is, or systemd:ID")
         .mesos("<runtime_dir>/agent.sock")
         .not_built(),
