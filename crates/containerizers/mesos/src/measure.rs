@@ -3,7 +3,9 @@
 //! memory.
 
 use crate::live::Ending;
-use berth_cgroup::{Applied, Bytes, Group, Hierarchies, HugePages, IdList, IoLimit, Limit, Limits, Version};
+use berth_cgroup::{
+    Applied, Bytes, Group, Hierarchies, HugePages, IdList, IoLimit, Limit, Limits, Sample, Version,
+};
 use berth_contract::Error;
 use berth_isolator::GroupSettings;
 use berth_model::{
@@ -29,11 +31,11 @@ impl Groups {
     pub(crate) fn usage(&self, path: &str) -> ResourceStatistics {
         let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
         let mut statistics = ResourceStatistics { timestamp, ..ResourceStatistics::default() };
-        let Some(group) = self.open(path) else { return statistics };
-        let (usage, applied) = (group.usage(), group.limits_applied());
+        let sample = self.0.as_ref().and_then(|hierarchies| Group::sample(hierarchies, path).ok());
+        let Some(Sample { usage, applied, processes }) = sample else { return statistics };
         let seconds = |nanos: Option<u64>| nanos.map(|n| n as f64 / 1e9);
         let count = |n: Option<u64>| n.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
-        statistics.processes = group.processes().ok().map(|pids| pids.len() as u32);
+        statistics.processes = count(processes.map(|count| count as u64));
         statistics.threads = count(usage.pids);
         statistics.cpus_user_time_secs = seconds(usage.cpu_user_nanos);
         statistics.cpus_system_time_secs = seconds(usage.cpu_system_nanos);

@@ -71,9 +71,18 @@ impl Group {
     /// # Errors
     /// [`Error::NotFound`] when none has it, [`Error::Path`], [`Error::Io`].
     pub fn open(hierarchies: &Hierarchies, path: &str) -> Result<Group> {
+        Group::open_in(hierarchies, path, hierarchies.places())
+    }
+
+    /// The same in some places alone.
+    pub(crate) fn open_in(
+        hierarchies: &Hierarchies,
+        path: &str,
+        places: impl IntoIterator<Item = usize>,
+    ) -> Result<Group> {
         check_path(path)?;
         let mut dirs = Vec::new();
-        for index in hierarchies.places() {
+        for index in places {
             match hierarchies.open(index, path) {
                 Ok(dir) => dirs.push(Place { index, dir }),
                 Err(Errno::NOENT) => {}
@@ -224,6 +233,23 @@ impl Group {
         pids.sort_unstable();
         pids.dedup();
         Ok(pids)
+    }
+
+    /// How many processes the first of its hierarchies lists, in the group and those below it.
+    pub(crate) fn count_processes(&self) -> Result<usize> {
+        let Some(place) = self.dirs.first() else { return Ok(0) };
+        let mut count = 0;
+        let mut read = |dir: BorrowedFd<'_>| match tree::read(dir, "cgroup.procs") {
+            Ok(text) => {
+                count += text.iter().filter(|byte| **byte == b'\n').count();
+                Ok(())
+            }
+            Err(Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP) => Ok(()),
+            Err(errno) => Err(errno),
+        };
+        tree::walk(place.dir.as_fd(), &mut read)
+            .map(|()| count)
+            .map_err(|errno| self.io("count the processes of", place, "", errno))
     }
 
     /// Removes the group everywhere, and what the container made below it. That it is gone already is fine, so

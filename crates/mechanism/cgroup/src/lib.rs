@@ -45,7 +45,7 @@ pub use limits::{
     Access, Bytes, Check, Device, DeviceKind, DeviceRule, HugePages, IoLimit, Limit, Limits, MilliCpu, Write,
 };
 pub use list::{IdList, ListError};
-pub use usage::{Applied, DiskUsage, Usage};
+pub use usage::{Applied, DiskUsage, Sample, Usage};
 pub use watch::{Bell, Met, Pressure, Rings, silence};
 pub use ways::{Way, Ways};
 

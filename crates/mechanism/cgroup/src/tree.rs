@@ -5,6 +5,7 @@
 //! descriptor at a time, go up by `..` (a group never changes its parent), and keep no recursion.
 
 use std::ffi::CString;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
@@ -27,7 +28,13 @@ impl<'a> Files<'a> {
 
     /// Reads a file and looks at its text; none if it is not there or can not be read.
     pub(crate) fn with<T>(&self, file: &str, look: impl FnOnce(&str) -> T) -> Option<T> {
-        let bytes = read(self.dir, file).ok()?;
+        let file = open_file(self.dir, file).ok()?;
+        let mut room = [MaybeUninit::uninit(); ROOM];
+        let (first, _) = rustix::io::read(&file, &mut room[..]).ok()?;
+        if is_whole(first.len()) {
+            return Some(look(std::str::from_utf8(first).ok()?));
+        }
+        let bytes = rest(&file, first.to_vec()).ok()?;
         Some(look(std::str::from_utf8(&bytes).ok()?))
     }
 
@@ -51,13 +58,38 @@ pub(crate) fn field(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim_end().parse().ok())
 }
 
+/// Bytes that are read at once: the kernel's own room for a control file.
+const ROOM: usize = 4096;
+
+/// Whether so many bytes, read first and with [`ROOM`], are all of a control file. The kernel makes the text in a room of
+/// that size and hands out less only when the next line of a list does not fit any more; no line is nearly so long. So a
+/// file is read by one call and not by two, of which the second says that there is no more.
+fn is_whole(bytes: usize) -> bool {
+    bytes < ROOM / 2
+}
+
+fn open_file(dir: BorrowedFd<'_>, file: &str) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::openat(dir, file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+}
+
 /// A whole control file.
 pub(crate) fn read(dir: BorrowedFd<'_>, file: &str) -> rustix::io::Result<Vec<u8>> {
-    let file = rustix::fs::openat(dir, file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let mut bytes = Vec::with_capacity(4096);
-    loop {
-        bytes.reserve(1);
+    let file = open_file(dir, file)?;
+    let mut bytes = Vec::with_capacity(ROOM);
+    let first = loop {
         match rustix::io::read(&file, rustix::buffer::spare_capacity(&mut bytes)) {
+            Err(Errno::INTR) => {}
+            read => break read?,
+        }
+    };
+    if is_whole(first) { Ok(bytes) } else { rest(&file, bytes) }
+}
+
+/// Reads on to the end.
+fn rest(file: &OwnedFd, mut bytes: Vec<u8>) -> rustix::io::Result<Vec<u8>> {
+    loop {
+        bytes.reserve(ROOM);
+        match rustix::io::read(file, rustix::buffer::spare_capacity(&mut bytes)) {
             Ok(0) => return Ok(bytes),
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
@@ -167,6 +199,21 @@ fn open(dir: BorrowedFd<'_>, name: &std::ffi::CStr) -> rustix::io::Result<OwnedF
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_of_any_length_are_read_to_their_end() {
+        let dir = std::env::temp_dir().join(format!("berth-tree-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let open = std::fs::File::open(&dir).unwrap();
+        for length in [0, 5, ROOM / 2 - 1, ROOM / 2, ROOM - 1, ROOM, ROOM + 1, 5 * ROOM + 7] {
+            let text: String = (0..length).map(|n| char::from(b'a' + (n % 23) as u8)).collect();
+            std::fs::write(dir.join("file"), &text).unwrap();
+            assert_eq!(read(open.as_fd(), "file").unwrap(), text.as_bytes(), "{length}");
+            assert_eq!(Files::new(open.as_fd()).with("file", str::to_owned).as_deref(), Some(text.as_str()));
+        }
+        assert!(Files::new(open.as_fd()).number("none").is_none());
+        std::fs::remove_dir_all(dir).unwrap();
+    }
 
     #[test]
     fn a_field_is_found_by_its_whole_name() {

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a group uses, and which limits stand in its control files.
 
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 
 use crate::tree::Files;
-use crate::{Bytes, Controller, Device, Group, HugePages, IdList, Limit, MilliCpu, Version};
+use crate::{
+    Bytes, Controller, Device, Group, Hierarchies, HugePages, IdList, Limit, MilliCpu, Result, Version,
+};
 
 /// What a group uses now or has used so far, groups below it included. Absent is what this kernel does not
 /// count, or counts in a controller that the group is not in.
@@ -56,6 +59,17 @@ pub struct Usage {
     pub pids_limit_hits: Option<u64>,
     /// What was read from and written to disks.
     pub disks: Vec<DiskUsage>,
+}
+
+/// What is asked of many groups again and again ([`Group::sample`]).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Sample {
+    /// Processor time, memory, processes and threads; no maxima, no counts of limits that were met, no disks.
+    pub usage: Usage,
+    /// The limits of processor time and memory, and the request of memory.
+    pub applied: Applied,
+    /// Processes in the group and those below it.
+    pub processes: Option<usize>,
 }
 
 /// What was read from and written to one disk.
@@ -167,6 +181,27 @@ impl Group {
         let mut usage = Usage::default();
         self.for_each_controller(|controller, files, version| controller.measure(files, version, &mut usage));
         usage
+    }
+
+    /// What the group `path` uses, and within which limits, as cheap as that can be had: only the hierarchies are looked at
+    /// that have it, and only files whose numbers are in a [`Sample`]. Every process of a group is in all its
+    /// hierarchies, so they are counted in one.
+    ///
+    /// # Errors
+    /// As [`Group::open`].
+    pub fn sample(hierarchies: &Hierarchies, path: &str) -> Result<Sample> {
+        const SAMPLED: [Controller; 4] =
+            [Controller::Memory, Controller::Pids, Controller::Cpu, Controller::Cpuacct];
+        let places: BTreeSet<usize> = SAMPLED.iter().filter_map(|one| hierarchies.place_of(*one)).collect();
+        let group = Group::open_in(hierarchies, path, places)?;
+        let mut sample = Sample::default();
+        for controller in SAMPLED {
+            if let Some((dir, version)) = group.dir_of(controller) {
+                controller.sample(&Files::new(dir.as_fd()), version, &mut sample);
+            }
+        }
+        sample.processes = group.count_processes().ok();
+        Ok(sample)
     }
 
     /// The limits that its control files hold, as far as they can be read.

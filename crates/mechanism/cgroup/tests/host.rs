@@ -149,6 +149,8 @@ fn a_process_over_the_memory_limit_is_killed_and_counted() {
     let usage = group.usage();
     assert_eq!(usage.oom_kills, Some(1));
     assert!(usage.memory_limit_hits > Some(0));
+    let sample = Group::sample(&host.hierarchies, group.path()).unwrap();
+    assert_eq!(sample.applied.memory_limit, limits.memory_limit);
     assert!(usage.memory_peak <= Some(Bytes(16 << 20)) && usage.memory_peak > Some(Bytes(8 << 20)));
     group.remove(soon()).unwrap();
 }
@@ -162,6 +164,7 @@ fn everybody_is_killed_also_in_groups_below_and_the_groups_go() {
     let mut children: Vec<Child> =
         [&group, &inner, &deepest, &deepest].map(|group| join(group, "exec sleep 1000")).into();
     wait_for_members(&group, 4);
+    assert_eq!(Group::sample(&host.hierarchies, group.path()).unwrap().processes, Some(4));
     let error = group.remove(Instant::now()).unwrap_err();
     match &error {
         Error::Busy { pids, .. } => assert_eq!(pids.len(), 4),

@@ -370,6 +370,37 @@ fn creators_and_a_pruner_at_the_same_time_do_not_fail_each_other() {
 }
 
 #[test]
+fn a_sample_has_the_numbers_of_usage_and_limits_and_no_others() {
+    let (fake, hierarchies) = Fake::v1();
+    Group::create(&hierarchies, "one", &WANTED, &Limits::default()).unwrap();
+    let put = |file: &str, text: &str| fs::write(fake.root.join(file), text).unwrap();
+    fs::create_dir(fake.root.join("memory/one/inner")).unwrap();
+    for place in ["memory/one", "memory/one/inner", "cpu/one", "pids/one"] {
+        put(&format!("{place}/cgroup.procs"), "7\n8\n");
+    }
+    put("memory/one/memory.usage_in_bytes", "4096\n");
+    put("memory/one/memory.max_usage_in_bytes", "8192\n");
+    put("memory/one/memory.limit_in_bytes", "1048576\n");
+    put("memory/one/memory.stat", "cache 1\ntotal_rss 5\n");
+    put("pids/one/pids.current", "5\n");
+    put("cpu/one/cpu.cfs_quota_us", "-1\n");
+    let sample = Group::sample(&hierarchies, "one").unwrap();
+    let group = Group::open(&hierarchies, "one").unwrap();
+    let (usage, applied) = (group.usage(), group.limits_applied());
+    assert_eq!((sample.usage.memory, sample.usage.pids), (usage.memory, usage.pids));
+    assert_eq!(sample.usage.memory_anonymous, Some(Bytes(5)));
+    assert_eq!((usage.memory_peak, sample.usage.memory_peak), (Some(Bytes(8192)), None));
+    assert_eq!(sample.applied.memory_limit, applied.memory_limit);
+    assert_eq!((sample.applied.cpu_limit, applied.cpu_limit), (Some(Limit::Infinite), Some(Limit::Infinite)));
+    put("cpu/one/cpu.cfs_quota_us", "50000\n");
+    put("cpu/one/cpu.cfs_period_us", "100000\n");
+    let sample = Group::sample(&hierarchies, "one").unwrap();
+    assert_eq!(sample.applied.cpu_limit, Some(Limit::At(MilliCpu(500))));
+    assert!(sample.processes.is_some_and(|count| count == 2 || count == 4), "{sample:?}");
+    assert!(Group::sample(&hierarchies, "none").is_err());
+}
+
+#[test]
 fn usage_is_read_from_the_files_of_each_version() {
     let (fake, hierarchies) = Fake::v1();
     let group = Group::create(&hierarchies, "one", &WANTED, &Limits::default()).unwrap();

@@ -129,10 +129,11 @@ fn hostile_archives_and_manifests_are_refused_and_leave_nothing() {
     fs::write(&canary, "alive").unwrap();
     let plain = manifest("bad", &json!({}));
     let root = Entry::Dir("rootfs", 0o755);
+    let tree = [root.clone()];
     let up = "rootfs/../../../../../../canary";
     let absolute = canary.display().to_string();
     let huge = vec![b' '; (4 << 20) + 1];
-    let with = |fields: Value| odd(&manifest("bad", &fields), &[root.clone()]);
+    let with = |fields: Value| odd(&manifest("bad", &fields), &tree);
     let depends = |name: &str| json!({"dependencies": [{"imageName": name}]});
     for (what, archive, word) in [
         ("a name with ..", odd(&plain, &[root.clone(), Entry::File(up, 0o644, b"dead")]), ".."),
@@ -148,19 +149,19 @@ fn hostile_archives_and_manifests_are_refused_and_leave_nothing() {
         ),
         ("a tree that is a link", odd(&plain, &[Entry::Link("rootfs", "/")]), "something else"),
         ("two manifests", odd(&plain, &[Entry::File("./manifest", 0o644, b"{}"), root.clone()]), "twice"),
-        ("no manifest", Layer::of(&[root.clone()]).bytes(), "no file `manifest`"),
+        ("no manifest", Layer::of(&tree).bytes(), "no file `manifest`"),
         (
             "a manifest that is a link",
             Layer::of(&[Entry::Link("manifest", "/etc/passwd")]).bytes(),
             "plain file",
         ),
         ("a huge manifest", Layer::of(&[Entry::File("manifest", 0o644, &huge)]).bytes(), "more than"),
-        ("another's manifest", odd(&manifest("good", &json!({})), &[root.clone()]), "named"),
+        ("another's manifest", odd(&manifest("good", &json!({})), &tree), "named"),
         ("a wrong architecture", with(json!({"labels": [{"name": "arch", "value": "vax"}]})), "vax"),
         (
             "a wrong id of what it depends on",
             {
-                files.image("good", "latest", odd(&manifest("good", &json!({})), &[root.clone()]));
+                files.image("good", "latest", odd(&manifest("good", &json!({})), &tree));
                 with(
                     json!({"dependencies": [{"imageName": "good", "imageID": format!("sha512-{}", "0".repeat(128))}]}),
                 )
@@ -172,7 +173,7 @@ fn hostile_archives_and_manifests_are_refused_and_leave_nothing() {
         (
             "a round of two",
             {
-                files.image("other", "latest", odd(&manifest("other", &depends("bad")), &[root.clone()]));
+                files.image("other", "latest", odd(&manifest("other", &depends("bad")), &tree));
                 with(depends("other"))
             },
             "go round",

@@ -16,7 +16,7 @@ use std::borrow::Cow;
 
 use crate::controller::Controller;
 use crate::tree::{Files, field};
-use crate::usage::{Applied, Usage};
+use crate::usage::{Applied, Sample, Usage};
 use crate::{Check, Limit, Limits, MilliCpu, Version, Write};
 
 /// In microseconds.
@@ -115,9 +115,16 @@ pub(super) fn measure(files: &Files<'_>, version: Version, usage: &mut Usage) {
 
 /// Time used. On v1 it is `cpuacct`'s.
 pub(super) fn measure_time(files: &Files<'_>, version: Version, usage: &mut Usage) {
+    measure_parts(files, version, usage);
+    if version == Version::V1 {
+        usage.cpu_nanos = files.number("cpuacct.usage");
+    }
+}
+
+/// In user space and in the kernel.
+fn measure_parts(files: &Files<'_>, version: Version, usage: &mut Usage) {
     match version {
         Version::V1 => {
-            usage.cpu_nanos = files.number("cpuacct.usage");
             usage.cpu_user_nanos = files.number("cpuacct.usage_user");
             usage.cpu_system_nanos = files.number("cpuacct.usage_sys");
         }
@@ -132,20 +139,37 @@ pub(super) fn measure_time(files: &Files<'_>, version: Version, usage: &mut Usag
     }
 }
 
+/// What is asked for again and again: see [`crate::Group::sample`].
+pub(super) fn sample(files: &Files<'_>, version: Version, sample: &mut Sample) {
+    measure(files, version, &mut sample.usage);
+    read_limit(files, version, &mut sample.applied);
+}
+
+/// The same of the time used.
+pub(super) fn sample_time(files: &Files<'_>, version: Version, sample: &mut Sample) {
+    measure_parts(files, version, &mut sample.usage);
+}
+
 pub(super) fn read_back(files: &Files<'_>, version: Version, applied: &mut Applied) {
+    applied.cpu_weight = files.number(match version {
+        Version::V1 => "cpu.shares",
+        Version::V2 => "cpu.weight",
+    });
+    read_limit(files, version, applied);
+}
+
+fn read_limit(files: &Files<'_>, version: Version, applied: &mut Applied) {
     let cpus = |quota: u64, period: u64| MilliCpu(quota.saturating_mul(1000) / period.max(1));
     match version {
         Version::V1 => {
-            applied.cpu_weight = files.number("cpu.shares");
-            let period = files.number("cpu.cfs_period_us").unwrap_or(PERIOD);
+            let period = || files.number("cpu.cfs_period_us").unwrap_or(PERIOD);
             applied.cpu_limit = files.with("cpu.cfs_quota_us", |text| match text.trim_end().parse() {
-                Ok(quota) => Limit::At(cpus(quota, period)),
+                Ok(quota) => Limit::At(cpus(quota, period())),
                 // "-1" is no such number.
                 Err(_) => Limit::Infinite,
             });
         }
         Version::V2 => {
-            applied.cpu_weight = files.number("cpu.weight");
             applied.cpu_limit = files
                 .with("cpu.max", |text| {
                     let (quota, period) = text.trim_end().split_once(' ')?;

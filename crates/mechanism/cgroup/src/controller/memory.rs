@@ -19,7 +19,7 @@ use std::os::fd::AsRawFd;
 
 use crate::controller::Controller;
 use crate::tree::{Files, field};
-use crate::usage::{Applied, Usage};
+use crate::usage::{Applied, Sample, Usage};
 use crate::{Bytes, Check, Error, Limit, Limits, Result, Version, Write};
 
 /// On v1, the attribute of the group's directory that says: all are to end when one is killed.
@@ -143,11 +143,27 @@ pub(crate) fn is_unlimited(bytes: u64) -> bool {
     bytes >= UNLIMITED
 }
 
+/// What is asked for again and again: see [`crate::Group::sample`].
+pub(super) fn sample(files: &Files<'_>, version: Version, sample: &mut Sample) {
+    measure_now(files, version, &mut sample.usage);
+    read_limit(files, version, &mut sample.applied);
+}
+
 pub(super) fn measure(files: &Files<'_>, version: Version, usage: &mut Usage) {
+    measure_now(files, version, usage);
+    let peak = match version {
+        Version::V1 => "memory.max_usage_in_bytes",
+        Version::V2 => "memory.peak",
+    };
+    usage.memory_peak = files.number(peak).map(Bytes);
+    measure_events(files, version, usage);
+}
+
+/// What is in use.
+fn measure_now(files: &Files<'_>, version: Version, usage: &mut Usage) {
     match version {
         Version::V1 => {
             usage.memory = files.number("memory.usage_in_bytes").map(Bytes);
-            usage.memory_peak = files.number("memory.max_usage_in_bytes").map(Bytes);
             usage.memory_and_swap = files.number("memory.memsw.usage_in_bytes").map(Bytes);
             usage.memory_kernel = files.number("memory.kmem.usage_in_bytes").map(Bytes);
             usage.memory_sockets = files.number("memory.kmem.tcp.usage_in_bytes").map(Bytes);
@@ -164,7 +180,6 @@ pub(super) fn measure(files: &Files<'_>, version: Version, usage: &mut Usage) {
         }
         Version::V2 => {
             usage.memory = files.number("memory.current").map(Bytes);
-            usage.memory_peak = files.number("memory.peak").map(Bytes);
             usage.swap = files.number("memory.swap.current").map(Bytes);
             files.with("memory.stat", |text| {
                 let bytes = |name| field(text, name).map(Bytes);
@@ -178,7 +193,6 @@ pub(super) fn measure(files: &Files<'_>, version: Version, usage: &mut Usage) {
             });
         }
     }
-    measure_events(files, version, usage);
 }
 
 /// How often the limit was met.
@@ -209,17 +223,38 @@ pub(crate) fn measure_events(files: &Files<'_>, version: Version, usage: &mut Us
     }
 }
 
-pub(super) fn read_back(files: &Files<'_>, version: Version, applied: &mut Applied) {
-    let limit = |file| match files.with(file, |text| text.trim_end().parse::<u64>().ok()) {
+fn limit(files: &Files<'_>, file: &str) -> Option<Limit<Bytes>> {
+    match files.with(file, |text| text.trim_end().parse::<u64>().ok()) {
         Some(Some(bytes)) if !is_unlimited(bytes) => Some(Limit::At(Bytes(bytes))),
         // "max", or v1's largest number.
         Some(_) => Some(Limit::Infinite),
         None => None,
-    };
+    }
+}
+
+/// The limit and the request.
+fn read_limit(files: &Files<'_>, version: Version, applied: &mut Applied) {
     match version {
         Version::V1 => {
-            applied.memory_limit = limit(V1_LIMIT);
-            applied.swap_limit = match (applied.memory_limit, limit(V1_SUM)) {
+            applied.memory_limit = limit(files, V1_LIMIT);
+            // The kernel's default is "no limit", which protects nothing.
+            applied.memory_request = match limit(files, "memory.soft_limit_in_bytes") {
+                Some(Limit::At(bytes)) => Some(bytes),
+                _ => None,
+            };
+        }
+        Version::V2 => {
+            applied.memory_limit = limit(files, "memory.max");
+            applied.memory_request = files.number("memory.low").filter(|low| *low > 0).map(Bytes);
+        }
+    }
+}
+
+pub(super) fn read_back(files: &Files<'_>, version: Version, applied: &mut Applied) {
+    read_limit(files, version, applied);
+    match version {
+        Version::V1 => {
+            applied.swap_limit = match (applied.memory_limit, limit(files, V1_SUM)) {
                 (Some(Limit::At(memory)), Some(Limit::At(sum))) => {
                     Some(Limit::At(Bytes(sum.0.saturating_sub(memory.0))))
                 }
@@ -229,16 +264,9 @@ pub(super) fn read_back(files: &Files<'_>, version: Version, applied: &mut Appli
             let mut wish = [0; 8];
             let wished = rustix::fs::getxattr(path, GROUP_KILL, &mut wish[..]).is_ok();
             applied.oom_group = applied.memory_limit.map(|_| wished);
-            // The kernel's default is "no limit", which protects nothing.
-            applied.memory_request = match limit("memory.soft_limit_in_bytes") {
-                Some(Limit::At(bytes)) => Some(bytes),
-                _ => None,
-            };
         }
         Version::V2 => {
-            applied.memory_limit = limit("memory.max");
-            applied.swap_limit = limit("memory.swap.max");
-            applied.memory_request = files.number("memory.low").filter(|low| *low > 0).map(Bytes);
+            applied.swap_limit = limit(files, "memory.swap.max");
             applied.oom_group = files.number("memory.oom.group").map(|group| group == 1);
         }
     }

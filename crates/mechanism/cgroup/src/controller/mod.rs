@@ -5,7 +5,7 @@
 use std::fmt;
 
 use crate::tree::Files;
-use crate::usage::{Applied, Usage};
+use crate::usage::{Applied, Sample, Usage};
 use crate::{Limits, Result, Version, Write};
 
 pub mod cpu;
@@ -172,6 +172,16 @@ impl Controller {
             Controller::Memory => memory::measure(files, version, usage),
             Controller::Pids => pids::measure(files, usage),
             Controller::Io => io::measure(files, version, usage),
+            _ => {}
+        }
+    }
+
+    pub(crate) fn sample(self, files: &Files<'_>, version: Version, sample: &mut Sample) {
+        match self {
+            Controller::Cpu => cpu::sample(files, version, sample),
+            Controller::Cpuacct => cpu::sample_time(files, version, sample),
+            Controller::Memory => memory::sample(files, version, sample),
+            Controller::Pids => pids::sample(files, sample),
             _ => {}
         }
     }

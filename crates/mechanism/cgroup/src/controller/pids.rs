@@ -4,7 +4,7 @@
 
 use crate::controller::Controller;
 use crate::tree::{Files, field};
-use crate::usage::{Applied, Usage};
+use crate::usage::{Applied, Sample, Usage};
 use crate::{Check, Limit, Limits, Version, Write};
 
 pub(super) const LIMIT: &str = "pids limit";
@@ -29,6 +29,11 @@ pub(super) fn writes(limits: &Limits, _same: Version, out: &mut Vec<Write>) {
             if_present: false,
         });
     }
+}
+
+/// What is asked for again and again: see [`crate::Group::sample`].
+pub(super) fn sample(files: &Files<'_>, sample: &mut Sample) {
+    sample.usage.pids = files.number("pids.current");
 }
 
 pub(super) fn measure(files: &Files<'_>, usage: &mut Usage) {
