@@ -13,8 +13,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use berth_contract::{
-    AgentState, Answer, Containerizer, Error, EventLog, Exec, ExecRequest, ExecSession, LaunchResult, Limits,
-    Pause, Phase, Settled, Subscription, Variables, What, ready,
+    AgentState, Answer, Attach, Containerizer, Error, EventLog, Exec, ExecRequest, ExecSession, LaunchResult,
+    Limits, Pause, Phase, Settled, Subscription, Variables, What, ready,
 };
 use berth_keeper::{check_signal, end_of};
 use berth_model::{
@@ -62,14 +62,18 @@ impl Docker {
         Ok(Docker { shared, runtime: Some(runtime) })
     }
 
-    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         if let Some(runtime) = &self.runtime {
             runtime.spawn(work);
         }
     }
 
     /// Work that goes on whoever waits for it; its answer.
-    fn answer<T, W>(&self, work: impl FnOnce(Arc<Shared>) -> W) -> Answer<'static, T>
+    pub(crate) fn answer<T, W>(&self, work: impl FnOnce(Arc<Shared>) -> W) -> Answer<'static, T>
     where
         T: Clone + Send + 'static,
         W: Future<Output = Result<T, Error>> + Send + 'static,
@@ -283,6 +287,10 @@ impl Containerizer for Docker {
             number("image_pull/count", self.shared.own.pulls.load(Ordering::Relaxed) as f64),
             number("image_pull_ms", self.shared.own.pull_time.load(Ordering::Relaxed) as f64),
         ]
+    }
+
+    fn attach(&self) -> Option<&dyn Attach> {
+        Some(self)
     }
 
     fn exec(&self) -> Option<&dyn Exec> {

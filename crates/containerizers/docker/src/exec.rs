@@ -29,11 +29,18 @@ pub(crate) struct Session {
     pub(crate) id: ContainerId,
     pub(crate) ended: Settled<ContainerTermination>,
     process: Mutex<Option<Arc<Process>>>,
+    /// The engine's id of it, once it has begun.
+    exec: Mutex<Option<String>>,
 }
 
 impl Session {
     fn process(&self) -> Option<Arc<Process>> {
         lock(&self.process).clone()
+    }
+
+    /// The engine's id of it.
+    pub(crate) fn exec(&self) -> Option<String> {
+        lock(&self.exec).clone()
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -118,7 +125,12 @@ pub(crate) async fn run(
         }
     }
     let what = wish(&request)?;
-    let session = Arc::new(Session { id: id.clone(), ended: Settled::new(), process: Mutex::new(None) });
+    let session = Arc::new(Session {
+        id: id.clone(),
+        ended: Settled::new(),
+        process: Mutex::new(None),
+        exec: Mutex::new(None),
+    });
     {
         let mut sessions = lock(&shared.own.sessions.0);
         if sessions.contains_key(id) {
@@ -211,6 +223,7 @@ async fn start(
     if let Some(size) = request.terminal {
         let _ = shared.own.engine.exec_resize(&exec, (size.rows, size.columns), deadlines.ask).await;
     }
+    *lock(&session.exec) = Some(exec.clone());
     let streams = connect(shared, session, started, what.tty, exec)?;
     shared.events.publish(&session.id, What::Created(Phase::Running));
     Ok(ExecSession { id: session.id.clone(), streams })
@@ -251,12 +264,8 @@ fn connect(
     let (stdout, stdout_to) = new_pipe()?;
     let (stderr, stderr_to) =
         if tty { (None, None) } else { new_pipe().map(|(read, write)| (Some(read), Some(write)))? };
-    let failed = |error| of_io("listen to a pipe".to_owned(), error);
-    let input = pipe::Receiver::from_owned_fd(stdin_from).map_err(failed)?;
-    let out = Output {
-        stdout: Some(pipe::Sender::from_owned_fd(stdout_to).map_err(failed)?),
-        stderr: stderr_to.map(pipe::Sender::from_owned_fd).transpose().map_err(failed)?,
-    };
+    let input = receiver(stdin_from)?;
+    let out = Output::of(stdout_to, stderr_to)?;
     let input = tokio::spawn(send(input, write_half));
     let (own, session) = (Arc::clone(shared), Arc::clone(session));
     let early = started.early;
@@ -269,12 +278,21 @@ fn connect(
     Ok(Attached { stdin: Some(stdin), stdout: Some(stdout), stderr })
 }
 
-fn new_pipe() -> Result<(OwnedFd, OwnedFd), Error> {
+pub(crate) fn new_pipe() -> Result<(OwnedFd, OwnedFd), Error> {
     pipe_with(PipeFlags::CLOEXEC).map_err(|errno| of_io("make a pipe".to_owned(), errno.into()))
 }
 
+/// The end of a pipe to read from.
+pub(crate) fn receiver(from: OwnedFd) -> Result<pipe::Receiver, Error> {
+    pipe::Receiver::from_owned_fd(from).map_err(unheard)
+}
+
+fn unheard(error: std::io::Error) -> Error {
+    of_io("listen to a pipe".to_owned(), error)
+}
+
 /// From the caller to the command; its end is the command's end of input.
-async fn send(mut input: pipe::Receiver, mut to: OwnedWriteHalf) {
+pub(crate) async fn send(mut input: pipe::Receiver, mut to: OwnedWriteHalf) {
     let mut buffer = vec![0; 32 << 10];
     loop {
         match input.read(&mut buffer).await {
@@ -289,12 +307,20 @@ async fn send(mut input: pipe::Receiver, mut to: OwnedWriteHalf) {
     let _ = to.shutdown().await;
 }
 
-struct Output {
+/// Where what is written goes.
+pub(crate) struct Output {
     stdout: Option<pipe::Sender>,
     stderr: Option<pipe::Sender>,
 }
 
 impl Output {
+    pub(crate) fn of(stdout: OwnedFd, stderr: Option<OwnedFd>) -> Result<Output, Error> {
+        Ok(Output {
+            stdout: Some(pipe::Sender::from_owned_fd(stdout).map_err(unheard)?),
+            stderr: stderr.map(pipe::Sender::from_owned_fd).transpose().map_err(unheard)?,
+        })
+    }
+
     /// A reader that is gone loses what comes, and holds up nobody.
     async fn write(&mut self, source: Source, bytes: &[u8]) {
         let place = match source {
@@ -309,7 +335,8 @@ impl Output {
     }
 }
 
-async fn receive(mut out: Output, mut from: OwnedReadHalf, early: &[u8], tty: bool) {
+/// Copies what comes from the engine, until it ends.
+pub(crate) async fn receive(mut out: Output, mut from: OwnedReadHalf, early: &[u8], tty: bool) {
     let mut frames = Demultiplexed::default();
     let mut buffer = vec![0; 32 << 10];
     buffer[..early.len().min(32 << 10)].copy_from_slice(&early[..early.len().min(32 << 10)]);

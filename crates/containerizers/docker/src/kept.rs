@@ -106,6 +106,8 @@ pub(crate) struct Facts {
     pub(crate) cleared: bool,
     /// The last deadly signal that was sent to it here.
     pub(crate) signal: Option<i32>,
+    /// Whether somebody writes what it reads.
+    pub(crate) input: bool,
     /// What ends a fetch that is under way.
     fetch: Option<Stop>,
 }

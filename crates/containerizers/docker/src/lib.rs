@@ -4,6 +4,7 @@
 //! It owns `<runtime_dir>/docker`, two threads, a connection for each question under way and one for each log that is
 //! copied, and at the engine the containers that bear its `--work_dir` as a label; it touches no other.
 
+mod attach;
 mod auth;
 mod containerizer;
 mod engine;

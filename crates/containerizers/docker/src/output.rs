@@ -14,6 +14,7 @@ use std::time::Duration;
 use berth_contract::Error;
 use tokio::time::{Instant, sleep};
 
+use crate::attach::has_terminal;
 use crate::engine::{Demultiplexed, EngineError, Source};
 use crate::error::warn;
 use crate::kept::{Entry, Shared, StreamWritten, Written, key, output, written};
@@ -131,7 +132,7 @@ pub(crate) async fn copy(shared: &Arc<Shared>, entry: &Arc<Entry>) {
         noted: before.clone(),
         stdout: Stream::open(entry, "stdout", before.stdout),
         stderr: Stream::open(entry, "stderr", before.stderr),
-        tty: entry.record.config.container_info.as_ref().is_some_and(|info| info.tty_info.is_some()),
+        tty: has_terminal(entry),
     };
     loop {
         let read = copy.read(shared, entry, true).await;

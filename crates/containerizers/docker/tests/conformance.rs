@@ -68,6 +68,8 @@ fn with_the_hosts_pids(site: &Site) -> Subject {
 }
 
 berth_conformance::suite! {
-    subject, but what "../conformance.txt" declares: ;
+    subject, but what "../conformance.txt" declares:
+        what_a_container_reads_and_writes_can_be_attached_to
+        an_attachment_that_goes_disturbs_nothing;
     with_the_hosts_pids: a_deadly_signal_is_in_the_status;
 }

@@ -181,6 +181,19 @@ impl Engine {
         said.hear(&held)
     }
 
+    /// A connection to streams of it, from now on: with `stdin=1`, or with what it writes.
+    pub(crate) async fn attach(&self, id: &str, streams: &str, limit: Duration) -> Result<ExecStarted> {
+        let path = format!("/containers/{}/attach?stream=1&{streams}", plain(id));
+        let (stream, early) = self.hijack(Ask::post("attach", path), limit).await?;
+        Ok(ExecStarted { stream, early })
+    }
+
+    /// Tells its terminal the size.
+    pub(crate) async fn resize(&self, id: &str, size: (u16, u16), limit: Duration) -> Result<()> {
+        let path = format!("/containers/{}/resize?h={}&w={}", plain(id), size.0, size.1);
+        self.ask(Ask::post("resize", path), limit).await.map(drop)
+    }
+
     pub(crate) async fn exec_create(&self, id: &str, what: &ExecCreate, limit: Duration) -> Result<String> {
         let ask = Ask::post("exec", format!("/containers/{}/exec", plain(id))).json(what);
         let made: Made = self.read(ask, limit).await?;
