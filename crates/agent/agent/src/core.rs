@@ -91,13 +91,15 @@ impl Core for Face {
     }
 
     fn list_files<'a>(&'a self, path: &'a str) -> Answer<'a, Vec<v1::FileInfo>> {
-        let (places, path) = (Arc::clone(&self.0.places), path.to_owned());
-        Box::pin(async move { blocking(move || files::list(&places, &path)).await? })
+        let (places, path, meant) =
+            (Arc::clone(&self.0.places), path.to_owned(), files::meant(&self.0, path));
+        Box::pin(async move { blocking(move || files::list(&places, &path, &meant)).await? })
     }
 
     fn read_file<'a>(&'a self, path: &'a str, offset: u64, length: Option<u64>) -> Answer<'a, ReadFile> {
-        let (places, path) = (Arc::clone(&self.0.places), path.to_owned());
-        Box::pin(async move { blocking(move || files::read(&places, &path, offset, length)).await? })
+        let (places, path, meant) =
+            (Arc::clone(&self.0.places), path.to_owned(), files::meant(&self.0, path));
+        Box::pin(async move { blocking(move || files::read(&places, &path, &meant, offset, length)).await? })
     }
 
     fn file_places(&self) -> Answer<'_, Vec<(String, String)>> {
@@ -106,8 +108,23 @@ impl Core for Face {
             let real = self.0.places.sandbox(&container.id).display().to_string();
             [(format!("/containers/{}", container.id), real.clone()), (real.clone(), real)]
         };
-        let tops = self.0.table.all().into_iter().filter(|container| container.id.parent().is_none());
-        now(Ok(tops.flat_map(places).collect()))
+        let tops: Vec<_> =
+            self.0.table.all().into_iter().filter(|container| container.id.parent().is_none()).collect();
+        // Those of executors have the paths of Mesos too.
+        let of_executor = |container: &Arc<crate::table::Container>| {
+            let info = container.record()?.config.executor_info.clone()?;
+            let run = format!("/frameworks/{}/executors/{}/runs", info.framework_id, info.executor_id);
+            let real = self.0.flags.work_dir.join("slaves").join(self.0.engine.id()).display().to_string();
+            let own = format!("{real}{run}/{}", container.id);
+            let newest = self.0.engine.container(&info.framework_id, &info.executor_id);
+            let latest = newest.is_some_and(|newest| newest == container.id);
+            let latest = latest.then(|| [format!("{run}/latest"), format!("{real}{run}/latest")]);
+            let all = latest.into_iter().flatten().chain([own.clone()]);
+            Some(all.map(move |path| (path, own.clone())).collect::<Vec<_>>())
+        };
+        let mut all: Vec<(String, String)> = tops.iter().filter_map(of_executor).flatten().collect();
+        all.extend(tops.into_iter().flat_map(places));
+        now(Ok(all))
     }
 
     fn state(&self) -> Answer<'_, GetState> {

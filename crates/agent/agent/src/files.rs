@@ -11,6 +11,7 @@ use berth_proto::v1::FileInfo;
 use rustix::fs::{AtFlags, Dir, OFlags, statat};
 use rustix::io::Errno;
 
+use crate::agent::Inner;
 use crate::host::moment;
 use crate::places::Places;
 
@@ -19,9 +20,9 @@ const MOST: u64 = 16 * 4096;
 /// More entries than this are no answer that anybody can use.
 const ENTRIES: usize = 100_000;
 
-/// A directory. Of what is none, the list is empty.
-pub(crate) fn list(places: &Places, path: &str) -> Result<Vec<FileInfo>, Refusal> {
-    let (container, inner) = places.within(path).ok_or_else(none)?;
+/// A directory, by the path that is asked for and the one that it stands for. Of what is none, the list is empty.
+pub(crate) fn list(places: &Places, path: &str, meant: &str) -> Result<Vec<FileInfo>, Refusal> {
+    let (container, inner) = places.within(meant).ok_or_else(none)?;
     let dir = match places.open_within(container, inner, OFlags::RDONLY | OFlags::DIRECTORY) {
         Ok(dir) => dir,
         Err(Errno::NOTDIR) => return Ok(Vec::new()),
@@ -62,10 +63,11 @@ pub(crate) fn list(places: &Places, path: &str) -> Result<Vec<FileInfo>, Refusal
 pub(crate) fn read(
     places: &Places,
     path: &str,
+    meant: &str,
     offset: u64,
     length: Option<u64>,
 ) -> Result<ReadFile, Refusal> {
-    let (container, inner) = places.within(path).ok_or_else(none)?;
+    let (container, inner) = places.within(meant).ok_or_else(none)?;
     let file = places.open_within(container, inner, OFlags::RDONLY).map_err(|error| refused(path, error))?;
     let file = std::fs::File::from(file);
     let failed = |error: std::io::Error| Refusal::failed(format!("read {path}: {error}"));
@@ -89,6 +91,26 @@ pub(crate) fn read(
     }
     data.truncate(filled);
     Ok(ReadFile { size, data })
+}
+
+/// The path below its container that Mesos's paths of an executor's sandbox stand for: the real one, and the one by
+/// the newest run. All others are themselves.
+pub(crate) fn meant(agent: &Inner, path: &str) -> String {
+    let real = agent.flags.work_dir.join("slaves").join(agent.engine.id());
+    let below = real.to_str().and_then(|real| path.strip_prefix(real)).unwrap_or(path);
+    let mut parts = below.trim_start_matches('/').splitn(7, '/');
+    let mut word = || parts.next().unwrap_or_default();
+    let ("frameworks", framework, "executors", executor, "runs", run) =
+        (word(), word(), word(), word(), word(), word())
+    else {
+        return path.to_owned();
+    };
+    let rest = parts.next().unwrap_or_default();
+    let container = match run {
+        "latest" => agent.engine.container(framework, executor).map(|id| id.to_string()),
+        run => Some(run.to_owned()),
+    };
+    container.map_or_else(|| path.to_owned(), |container| format!("/containers/{container}/{rest}"))
 }
 
 fn none() -> Refusal {

@@ -130,7 +130,15 @@ fn a_command_is_told_of_from_its_start_to_its_end_with_its_code() {
         // Where people look for what it wrote.
         let agent = ground.tasks().info().id.unwrap().value;
         let path = format!("slaves/{agent}/frameworks/f/executors/good/runs/latest/stdout");
-        assert_eq!(std::fs::read_to_string(ground.site.work_dir().join(path)).unwrap(), "hello\n");
+        let real = ground.site.work_dir().join(path);
+        assert_eq!(std::fs::read_to_string(&real).unwrap(), "hello\n");
+        for path in [real.to_str().unwrap(), "/frameworks/f/executors/good/runs/latest/stdout"] {
+            let read = json!({ "type": "READ_FILE", "read_file": { "path": path, "offset": 0 } });
+            assert_eq!(ground.call(&read).json()["read_file"]["data"], "aGVsbG8K", "{path}");
+        }
+        let list = json!({ "type": "LIST_FILES", "list_files": { "path": "/frameworks/f/executors/good/runs/latest" } });
+        let listed = ground.call(&list).json()["list_files"]["file_infos"][1]["path"].clone();
+        assert_eq!(listed, "/frameworks/f/executors/good/runs/latest/stdout");
     });
 }
 
