@@ -15,7 +15,7 @@ use std::time::Duration;
 use berth_api::{Launched, StatusCode};
 use berth_cgroup::{Group, Hierarchies};
 use berth_contract::ExecRequest;
-use berth_model::{CommandInfo, ContainerConfig, ContainerId, ContainerTermination};
+use berth_model::{CommandInfo, ContainerConfig, ContainerId, ContainerTermination, ExecutorType};
 use berth_proto::{convert, v1};
 use berth_tasks::built_in::{Containers, Later, Ran};
 use berth_tasks::contain::{Containing, Launch};
@@ -156,8 +156,12 @@ impl Containers for Contained {
             let Some(container) = agent.table.get(&id).filter(|container| !container.has_ended()) else {
                 return false;
             };
-            // The first process of a command passes signals on: it would tell its child twice.
-            let passes_on = container.record().is_some_and(|record| record.config.task_info.is_some());
+            // The first process of a task passes signals on: it would tell its child twice.
+            let of_task = container.record().is_some_and(|record| record.config.task_info.is_some());
+            let around = id.parent().and_then(|parent| agent.table.get(parent)?.record());
+            let executor = around.and_then(|record| record.config.executor_info.clone());
+            let of_group = executor.is_some_and(|executor| executor.r#type == Some(ExecutorType::Default));
+            let passes_on = of_task || of_group;
             let first = agent.containerizer.status(&id).await.ok().and_then(|status| status.executor_pid);
             if let (Some(first), Some(hierarchies)) = (first, agent.hierarchies.clone()) {
                 let told = blocking(move || tell_all(first, passes_on, &hierarchies, signal)).await;
@@ -283,11 +287,22 @@ fn append(path: &Path, bytes: &[u8]) {
     }
 }
 
+/// The group in `/proc/PID/cgroup` that is a container's alone. Of one that shares its limits with those around it that is
+/// the freezer's, where there are hierarchies of several controllers.
+fn own_group_in(text: &str) -> Option<&str> {
+    let freezer = text.lines().find_map(|line| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        controllers.split(',').any(|controller| controller == "freezer").then_some(path)
+    });
+    let path = freezer.map(|path| path.trim_start_matches('/')).filter(|path| !path.is_empty());
+    path.or_else(|| group_in(text))
+}
+
 /// Sends a signal to all processes in the group of the first one; whether any got it.
 fn tell_all(first: u32, passes_on: bool, hierarchies: &Hierarchies, signal: i32) -> bool {
     let of = |pid: u32| {
         let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-        Some(Group::path_of_member(group_in(&text)?).to_owned())
+        Some(Group::path_of_member(own_group_in(&text)?).to_owned())
     };
     let Some(path) = of(first) else { return false };
     let Ok(group) = Group::open(hierarchies, &path) else { return false };

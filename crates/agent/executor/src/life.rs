@@ -15,7 +15,7 @@
 
 use std::time::Duration;
 
-use berth_model::ContainerTermination;
+use berth_model::{ContainerTermination, WaitStatus};
 use berth_proto::convert::termination_of;
 use berth_proto::v1::task_status::Reason;
 use berth_proto::v1::{
@@ -328,7 +328,7 @@ impl Life {
             }
             _ => return None,
         };
-        let Some(wait) = termination.wait_status() else {
+        let Some(wait) = self.wait_status(termination) else {
             let mut status = self.status(TaskState::TaskFailed);
             let text = match self.kind {
                 Kind::Docker => "Failed to get exit status of container",
@@ -359,7 +359,7 @@ impl Life {
                 return TaskStatus { message: Some(message), ..self.status(unknown) };
             }
         };
-        let (state, reason, mut message) = match termination.wait_status() {
+        let (state, reason, mut message) = match self.wait_status(termination) {
             Some(wait) => {
                 let (state, reason) = self.state_of(wait.success());
                 (state, reason, format!("Command {wait}"))
@@ -377,6 +377,17 @@ impl Life {
         status.message = Some(message);
         status.limitation = told.limitation;
         status
+    }
+
+    /// How the program ended. It is not the first process of its container: that one, or an engine, says 128 and the
+    /// number of what a signal ended. Which may be its own exit as well, and is not when that signal was sent.
+    fn wait_status(&self, termination: &ContainerTermination) -> Option<WaitStatus> {
+        let status = termination.wait_status()?;
+        Some(match (self.is_killing(), status.exited()) {
+            (true, Some(143)) => WaitStatus::of_signal(15),
+            (true, Some(137)) => WaitStatus::of_signal(9),
+            _ => status,
+        })
     }
 
     fn state_of(&self, success: bool) -> (TaskState, Option<Reason>) {

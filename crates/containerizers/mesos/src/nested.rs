@@ -25,7 +25,9 @@ use crate::shared::Shared;
 use crate::{Error, Result, containerizer};
 use berth_contract::{Answer, Error as Refused, LaunchResult, NestedContainer, Nesting, Variables, ready};
 use berth_launcher::{Phase, Plan, Rootfs, wire};
-use berth_model::{Class, ContainerClass, ContainerConfig, ContainerId, ContainerType, NativeState};
+use berth_model::{
+    Class, ContainerClass, ContainerConfig, ContainerId, ContainerType, ExecutorType, NativeState,
+};
 use berth_sys::Errno;
 use berth_sys::process::Namespaces;
 use berth_sys::rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
@@ -320,7 +322,11 @@ fn request(id: &ContainerId, mut config: ContainerConfig, environment: Variables
         // In its parent's root it is its parent's user, if it names none.
         config.user = config.user.or_else(|| around.parent.config.user.clone());
     }
-    Request { within: Some(Box::new(around)), ..containerizer::request(id, config, environment, None) }
+    // What runs in the container of a group is a task: as one with a container of its own, it heeds SIGTERM.
+    let executor = around.parent.config.executor_info.as_ref();
+    let init = executor.is_some_and(|executor| executor.r#type == Some(ExecutorType::Default));
+    let request = containerizer::request(id, config, environment, None);
+    Request { init, within: Some(Box::new(around)), ..request }
 }
 
 impl Request {

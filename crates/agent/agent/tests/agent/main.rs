@@ -5,6 +5,7 @@
 
 mod adversity;
 mod client;
+mod executors;
 mod frameworks;
 mod ground;
 mod killed;

@@ -143,6 +143,8 @@ async fn the_grace_of_a_docker_task_is_that_of_a_shutdown() {
 async fn a_task_that_obeys_is_killed_or_even_finished() {
     for (raw, told) in [
         (15, "KILLED: Command terminated with signal Terminated"),
+        // Its first process says so of it.
+        (143 << 8, "KILLED: Command terminated with signal Terminated"),
         (1 << 8, "KILLED: Command exited with status 1"),
         (0, "FINISHED: Command exited with status 0"),
     ] {
