@@ -44,7 +44,7 @@ fn task(id: &str, command: &str) -> v1::TaskInfo {
 }
 
 /// A task with a memory limit of its own, in MiB.
-fn limited(id: &str, command: &str, limit: f64) -> v1::TaskInfo {
+pub(crate) fn limited(id: &str, command: &str, limit: f64) -> v1::TaskInfo {
     let linux = v1::LinuxInfo { share_cgroups: Some(false), ..v1::LinuxInfo::default() };
     let container = v1::ContainerInfo {
         r#type: v1::container_info::Type::Mesos as i32,
@@ -72,7 +72,7 @@ fn command(task: v1::TaskInfo) -> Run {
     Run { framework: framework(), executor: None, tasks: vec![task], group: false, launch_executor: true }
 }
 
-fn group(tasks: Vec<v1::TaskInfo>) -> Run {
+pub(crate) fn group(tasks: Vec<v1::TaskInfo>) -> Run {
     let executor = v1::ExecutorInfo {
         r#type: Some(executor_info::Type::Default as i32),
         executor_id: v1::ExecutorId { value: "group".to_owned() },
@@ -99,7 +99,7 @@ fn text(status: &TaskStatus) -> String {
 }
 
 /// What is told until each of so many tasks has ended: of each, in order.
-fn until_all_end(told: &Told, count: usize) -> BTreeMap<String, Vec<String>> {
+pub(crate) fn until_all_end(told: &Told, count: usize) -> BTreeMap<String, Vec<String>> {
     let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut ended = 0;
     while ended < count {
@@ -111,7 +111,7 @@ fn until_all_end(told: &Told, count: usize) -> BTreeMap<String, Vec<String>> {
 }
 
 /// What is told until so many tasks run.
-fn until_running(told: &Told, count: usize) -> BTreeMap<String, TaskStatus> {
+pub(crate) fn until_running(told: &Told, count: usize) -> BTreeMap<String, TaskStatus> {
     let mut all = BTreeMap::new();
     while all.len() < count {
         let status = told.next();
@@ -125,13 +125,13 @@ fn until_running(told: &Told, count: usize) -> BTreeMap<String, TaskStatus> {
 }
 
 /// The sandbox of the group's executor.
-fn sandbox(ground: &Ground) -> PathBuf {
+pub(crate) fn sandbox(ground: &Ground) -> PathBuf {
     let agent = ground.tasks().info().id.unwrap().value;
     ground.site.work_dir().join(format!("slaves/{agent}/frameworks/f/executors/group/runs/latest"))
 }
 
 /// The memory limits of containers, by the last part of their ids.
-fn limits(ground: &Ground) -> BTreeMap<String, Value> {
+pub(crate) fn limits(ground: &Ground) -> BTreeMap<String, Value> {
     let call = json!({ "type": "GET_CONTAINERS", "get_containers": { "show_nested": true } });
     let containers = ground.call(&call).json()["get_containers"]["containers"].clone();
     let limit = |container: &Value| {

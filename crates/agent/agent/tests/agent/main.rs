@@ -14,6 +14,7 @@ mod lists;
 mod logs;
 mod process;
 mod restart;
+mod roots;
 mod sessions;
 mod stuck;
 mod tasks;
