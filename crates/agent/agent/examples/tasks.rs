@@ -10,7 +10,7 @@
 
 #![allow(clippy::unwrap_used, reason = "it is a part of a test")]
 
-use std::io::{BufRead as _, Write as _};
+use std::io::Write as _;
 use std::sync::Arc;
 
 use berth_agent::Agent;

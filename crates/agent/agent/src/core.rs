@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use berth_api::{Answer, Caller, Core, Launched, LogRequest, Refusal, Session, Show, Stream};
+use berth_api::{
+    Answer, Caller, Core, ExecutorTree, FrameworkTree, Launched, LogRequest, Refusal, Session, Show, Stream,
+};
 use berth_model::{Class, ContainerConfig, ContainerId, ContainerTermination, Image, Resources};
 use berth_proto::agent::ProcessIo;
 use berth_proto::agent::response::{GetAgent, GetState, ReadFile, get_containers};
@@ -59,7 +61,7 @@ impl Core for Face {
         Box::pin(async move {
             crate::watch::hear(agent);
             let (uptime, recovery) = (agent.started.elapsed(), agent.recovery.get().copied());
-            let mut metrics = counters::own(&agent.counters, &agent.table, uptime, recovery);
+            let mut metrics = counters::own(&agent.counters, &agent.table, &agent.engine, uptime, recovery);
             metrics.extend(counters::of_resources(&agent.resources, &agent.table));
             let system = async {
                 let mut measured = collect::measured(agent).await;
@@ -129,6 +131,10 @@ impl Core for Face {
 
     fn state(&self) -> Answer<'_, GetState> {
         now(Ok(self.0.engine.state()))
+    }
+
+    fn tree(&self) -> Answer<'_, Vec<FrameworkTree>> {
+        now(Ok(tree(&self.0)))
     }
 
     fn agent(&self) -> Answer<'_, GetAgent> {
@@ -232,6 +238,29 @@ impl Core for Face {
     fn explain_gc(&self) -> Answer<'_, own::CollectionExplanation> {
         Box::pin(collect::explain(&self.0))
     }
+}
+
+/// Frameworks with their executors and tasks.
+fn tree(agent: &Inner) -> Vec<FrameworkTree> {
+    let real = agent.flags.work_dir.join("slaves").join(agent.engine.id()).display().to_string();
+    let executor = |framework: &str, told: berth_tasks::ExecutorView| {
+        let (executor, container) = (&told.info.executor_id.value, told.container.to_string());
+        ExecutorTree {
+            directory: format!("{real}/frameworks/{framework}/executors/{executor}/runs/{container}"),
+            container,
+            info: told.info,
+            over: told.over,
+            tasks: told.tasks,
+            queued: told.queued,
+            completed: told.completed,
+        }
+    };
+    let framework = |told: berth_tasks::FrameworkView| {
+        let id = told.info.id.clone().unwrap_or_default().value;
+        let executors = told.executors.into_iter().map(|told| executor(&id, told)).collect();
+        FrameworkTree { info: told.info, over: told.over, executors }
+    };
+    agent.engine.tree().into_iter().map(framework).collect()
 }
 
 /// A pull that is explained, as the API has it.

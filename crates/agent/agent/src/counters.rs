@@ -9,6 +9,8 @@ use berth_contract::Phase;
 use berth_model::resources::{Resource, Resources, Value};
 use berth_proto::v1::Metric;
 
+use berth_tasks::Engine;
+
 use crate::table::Table;
 
 /// What only grows, from the start of the agent.
@@ -45,6 +47,7 @@ fn metric(name: &str, value: f64) -> Metric {
 pub(crate) fn own(
     counters: &Counters,
     table: &Table,
+    engine: &Engine,
     uptime: Duration,
     recovery: Option<Duration>,
 ) -> Vec<Metric> {
@@ -60,41 +63,23 @@ pub(crate) fn own(
         metric("gc/path_removals_failed", count(&counters.not_collected)),
         metric("gc/path_removals_succeeded", count(&counters.collected)),
         metric("slave/container_launch_errors", count(&counters.launch_failures)),
-        metric("slave/registered", 0.0),
         metric("slave/recovery_errors", count(&counters.recovery_errors)),
         metric("slave/uptime_secs", uptime.as_secs_f64()),
     ];
     metrics.extend(recovery.map(|time| metric("slave/recovery_time_secs", time.as_secs_f64())));
     metrics.extend(by_state(table));
-    metrics.extend(OF_TASKS.iter().map(|name| metric(name, 0.0)));
+    metrics.extend(engine.metrics().into_iter().map(|(name, value)| metric(&format!("slave/{name}"), value)));
+    metrics.extend(OF_OTHERS.iter().map(|name| metric(name, 0.0)));
     metrics
 }
 
-/// What Mesos counts of tasks, executors, frameworks, a master and resource providers: this agent has none of them, so
+/// What Mesos counts of resource providers, and of containers that give way to others: this agent has none of them, so
 /// these are 0 until it does. Dashboards that are made for Mesos's agents look for all of them.
-const OF_TASKS: &[&str] = &[
+const OF_OTHERS: &[&str] = &[
     "resource_provider_manager/events/disconnect",
     "resource_provider_manager/events/subscribe",
     "resource_provider_manager/subscribed",
     "slave/executors_preempted",
-    "slave/executors_registering",
-    "slave/executors_running",
-    "slave/executors_terminated",
-    "slave/executors_terminating",
-    "slave/frameworks_active",
-    "slave/invalid_framework_messages",
-    "slave/invalid_status_updates",
-    "slave/tasks_failed",
-    "slave/tasks_finished",
-    "slave/tasks_gone",
-    "slave/tasks_killed",
-    "slave/tasks_killing",
-    "slave/tasks_lost",
-    "slave/tasks_running",
-    "slave/tasks_staging",
-    "slave/tasks_starting",
-    "slave/valid_framework_messages",
-    "slave/valid_status_updates",
 ];
 
 /// What the agent has of each resource, and how much of it the containers that live have asked for. In Mesos that is

@@ -77,6 +77,36 @@ pub struct Show {
     pub without_statistics: bool,
 }
 
+/// A framework with all that is known of it, for the older `/state`.
+#[derive(Debug, Clone, Default)]
+pub struct FrameworkTree {
+    /// Itself.
+    pub info: v1::FrameworkInfo,
+    /// Whether it has nothing here any more.
+    pub over: bool,
+    /// Its executors.
+    pub executors: Vec<ExecutorTree>,
+}
+
+/// An executor with its tasks.
+#[derive(Debug, Clone, Default)]
+pub struct ExecutorTree {
+    /// Itself.
+    pub info: v1::ExecutorInfo,
+    /// Whether it has ended, and all of its tasks' reports were seen.
+    pub over: bool,
+    /// Its container.
+    pub container: String,
+    /// Its sandbox.
+    pub directory: String,
+    /// What it has been given.
+    pub tasks: Vec<v1::Task>,
+    /// What it is about to be given.
+    pub queued: Vec<v1::Task>,
+    /// What has ended.
+    pub completed: Vec<v1::Task>,
+}
+
 /// What came of a launch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Launched {
@@ -157,6 +187,10 @@ pub trait Core: Send + Sync + 'static {
     fn file_places(&self) -> Answer<'_, Vec<(String, String)>>;
     /// Tasks, executors and frameworks; all three are always set.
     fn state(&self) -> Answer<'_, GetState>;
+    /// The same, each with what belongs to it.
+    fn tree(&self) -> Answer<'_, Vec<FrameworkTree>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
     /// The agent itself.
     fn agent(&self) -> Answer<'_, GetAgent>;
     /// The containers that the caller may see.

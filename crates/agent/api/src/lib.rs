@@ -27,7 +27,10 @@ mod refusal;
 mod route;
 mod server;
 
-pub use crate::core::{Answer, Caller, Core, Launched, LogRequest, Peer, Session, Show, Stream, stream_of};
+pub use crate::core::{
+    Answer, Caller, Core, ExecutorTree, FrameworkTree, Launched, LogRequest, Peer, Session, Show, Stream,
+    stream_of,
+};
 pub use answer::{Body, Whole, refused};
 pub use auth::{Authenticate, Credential, CredentialsError, HttpBasic, Realm};
 pub use body::whole as whole_body;

@@ -29,7 +29,7 @@ use tokio::task::JoinSet;
 
 use crate::built_in::{BuiltIn, Start};
 use crate::contain::Containing;
-use crate::core::{At, Core, Effect, Input, Kind, NotLaunched, Settings, World, Write};
+use crate::core::{At, Core, Effect, FrameworkView, Input, Kind, NotLaunched, Settings, World, Write};
 use crate::environment::Surroundings;
 use crate::launch;
 use crate::link::{AgentSide, Held, Master, Run};
@@ -255,6 +255,16 @@ impl Engine {
     /// The answer to GET_STATE.
     pub fn state(&self) -> GetState {
         lock(&self.shared.core).state()
+    }
+
+    /// Everything, each with what belongs to it.
+    pub fn tree(&self) -> Vec<FrameworkView> {
+        lock(&self.shared.core).tree()
+    }
+
+    /// What is counted, by the names of Mesos's metrics without `slave/`.
+    pub fn metrics(&self) -> Vec<(&'static str, f64)> {
+        lock(&self.shared.core).metrics()
     }
 
     /// Whose container this is: of which framework, and of which executor, with its name.

@@ -22,7 +22,7 @@ mod stream;
 mod text;
 mod uuid;
 
-pub use crate::core::Settings;
+pub use crate::core::{ExecutorView, FrameworkView, Settings};
 pub use engine::{Engine, Events, Parts, Unheard};
 pub use environment::Surroundings;
 pub use store::Error;

@@ -16,6 +16,7 @@ struct Side {
     child: Child,
     to: ChildStdin,
     from: Receiver<String>,
+    log: PathBuf,
 }
 
 impl Side {
@@ -24,7 +25,8 @@ impl Side {
         let program = test.parent().and_then(|deps| deps.parent()).unwrap().join("examples/tasks");
         let mut command = Command::new(program);
         command.args(ground.arguments()).env_clear().stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+        let log = ground.site.work_dir().join("marks/log");
+        let mut child = command.stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
         let (to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let (sender, lines) = channel();
         std::thread::spawn(move || {
@@ -34,7 +36,7 @@ impl Side {
                 }
             }
         });
-        Side { child, to, from: lines }
+        Side { child, to, from: lines, log }
     }
 
     fn tell(&mut self, line: &str) {
@@ -93,7 +95,11 @@ fn every_task_ends_once_with_its_code_under_an_agent_that_is_killed_all_the_time
             let mut side = Side::start(ground);
             let mut held = BTreeSet::new();
             loop {
-                let line = side.from.recv_timeout(PATIENCE).expect("an agent that comes back");
+                let line = side.from.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+                    let log = std::fs::read_to_string(&side.log).unwrap_or_default();
+                    let last: Vec<&str> = log.lines().rev().take(20).collect();
+                    panic!("the agent does not come back: {last:#?}")
+                });
                 match line.split_once(' ') {
                     Some(("held", task)) => held.insert(task.to_owned()),
                     _ if line == "ready" => break,

@@ -8,7 +8,7 @@ use berth_proto::encode_json;
 use berth_proto::v1::{Resource, value};
 use serde_json::{Map, Value, json};
 
-use super::{agent_info, message};
+use super::{agent_info, message, tree};
 use crate::{Caller, Core, Refusal};
 
 /// The role of what is reserved for nobody.
@@ -38,6 +38,25 @@ pub(super) async fn state(core: &dyn Core, caller: &Caller) -> Result<Value, Ref
     let of_roles = |put: fn(&[&Resource]) -> Value| {
         Value::Object(roles.iter().map(|(role, resources)| ((*role).to_owned(), put(resources))).collect())
     };
+    let frameworks = core.tree().await?;
+    let told = |over| -> Vec<Value> {
+        frameworks.iter().filter(|framework| framework.over == over).map(tree::framework).collect()
+    };
+    // What executors that have not ended, and their tasks, have of the agent.
+    let living =
+        frameworks.iter().flat_map(|framework| &framework.executors).filter(|executor| !executor.over);
+    let allocated: Vec<&Resource> = living
+        .flat_map(|executor| {
+            let tasks = executor.tasks.iter().chain(&executor.queued).flat_map(|task| &task.resources);
+            executor.info.resources.iter().chain(tasks)
+        })
+        .collect();
+    let (unreserved_allocated, reserved_allocated): (Vec<&Resource>, Vec<&Resource>) =
+        allocated.into_iter().partition(|resource| role(resource) == NOBODY);
+    let reserved_allocated: Map<String, Value> = by_role(&reserved_allocated)
+        .iter()
+        .map(|(role, resources)| ((*role).to_owned(), summary(resources)))
+        .collect();
     let own = json!({
         "start_time": started.as_secs_f64(),
         "id": info.id.map(|id| id.value).unwrap_or_default(),
@@ -49,12 +68,12 @@ pub(super) async fn state(core: &dyn Core, caller: &Caller) -> Result<Value, Ref
         "unreserved_resources": summary(&unreserved),
         "reserved_resources_full": of_roles(full),
         "unreserved_resources_full": full(&unreserved),
-        "reserved_resources_allocated": {},
-        "unreserved_resources_allocated": summary(&[]),
+        "reserved_resources_allocated": reserved_allocated,
+        "unreserved_resources_allocated": summary(&unreserved_allocated),
         "resource_providers": [],
         "attributes": {},
-        "frameworks": [],
-        "completed_frameworks": [],
+        "frameworks": told(false),
+        "completed_frameworks": told(true),
     });
     if let Value::Object(own) = own {
         state.extend(own);
@@ -82,7 +101,7 @@ fn by_role<'a>(resources: &[&'a Resource]) -> Vec<(&'a str, Vec<&'a Resource>)> 
 }
 
 /// Names and values: scalars are numbers, all others text.
-fn summary(resources: &[&Resource]) -> Value {
+pub(super) fn summary(resources: &[&Resource]) -> Value {
     let mut all: Map<String, Value> =
         ["cpus", "gpus", "mem", "disk"].map(|name| (name.to_owned(), json!(0.0))).into_iter().collect();
     for resource in resources {

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use berth_proto::agent::response::{get_containers, get_executors};
 use berth_proto::encode_json;
 use berth_proto::own::operations_in_flight::Operation;
 use hyper::StatusCode;
@@ -13,27 +14,70 @@ use super::message;
 use super::query::Query;
 use crate::answer::Whole;
 use crate::server::Shared;
-use crate::{Core, Refusal};
+use crate::{Caller, Core, Refusal, Show};
 
 /// Between two answers of statistics.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Who would wait longer is refused.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// `/containers`: those of executors, of which there are none before there are tasks.
-pub(super) fn containers(query: &Query) -> Result<Value, Refusal> {
+/// `/containers`: those of executors.
+pub(super) async fn containers(core: &dyn Core, caller: &Caller, query: &Query) -> Result<Value, Refusal> {
     let [container, framework, executor] =
-        ["container_id", "framework_id", "executor_id"].map(|name| query.get(name).is_some());
+        ["container_id", "framework_id", "executor_id"].map(|name| query.get(name));
     match (container, framework, executor) {
-        (false, false, false) | (true, false, false) | (false, true, _) => Ok(json!([])),
-        _ => Err(Refusal::bad_request(
-            "Supported query parameters are container_id only, framework_id only, or executor_id and framework_id only",
-        )),
+        (None, None, None) | (Some(_), None, None) | (None, Some(_), _) => {}
+        _ => {
+            return Err(Refusal::bad_request(
+                "Supported query parameters are container_id only, framework_id only, or executor_id and framework_id only",
+            ));
+        }
     }
+    let mut all = of_executors(core, caller).await?;
+    let is =
+        |entry: &Value, name: &str, wanted: Option<&str>| wanted.is_none_or(|wanted| entry[name] == wanted);
+    all.retain(|entry| {
+        is(entry, "container_id", container)
+            && is(entry, "framework_id", framework)
+            && is(entry, "executor_id", executor)
+    });
+    Ok(Value::Array(all))
+}
+
+/// The containers of executors, in the words of the older endpoints.
+async fn of_executors(core: &dyn Core, caller: &Caller) -> Result<Vec<Value>, Refusal> {
+    let state = core.state().await?;
+    let executors = state.get_executors.unwrap_or_default().executors;
+    let listed = core.containers(caller, Show::default()).await?;
+    Ok(listed.iter().map(|container| of_executor(container, &executors)).collect())
+}
+
+fn of_executor(container: &get_containers::Container, executors: &[get_executors::Executor]) -> Value {
+    let framework = container.framework_id.clone().unwrap_or_default();
+    let executor = container.executor_id.clone().unwrap_or_default();
+    let info = executors.iter().map(|one| &one.executor_info);
+    let info = info
+        .into_iter()
+        .find(|info| info.executor_id == executor && info.framework_id.as_ref() == Some(&framework));
+    let source = info.map(|info| info.source().to_owned()).unwrap_or_default();
+    let mut entry = json!({
+        "container_id": container.container_id.value,
+        "executor_id": executor.value,
+        "executor_name": container.executor_name.clone().unwrap_or_default(),
+        "framework_id": framework.value,
+        "source": source,
+    });
+    if let Some(status) = &container.container_status {
+        entry["status"] = message(&encode_json(status));
+    }
+    if let Some(statistics) = &container.resource_statistics {
+        entry["statistics"] = message(&encode_json(statistics));
+    }
+    entry
 }
 
 /// `/monitor/statistics`: what executors use, twice a second at most.
-pub(super) async fn statistics(shared: &Shared) -> Result<Value, Refusal> {
+pub(super) async fn statistics(shared: &Shared, caller: &Caller) -> Result<Value, Refusal> {
     let turn = {
         let mut next = shared.statistics.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let now = Instant::now();
@@ -46,7 +90,13 @@ pub(super) async fn statistics(shared: &Shared) -> Result<Value, Refusal> {
         turn
     };
     tokio::time::sleep_until(turn).await;
-    Ok(json!([]))
+    let mut all = of_executors(&*shared.core, caller).await?;
+    all.retain(|entry| entry.get("statistics").is_some());
+    for entry in &mut all {
+        let Value::Object(fields) = entry else { continue };
+        fields.retain(|name, _| !matches!(name.as_str(), "container_id" | "status"));
+    }
+    Ok(Value::Array(all))
 }
 
 /// `/containerizer/debug`

@@ -7,6 +7,7 @@ mod events;
 mod files;
 mod look;
 mod query;
+mod tree;
 
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
@@ -138,8 +139,8 @@ pub(crate) async fn answer(
         Endpoint::Version => message(&encode_json(&core.version())),
         Endpoint::Flags => about::flags(core),
         Endpoint::State => about::state(core, &caller).await?,
-        Endpoint::Containers => look::containers(&query)?,
-        Endpoint::Statistics => look::statistics(shared).await?,
+        Endpoint::Containers => look::containers(core, &caller, &query).await?,
+        Endpoint::Statistics => look::statistics(shared, &caller).await?,
         Endpoint::Debug => look::pending(core).await?,
         Endpoint::Metrics => look::metrics(core, &query).await?,
         Endpoint::System => look::system(core).await?,

@@ -144,6 +144,7 @@ impl Core {
     /// Nothing runs any more, and nobody speaks: what is open is told by the agent.
     fn finish(&mut self, at: &At) {
         self.settle_all(at);
+        self.count("executors_terminated");
         let Some(framework) = self.frameworks.get(&at.framework) else { return };
         let (aware, over) = (framework.is_aware(), framework.over);
         let Some(executor) = self.current(at) else { return };

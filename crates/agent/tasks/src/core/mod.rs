@@ -30,6 +30,8 @@ use crate::link::{Run, StatusUpdate};
 use crate::made::Cause;
 use crate::stream::Stream;
 
+pub use view::{ExecutorView, FrameworkView};
+
 pub(crate) use recover::{Found, FoundExecutor, FoundFramework, FoundTask};
 
 /// One run of an executor.
@@ -470,13 +472,16 @@ pub(crate) struct Core {
     connected: bool,
     /// Executors that were there before the agent may still come back.
     pub(crate) recovering: bool,
+    /// What only grows, by the names of Mesos's metrics.
+    counts: BTreeMap<&'static str, u64>,
     effects: Vec<Effect>,
 }
 
 impl Core {
     pub(crate) fn new(agent: v1::AgentInfo, settings: Settings, world: Box<dyn World>) -> Core {
-        let (frameworks, completed, effects) = Default::default();
-        Core { agent, settings, world, frameworks, completed, connected: false, recovering: false, effects }
+        let (frameworks, completed, counts, effects) = Default::default();
+        let (connected, recovering) = (false, false);
+        Core { agent, settings, world, frameworks, completed, connected, recovering, counts, effects }
     }
 
     /// What follows from what happened.
@@ -518,6 +523,10 @@ impl Core {
             Input::Recovered => self.recovered(),
         }
         std::mem::take(&mut self.effects)
+    }
+
+    fn count(&mut self, name: &'static str) {
+        *self.counts.entry(name).or_default() += 1;
     }
 
     fn write(&mut self, write: Write) {

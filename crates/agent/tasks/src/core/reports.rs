@@ -39,33 +39,23 @@ impl Core {
         container: Option<v1::ContainerStatus>,
     ) {
         let id = status.task_id.value.clone();
-        let drop =
-            |why: &str| tracing::warn!(framework = at.framework, task = id, why, "a report is dropped");
-        let Some(uuid) = status.uuid.clone() else { return drop("it has no uuid") };
+        if let Err(why) = self.sound(at, &status) {
+            self.count("invalid_status_updates");
+            return tracing::warn!(framework = at.framework, task = id, why, "a report is dropped");
+        }
+        let uuid = status.uuid.clone().unwrap_or_default();
         let agent = self.agent.id.clone();
-        if status.agent_id.is_some() && status.agent_id != agent {
-            return drop("it is of another agent");
-        }
-        let Some(framework) = self.frameworks.get_mut(&at.framework).filter(|framework| !framework.over)
-        else {
-            return drop("its framework is over");
-        };
-        let Some(executor) = framework.executors.get_mut(&at.executor) else {
-            return drop("its executor is over");
-        };
-        if executor.at.container != at.container {
-            return drop("it is of an earlier run of its executor");
-        }
         status.agent_id = agent;
         status.source = Some(Source::Executor.into());
         status.executor_id = Some(v1::ExecutorId { value: at.executor.clone() });
         if status.state() == TaskState::TaskStaging {
-            drop("no executor may say TASK_STAGING");
+            tracing::warn!(framework = at.framework, task = id, "no executor may say TASK_STAGING");
             return self.shutdown(at);
         }
         if let Some(from) = container {
             merge(&mut status, from);
         }
+        let Some(executor) = self.current(at) else { return };
         if executor.settling.iter().any(|waiting| waiting.task_id.value == id) {
             // Its last report waits for the container; until that is written down, nothing is kept.
             return;
@@ -87,6 +77,23 @@ impl Core {
         task.stage = Stage::Terminated;
         executor.settling.push(status);
         self.advance(at);
+    }
+
+    /// Whether a report can be one.
+    fn sound(&mut self, at: &At, status: &v1::TaskStatus) -> Result<(), &'static str> {
+        if status.uuid.is_none() {
+            return Err("it has no uuid");
+        }
+        if status.agent_id.is_some() && status.agent_id != self.agent.id {
+            return Err("it is of another agent");
+        }
+        if self.frameworks.get(&at.framework).is_none_or(|framework| framework.over) {
+            return Err("its framework is over");
+        }
+        match self.current(at) {
+            Some(_) => Ok(()),
+            None => Err("its executor is over, or is another by now"),
+        }
     }
 
     /// The last reports that waited.
@@ -138,6 +145,16 @@ impl Core {
             if is_terminal(status.state()) {
                 task.stage = Stage::Terminated;
             }
+            self.count("valid_status_updates");
+            let ended = match status.state() {
+                TaskState::TaskFinished => Some("tasks_finished"),
+                TaskState::TaskFailed => Some("tasks_failed"),
+                TaskState::TaskKilled => Some("tasks_killed"),
+                TaskState::TaskLost => Some("tasks_lost"),
+                TaskState::TaskGone => Some("tasks_gone"),
+                _ => None,
+            };
+            ended.into_iter().for_each(|name| self.count(name));
             let (place, status) = (Place::Run(at.clone()), Box::new(status));
             self.write(Write::Update { place, task: id.clone(), status });
             if of_executor {

@@ -6,7 +6,7 @@ use berth_proto::agent::response::{
 };
 use berth_proto::v1;
 
-use super::{Core, Executor, Framework, Kind, Stage, Task};
+use super::{Core, Executor, Framework, Kind, Phase, Stage, Task};
 use crate::link::Held;
 
 impl Core {
@@ -19,7 +19,7 @@ impl Core {
             }
             held.frameworks.push(framework.info.clone());
             for executor in framework.executors.values() {
-                if executor.kind != Kind::Command && executor.phase != super::Phase::Terminated {
+                if executor.kind != Kind::Command && executor.phase != Phase::Terminated {
                     held.executors.push(executor.info.clone());
                 }
             }
@@ -66,6 +66,107 @@ impl Core {
             get_executors: Some(executors),
             get_frameworks: Some(frameworks),
         }
+    }
+}
+
+/// An executor and its tasks, as they are told.
+#[derive(Debug, Clone)]
+pub struct ExecutorView {
+    /// Itself.
+    pub info: v1::ExecutorInfo,
+    /// Its container.
+    pub container: berth_model::ContainerId,
+    /// Whether it is over.
+    pub over: bool,
+    /// What it was given and has not ended.
+    pub tasks: Vec<v1::Task>,
+    /// What it will be given.
+    pub queued: Vec<v1::Task>,
+    /// What has ended.
+    pub completed: Vec<v1::Task>,
+}
+
+/// A framework and its executors, as they are told.
+#[derive(Debug, Clone)]
+pub struct FrameworkView {
+    /// Itself.
+    pub info: v1::FrameworkInfo,
+    /// Whether it is over.
+    pub over: bool,
+    /// Its executors.
+    pub executors: Vec<ExecutorView>,
+}
+
+impl Core {
+    /// Everything, each with what belongs to it.
+    pub(crate) fn tree(&self) -> Vec<FrameworkView> {
+        let active = self.frameworks.values().map(|framework| (framework, false));
+        active
+            .chain(self.completed.iter().map(|framework| (framework, true)))
+            .map(|(framework, over)| {
+                let of = |executor: &Executor, over| branch(framework, executor, over);
+                let active = framework.executors.values().map(|executor| of(executor, false));
+                let executors = active.chain(framework.completed.iter().map(|executor| of(executor, true)));
+                FrameworkView { info: framework.info.clone(), over, executors: executors.collect() }
+            })
+            .collect()
+    }
+}
+
+fn branch(framework: &Framework, executor: &Executor, over: bool) -> ExecutorView {
+    let (info, container) = (executor.info.clone(), executor.at.container.clone());
+    let (tasks, queued, completed) = Default::default();
+    let mut view = ExecutorView { info, container, over, tasks, queued, completed };
+    for task in executor.tasks.values() {
+        let (task, stage) = entry(framework, Some(executor), task);
+        match stage {
+            Stage::Queued => &mut view.queued,
+            Stage::Launched => &mut view.tasks,
+            Stage::Terminated | Stage::Completed => &mut view.completed,
+        }
+        .push(task);
+    }
+    view
+}
+
+/// What is counted since the agent started.
+const COUNTED: [&str; 10] = [
+    "executors_terminated",
+    "invalid_framework_messages",
+    "invalid_status_updates",
+    "tasks_failed",
+    "tasks_finished",
+    "tasks_gone",
+    "tasks_killed",
+    "tasks_lost",
+    "valid_framework_messages",
+    "valid_status_updates",
+];
+
+impl Core {
+    /// What is counted, by the names of Mesos's metrics without `slave/`.
+    pub(crate) fn metrics(&self) -> Vec<(&'static str, f64)> {
+        let executors = || self.frameworks.values().flat_map(|framework| framework.executors.values());
+        let executors_in =
+            |phase: Phase| executors().filter(|executor| executor.phase == phase).count() as f64;
+        let tasks_in = |state: v1::TaskState| {
+            let tasks = executors().flat_map(|executor| executor.tasks.values());
+            tasks.filter(|task| task.state == state).count() as f64
+        };
+        let active = self.frameworks.values().filter(|framework| !framework.over).count() as f64;
+        let now = [
+            ("executors_registering", executors_in(Phase::Registering)),
+            ("executors_running", executors_in(Phase::Running)),
+            ("executors_terminating", executors_in(Phase::Terminating)),
+            ("frameworks_active", active),
+            ("registered", f64::from(u8::from(self.connected))),
+            ("tasks_killing", tasks_in(v1::TaskState::TaskKilling)),
+            ("tasks_running", tasks_in(v1::TaskState::TaskRunning)),
+            ("tasks_staging", tasks_in(v1::TaskState::TaskStaging)),
+            ("tasks_starting", tasks_in(v1::TaskState::TaskStarting)),
+        ];
+        let counted = COUNTED.map(|name| (name, self.counts.get(name).copied().unwrap_or(0) as f64));
+        now.into_iter().chain(counted).collect()
     }
 }
 

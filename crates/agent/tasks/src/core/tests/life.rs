@@ -52,6 +52,10 @@ fn a_command_runs_from_its_launch_to_the_acknowledgement_of_its_end() {
     assert_eq!(reports(&effects)[0].state(), TaskState::TaskFinished);
     let effects = acknowledge(&mut bench, "t", &[2; 16]);
     assert_eq!(effects.last(), Some(&Effect::Write(Write::Over(at))));
+    let counted: BTreeMap<_, _> = bench.core.metrics().into_iter().collect();
+    let of = |name: &str| counted[name];
+    assert_eq!((of("tasks_finished"), of("tasks_running"), of("executors_terminated")), (1.0, 0.0, 1.0));
+    assert_eq!((of("valid_status_updates"), of("registered"), of("frameworks_active")), (2.0, 1.0, 0.0));
     let state = bench.core.state();
     assert_eq!(state.get_tasks.unwrap().completed_tasks.len(), 1);
     assert_eq!(state.get_frameworks.unwrap().completed_frameworks.len(), 1);
