@@ -15,7 +15,10 @@ use std::time::Duration;
 use berth_api::{Launched, StatusCode};
 use berth_cgroup::{Group, Hierarchies};
 use berth_contract::ExecRequest;
-use berth_model::{CommandInfo, ContainerConfig, ContainerId, ContainerTermination, ExecutorType};
+use berth_model::{
+    CommandInfo, ContainerConfig, ContainerId, ContainerInfo, ContainerTermination, ContainerType,
+    ExecutorType,
+};
 use berth_proto::{convert, v1};
 use berth_tasks::built_in::{Containers, Later, Ran};
 use berth_tasks::contain::{Containing, Launch};
@@ -156,8 +159,14 @@ impl Containers for Contained {
             let Some(container) = agent.table.get(&id).filter(|container| !container.has_ended()) else {
                 return false;
             };
+            let record = container.record();
+            let of_another = |info: &ContainerInfo| info.r#type != ContainerType::Mesos;
+            if record.as_ref().is_some_and(|r| r.config.container_info.as_ref().is_some_and(of_another)) {
+                // Another technology's container: its own first process is who is told, as by its own tools.
+                return lifecycle::kill(&agent, &id, signal).await.unwrap_or(false);
+            }
             // The first process of a task passes signals on: it would tell its child twice.
-            let of_task = container.record().is_some_and(|record| record.config.task_info.is_some());
+            let of_task = record.is_some_and(|record| record.config.task_info.is_some());
             let around = id.parent().and_then(|parent| agent.table.get(parent)?.record());
             let executor = around.and_then(|record| record.config.executor_info.clone());
             let of_group = executor.is_some_and(|executor| executor.r#type == Some(ExecutorType::Default));
