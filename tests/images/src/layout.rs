@@ -101,9 +101,10 @@ impl Layer {
             Entry::File("etc/group", 0o644, b"root:x:0:\nbob:x:1000:\nstaff:x:50:bob\n"),
             Entry::Dir("tmp", 0o1777),
         ]);
-        for name in
-            ["sh", "cat", "echo", "env", "id", "ls", "pwd", "stat", "sleep", "true", "wc", "head", "touch"]
-        {
+        for name in [
+            "sh", "cat", "mknod", "echo", "env", "id", "ls", "pwd", "stat", "sleep", "true", "wc", "head",
+            "touch",
+        ] {
             layer.add(&Entry::Link(&format!("bin/{name}"), "busybox"));
         }
         layer

@@ -8,13 +8,16 @@
 //!
 //! The default is Docker's set without MKNOD: the devices controller that makes MKNOD harmless is applied only
 //! when MKNOD is asked for (see `cgroups`).
+//!
+//! Whom a program runs as does not hang on the operator's list of isolators: where that leaves this one out, the user is
+//! still changed, and nothing else is done. Root then keeps all capabilities, as with Mesos; who asks for some is refused.
 
 use crate::Settings;
 use berth_launcher::wire::Step;
 use berth_launcher::{Container, Error, Isolator, Phase, Plan, Result};
 use berth_model::{Capabilities, Capability};
 
-const NAME: &str = "linux/capabilities";
+pub(crate) const NAME: &str = "linux/capabilities";
 
 /// What a container has when nothing is asked: CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP,
 /// NET_BIND_SERVICE, NET_RAW, SYS_CHROOT, AUDIT_WRITE, SETFCAP.
@@ -29,10 +32,18 @@ pub const DEFAULT: u64 = {
     set
 };
 
-struct Linux;
+struct Linux {
+    /// Whether capabilities are limited, and not only the user changed.
+    limits: bool,
+}
 
-pub(crate) fn make(_: &Settings) -> Result<Box<dyn Isolator>> {
-    Ok(Box::new(Linux))
+pub(crate) fn make(settings: &Settings) -> Result<Box<dyn Isolator>> {
+    Ok(Box::new(Linux { limits: is_on(settings) }))
+}
+
+/// Whether the operator's list has it.
+pub(crate) fn is_on(settings: &Settings) -> bool {
+    !settings.without.iter().any(|without| without == NAME)
 }
 
 /// The sets that a container ends up with.
@@ -73,6 +84,14 @@ pub(crate) fn sets(container: &Container<'_>) -> Result<Sets> {
     Ok(Sets { bounding, permitted, ambient: if root { 0 } else { effective.unwrap_or(0) } })
 }
 
+fn asks(container: &Container<'_>) -> bool {
+    container.linux().is_some_and(|info| {
+        info.effective_capabilities.is_some()
+            || info.bounding_capabilities.is_some()
+            || info.capability_info.is_some()
+    })
+}
+
 fn list(bits: u64) -> String {
     let all = (0..=40u8).filter(|n| bits >> n & 1 == 1).filter_map(Capability::from_number);
     all.map(|c| c.to_string()).collect::<Vec<_>>().join(", ")
@@ -86,12 +105,20 @@ impl Isolator for Linux {
     fn prepare(&self, container: &Container<'_>, plan: &mut Plan) -> Result<()> {
         let sets = sets(container)?;
         let user = container.user;
-        let bounding = Step::Bounding { capabilities: sets.bounding };
-        plan.step(NAME, Phase::Credentials, bounding, "limit the capabilities (prctl PR_CAPBSET_DROP)");
+        if self.limits {
+            let bounding = Step::Bounding { capabilities: sets.bounding };
+            plan.step(NAME, Phase::Credentials, bounding, "limit the capabilities (prctl PR_CAPBSET_DROP)");
+        } else if asks(container) {
+            let text = "capabilities need the isolator 'linux/capabilities': add it to --isolation";
+            return Err(Error::Unsupported(text.to_owned()));
+        }
         let groups: Vec<u8> = user.supplementary.iter().flat_map(|g| g.to_le_bytes()).collect();
         let what = format!("become user {} and group {}", user.uid, user.gid);
         let step = Step::User { uid: user.uid, gid: user.gid, groups: &groups };
         plan.step(NAME, Phase::Credentials, step, what);
+        if !self.limits {
+            return Ok(());
+        }
         let step = Step::Capabilities { permitted: sets.permitted, ambient: sets.ambient };
         plan.step(NAME, Phase::Credentials, step, format!("set capabilities {}", list(sets.permitted)));
         Ok(())

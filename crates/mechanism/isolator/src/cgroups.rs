@@ -25,6 +25,8 @@ struct Cgroups {
     settings: GroupSettings,
     marks: Option<Marks>,
     met: Knowledge,
+    /// Whether root lacks the capability to make devices, if it does not ask for it.
+    capabilities: bool,
 }
 
 pub(crate) fn make(settings: &Settings) -> Result<Box<dyn Isolator>> {
@@ -34,6 +36,7 @@ pub(crate) fn make(settings: &Settings) -> Result<Box<dyn Isolator>> {
             settings: settings.groups.clone(),
             marks: settings.groups.net_cls.map(Marks::new),
             met: Knowledge::default(),
+            capabilities: capabilities::is_on(settings),
         })),
         None => {
             Err(Error::Unsupported("the cgroups isolator needs control groups at /sys/fs/cgroup".to_owned()))
@@ -51,7 +54,9 @@ impl Cgroups {
         let mut limits = limits_of(container.config)?;
         self.settings.complete(&mut limits);
         let devices = devices_of(container.config)?;
-        if capabilities::sets(container)?.bounding & MAKES_DEVICES != 0 || !devices.is_empty() {
+        let makes_devices =
+            !self.capabilities || capabilities::sets(container)?.bounding & MAKES_DEVICES != 0;
+        if makes_devices || !devices.is_empty() {
             let mut rules = berth_cgroup::controller::devices::DEFAULT.to_vec();
             rules.extend(&self.settings.allowed_devices);
             rules.extend(devices.into_iter().map(|device| device.rule));

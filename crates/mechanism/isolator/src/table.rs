@@ -31,6 +31,8 @@ pub const BUILT_IN: &[(&str, Make)] = &[
 /// # Errors
 /// One could not be made.
 pub fn build(settings: &Settings) -> Result<Vec<Box<dyn Isolator>>> {
-    let wanted = |name: &&(&str, Make)| !settings.without.iter().any(|w| w == name.0);
+    let left_out = |name: &str| settings.without.iter().any(|without| without == name);
+    // This one knows itself what is left of it.
+    let wanted = |(name, _): &&(&str, Make)| *name == crate::capabilities::NAME || !left_out(name);
     BUILT_IN.iter().filter(wanted).map(|(_, make)| make(settings)).collect()
 }

@@ -38,6 +38,29 @@ fn a_container_of_the_agent_holds_its_image_across_a_killed_agent() {
 }
 
 #[test]
+fn whom_a_container_runs_as_does_not_hang_on_the_list_of_isolators() {
+    let ground = ground!("busybox");
+    let config = json!({"Cmd": ["sh", "-c", "id -un; exec sleep 1000"], "User": "bob:staff"});
+    let name = Layout::make(&ground.path("layout"), vec![Layer::busybox()], config).name();
+    let isolation = "--isolation=filesystem/linux,cgroups/cpu,cgroups/mem,cgroups/devices,docker/runtime";
+    let _agent = Agent::with(&ground, ground.work_dir(), &[isolation]);
+    ground.berth(&["run", "-d", "--name", "web", &name]).good();
+    assert_eq!(ground.berth(&["exec", "web", "sh", "-c", "id -un; id -gn"]).good(), "bob\nstaff\n");
+    wait_for("its first line", || ground.berth(&["logs", "web"]).stdout == "bob\n");
+    // Root has all capabilities then, but no device of the host.
+    let root = ground.berth(&[
+        "exec",
+        "-u",
+        "root",
+        "web",
+        "sh",
+        "-c",
+        "cd /tmp && mknod d b 8 0; mknod e b 254 0; cat d e",
+    ]);
+    assert!(root.code != Some(0) && root.stdout.is_empty(), "{root:#?}");
+}
+
+#[test]
 fn a_destroy_ends_a_pull_at_once() {
     let ground = ground!("busybox");
     let _agent = Agent::start(&ground);
