@@ -287,8 +287,12 @@ impl Store {
                 remove(&self.place(&Place::Refused(framework.clone()), task), |path| fs::remove_dir_all(path))
             }
             Write::ForgetExecutor(at) => {
-                remove(&self.sandbox_link(at), |path| fs::remove_file(path))?;
-                remove(&self.run(at), |path| fs::remove_dir_all(path))
+                let (own, run) = (self.sandbox_link(at), self.run(at));
+                remove(&own, |path| fs::remove_file(path))?;
+                remove(&run, |path| fs::remove_dir_all(path))?;
+                leave(&own);
+                leave(&run);
+                Ok(())
             }
             Write::ForgetFramework(id) => {
                 remove(&self.sandboxes.join("frameworks").join(id), |path| fs::remove_dir_all(path))?;
@@ -518,6 +522,18 @@ fn remove(path: &Path, how: impl FnOnce(&Path) -> io::Result<()>) -> Result<()> 
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(error)),
         _ => Ok(()),
     }
+}
+
+/// Takes away what leads to a run that is gone, where nothing else is there: `runs/latest`, and the directories above.
+fn leave(run: &Path) {
+    let Some(runs) = run.parent() else { return };
+    let latest = runs.join("latest");
+    if fs::read_link(&latest).is_ok_and(|target| target.file_name() == run.file_name()) {
+        let _ = fs::remove_file(&latest);
+    }
+    // One that has something else in it stays.
+    let _ = fs::remove_dir(runs);
+    let _ = runs.parent().map(fs::remove_dir);
 }
 
 /// The directories in one, by name; none in one that is not there.

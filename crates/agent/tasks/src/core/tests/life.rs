@@ -249,4 +249,6 @@ fn of_those_that_are_over_only_so_many_are_remembered() {
     }
     let found = bench.store.read().unwrap();
     assert_eq!(found[0].executors.len(), 3, "two and the one that lives");
+    let left = bench.work.join("meta/slaves/latest/frameworks/f/executors");
+    assert_eq!(std::fs::read_dir(left).unwrap().count(), 3, "of the others nothing is left");
 }
