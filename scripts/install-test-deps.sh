@@ -53,6 +53,10 @@ want lxc lxc-start
 want uidmap newuidmap
 # The example of a program for the external containerizer.
 want python3 python3
+# Public clients of Mesos from PyPI (tests/scheduler/foreign/python.sh), one of which is compiled.
+python3 -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
+[ -e "$(python3 -c 'import sysconfig; print(sysconfig.get_paths()["include"])' 2>/dev/null)/Python.h" ] ||
+    missing="$missing python3-dev"
 # An ftp server for the fetcher's tests, for Debian's own Python.
 /usr/bin/python3 -c 'import pyftpdlib' 2>/dev/null || missing="$missing python3-pyftpdlib"
 

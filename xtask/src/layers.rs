@@ -75,6 +75,7 @@ pub(crate) const WITHIN_ROW: &[(&str, &str)] = &[
     ("tests/api", "tests/agent"),
     ("tests/lxc", "tests/agent"),
     ("tests/docker", "tests/agent"),
+    ("tests/scheduler", "tests/agent"),
 ];
 
 /// The one crate, beside tests and benches, that names concrete containerizers.

@@ -22,7 +22,7 @@ const CALLS: &[(&str, u16, &str)] = &[
     (
         r#"{"type": "ATTACH_CONTAINER_INPUT", "attach_container_input": {"process_io": {"data": {"data": "?"}}}}"#,
         400,
-        "Failed to base64 decode bytes field 'data': Invalid symbol 63, offset 0.",
+        "Failed to base64 decode bytes field 'data': Invalid character '?'",
     ),
     (
         r#"{"type": "READ_FILE", "read_file": {}}"#,

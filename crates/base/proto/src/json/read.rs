@@ -133,7 +133,7 @@ fn read_value(field: &Field, value: &Value, out: &mut Vec<u8>) -> Result<(), Con
         (Kind::Bytes, Value::String(text)) => {
             let bytes = STANDARD
                 .decode(text)
-                .map_err(|error| ConvertError::Base64 { field: field.name, reason: error.to_string() })?;
+                .map_err(|error| ConvertError::Base64 { field: field.name, reason: base64_reason(&error) })?;
             put_bytes(field, &bytes, out);
             Ok(())
         }
@@ -263,4 +263,12 @@ fn put_bytes(field: &Field, bytes: &[u8], out: &mut Vec<u8>) {
     encode_key(field.number, WireType::LengthDelimited, out);
     encode_varint(bytes.len() as u64, out);
     out.extend_from_slice(bytes);
+}
+
+/// Mesos names the character; what it says of lengths is its own way to count.
+fn base64_reason(error: &base64::DecodeError) -> String {
+    match error {
+        base64::DecodeError::InvalidByte(_, byte) => format!("Invalid character '{}'", char::from(*byte)),
+        other => other.to_string(),
+    }
 }

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `berth agent --local_master`, as schedulers see it: what a real master was asked asked again, `berth execute`, and
+//! clients that other people wrote.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
+mod execute;
+mod foreign;
+mod replay;
+
+use std::net::TcpListener;
+
+use berth_test_agent::{Ground, skip};
+
+/// An agent with a master of its own.
+struct Node {
+    ground: Ground,
+    /// Where the master is.
+    master: String,
+    /// Where the agent is.
+    port: u16,
+}
+
+impl Node {
+    /// None, and that is told, where there can be none.
+    fn new(test: &str) -> Option<Node> {
+        let name: String = test.split('_').filter_map(|word| word.chars().next()).take(8).collect();
+        let ground = match Ground::new(&format!("sched-{name}")) {
+            Ok(ground) => ground,
+            Err(lacked) => {
+                skip(test, &lacked);
+                return None;
+            }
+        };
+        let mut node = Node { ground, master: format!("127.0.0.1:{}", free_port()), port: free_port() };
+        node.start();
+        Some(node)
+    }
+
+    /// Starts the agent (again).
+    fn start(&mut self) {
+        let mut command = self.ground.agent();
+        command.arg(format!("--local_master={}", self.master)).arg(format!("--port={}", self.port));
+        command.args(["--no-authenticate_http_readwrite", "--allocation_interval=200ms"]);
+        command.arg("--resources=cpus:64;mem:65536;disk:10240;ports:[31000-32000]");
+        self.ground.start_as(&mut command);
+        let (master, what) = (self.master.clone(), "the master listens");
+        berth_testing::until(what, || std::net::TcpStream::connect(&master).is_ok());
+    }
+
+    /// All is over, and nothing is left but what is kept of frameworks and tasks until it is collected.
+    fn leave(mut self) {
+        // A plain agent does the rest: it needs no address that somebody else may have by now.
+        self.ground.stop();
+        let work = self.ground.work_dir();
+        let kept =
+            ["meta/master", "meta/slaves", "slaves"].map(|below| work.join(below).display().to_string());
+        let Err(difference) = self.ground.leave() else { return };
+        let is_kept = |line: &&str| kept.iter().any(|kept| line.contains(kept));
+        let left: Vec<&str> = difference.lines().filter(|line| !is_kept(line)).collect();
+        assert!(left.is_empty(), "left behind:\n{}", left.join("\n"));
+    }
+}
+
+/// A port that nobody had a moment ago.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
