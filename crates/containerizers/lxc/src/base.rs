@@ -21,6 +21,8 @@ use crate::sandbox;
 use crate::settings::Settings;
 use crate::tools::{self, Call, Config, IdMap, Kennel, Name, Template};
 
+/// What ends the name of a template's configuration, beside the records, while it works.
+const CONFIGURATION: &str = ".conf";
 /// Written last: without it, the template did not come to its end.
 const WHOLE: &str = "berth-whole";
 /// In a container's directory that stays when ours goes.
@@ -111,6 +113,18 @@ pub(crate) fn is_whole(settings: &Settings, name: &str) -> bool {
     settings.bases().join(name).join(WHOLE).exists()
 }
 
+/// Removes the configurations of templates that were at work when their agent was killed.
+pub(crate) fn remove_configurations(settings: &Settings) -> Result<(), Error> {
+    let place = settings.runtime_dir.join("lxc");
+    for name in names(&place)? {
+        if name.starts_with('.') && name.ends_with(CONFIGURATION) {
+            let path = place.join(name);
+            fs::remove_file(&path).map_err(of_io(format!("remove {}", path.display())))?;
+        }
+    }
+    Ok(())
+}
+
 /// The names in a directory; none if it is not there.
 pub(crate) fn names(place: &Path) -> Result<Vec<String>, Error> {
     match fs::read_dir(place) {
@@ -135,7 +149,7 @@ fn run(
     if let Some(map) = map {
         config.extend(map.lines().map_err(of_tool)?);
     }
-    let file = settings.runtime_dir.join("lxc").join(format!(".{name}.conf"));
+    let file = settings.runtime_dir.join("lxc").join(format!(".{name}{CONFIGURATION}"));
     fs::write(&file, Config(config).to_string()).map_err(of_io(format!("write {}", file.display())))?;
     let kennel_path = kennel(settings, name.as_str());
     let kennel = Kennel::new(&kennel_path);

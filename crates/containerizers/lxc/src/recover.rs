@@ -31,6 +31,7 @@ pub(crate) fn recover(shared: &Arc<Shared>, state: Option<&AgentState>) -> Resul
         base::make_directory(&place, 0o711)?;
     }
     groups::make_root(settings);
+    base::remove_configurations(settings)?;
     let found: BTreeMap<ContainerId, Found> = shared.records.all()?.into_iter().collect();
     orphans(shared, &found)?;
     let boot = BootId::current().map_err(|error| Error::because(error.class(), "the boot's id", error))?;
