@@ -9,6 +9,7 @@ mod commands;
 mod images;
 mod limits;
 mod pods;
+mod tasks;
 
 use crate::technology::Technology;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -17,6 +18,7 @@ pub(crate) use images::*;
 pub(crate) use limits::Limiting;
 pub(crate) use pods::*;
 use std::path::PathBuf;
+pub(crate) use tasks::*;
 
 /// Contain commands on this machine.
 #[derive(Debug, Parser)]
@@ -95,6 +97,11 @@ pub(crate) enum Command {
     /// Make, run and remove containers of LXC
     #[command(subcommand, after_help = crate::lxc::LXC)]
     Lxc(crate::lxc::LxcCommand),
+    /// List the tasks that a master knows
+    Tasks(Tasks),
+    /// Look at a task, its output, or run a command beside it
+    #[command(subcommand)]
+    Task(TaskCommand),
     /// Run a task under a master (see `berth execute --help`)
     #[command(disable_help_flag = true)]
     Execute(Agent),

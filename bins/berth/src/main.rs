@@ -34,6 +34,7 @@ mod remote;
 mod run;
 mod session;
 mod stats;
+mod task;
 mod technology;
 mod template;
 mod terminal;
@@ -116,6 +117,8 @@ fn run_command() -> u8 {
         cli::Command::Image(command) => image::image(global, command),
         cli::Command::Pod(command) => pod::pod(global, command),
         cli::Command::Lxc(command) => lxc::lxc(command),
+        cli::Command::Tasks(args) => task::tasks(&args),
+        cli::Command::Task(command) => task::task(global, command),
         cli::Command::Execute(_) => Err(exit::Failure::text(
             "write the flags after `execute`, as in `berth execute --master=IP:PORT --name=NAME --command=TEXT`",
         )),

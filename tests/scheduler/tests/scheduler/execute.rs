@@ -152,3 +152,28 @@ fn what_is_missing_or_unknown_is_said_with_all_flags() {
     let words = "Failed to parse resources 'zz': Bad value for resources, missing or extra ':' in zz\n";
     assert_eq!((&*err, code), (words, Some(1)));
 }
+
+#[test]
+fn tasks_are_listed_and_looked_into() {
+    let Some(node) = Node::new("tasks_are_listed_and_looked_into") else { return };
+    let mut command = node.ground.command(["execute"]);
+    command.arg(format!("--master={}", node.master)).arg("--command=echo started; exec sleep 1000");
+    command.args(["--name=long", "--resources=cpus:0.1;mem:32"]);
+    let mut execute = berth_testing::Running::start(&mut command);
+    execute.says("TASK_RUNNING");
+    let master = format!("--master={}", node.master);
+    let listed = node.ground.berth(["tasks", &master]);
+    assert!(listed.good().contains("long  TASK_RUNNING"), "{listed:?}");
+    let listed: serde_json::Value =
+        serde_json::from_str(node.ground.berth(["tasks", "-o", "json", &master]).good()).unwrap();
+    assert_eq!((&listed[0]["id"], listed.as_array().unwrap().len()), (&"long".into(), 1));
+    assert_eq!(node.ground.berth(["task", "logs", &master, "long"]).good(), "started\n");
+    let inside = node.ground.berth(["task", "exec", &master, "long", "sh", "-c", "echo in; exit 4"]);
+    assert_eq!((&*inside.stdout, inside.code), ("in\n", Some(4)));
+    let told = node.ground.berth(["task", "inspect", &master, "long"]);
+    assert!(told.good().contains("\"state\": \"TASK_RUNNING\""), "{told:?}");
+    node.ground.berth(["task", "inspect", &master, "nope"]).refused(1, &["there is no task 'nope'"]);
+    execute.signal(rustix::process::Signal::KILL);
+    let _ = execute.end();
+    node.leave();
+}
