@@ -140,8 +140,13 @@ fn every_task_ends_once_with_its_code_under_an_agent_that_is_killed_all_the_time
             assert_eq!(ends.count(), 1, "{task}: {:?}", of.seen);
             let ran = std::fs::read_to_string(marks.join(task)).unwrap_or_default();
             let (state, _, message) = of.end().unwrap();
-            if message == "Task launched during agent restart" {
-                assert_eq!((state.as_str(), ran.as_str()), ("TASK_LOST", ""), "{task} ran");
+            if ran.is_empty() {
+                // Its launch was not over when the agent was killed. Nobody may say that it exited.
+                let restarted = state == "TASK_LOST" && message == "Task launched during agent restart";
+                assert!(restarted || !message.starts_with("Command "), "{task} never ran: {state} {message}");
+                if !restarted {
+                    println!("{task} never ran: {state} {message}");
+                }
                 dropped += 1;
                 continue;
             }
