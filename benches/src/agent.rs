@@ -4,8 +4,8 @@
 //! The API has no root file system for standalone containers yet, so theirs is the host's, and crun's bundle leaves away
 //! what such a container lacks ([`peer`]).
 
-mod daemon;
-mod fleet;
+pub(crate) mod daemon;
+pub(crate) mod fleet;
 mod peer;
 mod rate;
 mod single;

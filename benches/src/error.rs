@@ -37,6 +37,10 @@ pub(crate) enum Error {
     Ended { id: String, status: Option<i32>, message: String },
     #[error("the agent lists {found} of {wanted} running containers")]
     Listed { found: usize, wanted: usize },
+    #[error("run tasks over the master of an agent of the bench's own")]
+    Master { source: Box<berth_client::MasterError> },
+    #[error("a task of the bench ended as {state}; only what finishes is measured")]
+    Task { state: &'static str },
     #[error("write the result to stdout")]
     Output(#[source] io::Error),
 }

@@ -23,6 +23,7 @@ mod report;
 mod rounds;
 mod site;
 mod stats;
+mod tasks;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -108,6 +109,12 @@ enum Action {
         #[arg(long, default_value_t = 1024)]
         mib: u64,
     },
+    /// Tasks of a scheduler over the master of this node: their latency, their rate, and the agent's memory under many
+    Tasks {
+        /// How many tasks are to run at once for the memory
+        #[arg(long, default_value_t = FLEET)]
+        running: usize,
+    },
     /// What each container looks like from within, compared with that of the floor program
     Check,
 }
@@ -167,6 +174,13 @@ fn run(options: &Options) -> Result<(), Error> {
         Some(Action::Logs { rounds, mib }) => {
             let folder = site.stages.last().map(|stage| stage.folder.clone()).unwrap_or_default();
             let measured = logs::measure(&programs.berth, &folder, *mib, *rounds, &stop)?;
+            match options.output {
+                Format::Table => measured.text(),
+                Format::Json => json(&measured),
+            }
+        }
+        Some(Action::Tasks { running }) => {
+            let measured = tasks::measure(&programs, &site, options.times(), *running, &stop)?;
             match options.output {
                 Format::Table => measured.text(),
                 Format::Json => json(&measured),

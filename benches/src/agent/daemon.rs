@@ -45,6 +45,8 @@ pub(crate) struct Daemon {
     agent: Agent,
     /// How many names were given.
     names: Cell<u64>,
+    /// Flags that this one has beside those that all have.
+    more: Vec<String>,
 }
 
 /// The network of a container.
@@ -58,6 +60,16 @@ pub(crate) enum Network {
 impl Daemon {
     /// Starts one on this stage.
     pub(crate) fn start(programs: &Programs, site: &Site, stage: &Stage) -> Result<Daemon, Error> {
+        Daemon::start_with(programs, site, stage, Vec::new())
+    }
+
+    /// The same with more flags.
+    pub(crate) fn start_with(
+        programs: &Programs,
+        site: &Site,
+        stage: &Stage,
+        more: Vec<String>,
+    ) -> Result<Daemon, Error> {
         let (runtime_dir, work_dir) = (stage.state("agent"), stage.folder.join("agent"));
         for folder in [&runtime_dir, &work_dir] {
             std::fs::create_dir_all(folder).map_err(Error::file("make", folder.clone()))?;
@@ -78,6 +90,7 @@ impl Daemon {
             process: None,
             runtime,
             names: Cell::new(0),
+            more,
         };
         daemon.begin()?;
         Ok(daemon)
@@ -95,7 +108,7 @@ impl Daemon {
         let log = File::options().create(true).append(true).open(&self.log);
         let log = log.map_err(Error::file("open", self.log.clone()))?;
         let mut command = self.berth();
-        command.arg("agent").arg(format!("--cgroups_root={}", self.group));
+        command.arg("agent").arg(format!("--cgroups_root={}", self.group)).args(&self.more);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         Ok(command)
     }
@@ -152,6 +165,11 @@ impl Daemon {
         question: impl Future<Output = Result<T, berth_client::Error>>,
     ) -> Result<T, Error> {
         self.runtime.block_on(question).map_err(|error| self.failed(what, error))
+    }
+
+    /// Waits for what asks somebody else than the agent.
+    pub(crate) fn wait_for<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        self.runtime.block_on(work)
     }
 
     pub(crate) fn connect(&self) -> Result<Connection, Error> {

@@ -158,7 +158,7 @@ fn nanoseconds(pid: i32) -> u64 {
 }
 
 /// VmRSS of proc_pid_status(5); nothing for what is gone.
-fn resident_kib(pid: i32) -> f64 {
+pub(crate) fn resident_kib(pid: i32) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
     line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or_default()

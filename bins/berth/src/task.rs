@@ -10,7 +10,8 @@ use crate::cli::{Cli, Command, Format, Global, Master, TaskCommand, Tasks};
 use crate::exit::Failure;
 use crate::{logs, remote};
 use berth_client::{MasterClient, MasterError, block_on};
-use berth_proto::Encoding;
+use berth_proto::master::call::KillTask;
+use berth_proto::{Encoding, v1};
 
 const ENDED: &[&str] = &[
     "TASK_FINISHED",
@@ -27,10 +28,14 @@ fn failed(error: &MasterError) -> Failure {
     Failure::new(error.class(), error).code(1)
 }
 
+fn client(master: &Master) -> MasterClient {
+    let credentials = master.principal.as_deref().zip(master.secret.as_deref());
+    MasterClient::new(&*master.master, Encoding::Json, credentials)
+}
+
 /// The tasks that a master knows, the oldest first.
 fn all(master: &Master) -> Result<Vec<Value>, Failure> {
-    let credentials = master.principal.as_deref().zip(master.secret.as_deref());
-    let client = MasterClient::new(&*master.master, Encoding::Json, credentials);
+    let client = client(master);
     let asked = block_on(client.get("/tasks?order=asc&limit=-1")).map_err(|error| Failure::client(&error))?;
     let bytes = asked.map_err(|error| failed(&error))?;
     let document: Value = serde_json::from_slice(&bytes)
@@ -112,6 +117,22 @@ pub(crate) fn task(global: &Global, command: TaskCommand) -> Result<u8, Failure>
                 Command::Logs(args) => logs::logs(global, &args),
                 _ => Err(Failure::text("no logs")),
             }
+        }
+        TaskCommand::Kill { master, timeout, id } => {
+            let task = find(&master, &id)?;
+            let grace = |seconds: u32| v1::KillPolicy {
+                grace_period: Some(v1::DurationInfo { nanoseconds: i64::from(seconds) * 1_000_000_000 }),
+            };
+            let kill = KillTask {
+                framework_id: v1::FrameworkId { value: text(&task, "framework_id").to_owned() },
+                task_id: v1::TaskId { value: id.clone() },
+                kill_policy: timeout.map(grace),
+            };
+            let client = client(&master);
+            let killed = block_on(client.kill_task(kill)).map_err(|error| Failure::client(&error))?;
+            killed.map_err(|error| failed(&error))?;
+            println!("{id}");
+            Ok(0)
         }
         TaskCommand::Exec { master, interactive, tty, id, command } => {
             let container = container_of(&master, &id)?;

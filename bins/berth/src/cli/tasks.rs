@@ -49,6 +49,16 @@ pub(crate) enum TaskCommand {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
         options: Vec<String>,
     },
+    /// End a task, as its framework would
+    Kill {
+        #[command(flatten)]
+        master: Master,
+        /// How long it may take to end by itself [default: that of the task]
+        #[arg(short, long = "timeout", alias = "time", value_name = "SECONDS")]
+        timeout: Option<u32>,
+        /// Its id
+        id: String,
+    },
     /// Run a further command in a task's container
     Exec {
         #[command(flatten)]

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use berth_model::Class;
 use berth_proto::recordio::Decoder;
 use berth_proto::scheduler::{Call, Event};
-use berth_proto::{Encoding, decode_json, decode_protobuf};
+use berth_proto::{Encoding, decode_json, decode_protobuf, master};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Buf as _, Bytes, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
@@ -139,6 +139,21 @@ impl MasterClient {
             return Err(self.refused(response).await);
         }
         self.whole(response).await
+    }
+
+    /// Ends a task of any framework, as that framework itself would: an operator's call, and one of ours.
+    ///
+    /// # Errors
+    /// It is not reached, or refuses; also when no such task runs.
+    pub async fn kill_task(&self, kill: master::call::KillTask) -> Result<(), MasterError> {
+        let kind = master::call::Type::KillTask.into();
+        let call = master::Call { r#type: Some(kind), kill_task: Some(kill), ..master::Call::default() };
+        let media_type = self.encoding.media_type();
+        let request = self.request(Method::POST, "/api/v1").header("Content-Type", media_type);
+        let request =
+            request.header("Accept", media_type).body(Full::new(self.encoding.encode(&call).into()));
+        let (response, _connection) = self.send(request.expect("headers of ours are right")).await?;
+        if response.status().is_success() { Ok(()) } else { Err(self.refused(response).await) }
     }
 
     async fn post(

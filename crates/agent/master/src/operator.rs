@@ -60,6 +60,7 @@ fn validate(call: &Call) -> Result<Type, String> {
         Type::ListFiles => need("list_files", call.list_files.is_some())?,
         Type::ReadFile => need("read_file", call.read_file.is_some())?,
         Type::Teardown => need("teardown", call.teardown.is_some())?,
+        Type::KillTask => need("kill_task", call.kill_task.is_some())?,
         _ => {}
     }
     Ok(kind)
@@ -161,6 +162,20 @@ async fn tell(face: &Arc<Face>, kind: Type, call: Call) -> Result<Option<Message
             let id = call.teardown.map(|teardown| teardown.framework_id.value).unwrap_or_default();
             if !face.remove(id).await? {
                 return Err(Refusal::bad_request("No framework found with specified ID"));
+            }
+            return Ok(None);
+        }
+        Type::KillTask => {
+            let Some(kill) = call.kill_task else { return Ok(None) };
+            let (task, framework) = (kill.task_id.value.clone(), kill.framework_id.value);
+            if !face
+                .look_and_change(move |state| {
+                    state.kill_for_operator(&framework, kill.task_id.value, kill.kill_policy)
+                })
+                .await?
+            {
+                let text = format!("no task '{task}' of this framework runs");
+                return Err(Refusal::new(StatusCode::NOT_FOUND, text));
             }
             return Ok(None);
         }

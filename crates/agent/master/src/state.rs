@@ -509,6 +509,21 @@ impl State {
         self.orders.push(Order::Kill { framework: id.to_owned(), task, policy: kill.kill_policy });
     }
 
+    /// The same, asked by an operator; `false` for a task that is not there or has ended.
+    pub(crate) fn kill_for_operator(
+        &mut self,
+        id: &str,
+        task: String,
+        policy: Option<v1::KillPolicy>,
+    ) -> bool {
+        let known = self.frameworks.get(id).and_then(|framework| framework.tasks.get(&task));
+        let runs = known.is_some_and(|known| !is_terminal(known.state()));
+        if runs {
+            self.orders.push(Order::Kill { framework: id.to_owned(), task, policy });
+        }
+        runs
+    }
+
     pub(crate) fn shutdown(&mut self, id: &str, shutdown: call::Shutdown) {
         self.count("shutdown");
         if shutdown.agent_id.value == self.agent_id() {

@@ -122,6 +122,9 @@ registry! {
         CALL_PAUSE = 1008 "PAUSE",
         CALL_RESUME = 1009 "RESUME",
     }
+    "master.Call" Call {
+        MASTER_CALL_KILL_TASK = 1000 "KILL_TASK",
+    }
     "agent.Call.GetContainers" Field {
         GET_CONTAINERS_SHOW_ENDED = 1000 "show_ended",
         GET_CONTAINERS_SHOW_SUMMARIES = 1001 "show_summaries",

@@ -134,10 +134,11 @@ mod tests {
             for field in message.fields.iter().filter(|field| field.number >= 1000) {
                 let number = i32::try_from(field.number).unwrap();
                 // The field of a call of ours has the number of its type, and the name in small letters.
-                let is_of_call = ["mesos.v1.agent.Call", "mesos.v1.agent.Response"].contains(&message.name);
-                let known = if is_of_call {
+                let calls = ["mesos.v1.agent.Call", "mesos.v1.agent.Response", "mesos.v1.master.Call"];
+                let known = if calls.contains(&message.name) {
                     REGISTRY.iter().any(|entry| {
                         entry.kind == Which::Call
+                            && message.name.contains(entry.message.trim_end_matches("Call"))
                             && entry.number == number
                             && entry.name.to_ascii_lowercase() == field.name
                     })
@@ -148,7 +149,7 @@ mod tests {
             }
         }
         for item in ENUMS.iter().filter(|item| in_mesos(item.name)) {
-            let of_calls = item.name.starts_with("mesos.v1.agent.");
+            let of_calls = ["mesos.v1.agent.", "mesos.v1.master."].iter().any(|of| item.name.starts_with(of));
             let capabilities = item.name == "mesos.v1.CapabilityInfo.Capability";
             for (number, name) in item.values.iter().filter(|(number, _)| *number >= 100 && !capabilities) {
                 let message = item.name.trim_end_matches(".Type").replace("agent.Response", "agent.Call");

@@ -173,7 +173,12 @@ fn tasks_are_listed_and_looked_into() {
     let told = node.ground.berth(["task", "inspect", &master, "long"]);
     assert!(told.good().contains("\"state\": \"TASK_RUNNING\""), "{told:?}");
     node.ground.berth(["task", "inspect", &master, "nope"]).refused(1, &["there is no task 'nope'"]);
-    execute.signal(rustix::process::Signal::KILL);
-    let _ = execute.end();
+    node.ground.berth(["task", "kill", &master, "nope"]).refused(1, &["there is no task 'nope'"]);
+    assert_eq!(node.ground.berth(["task", "kill", &master, "-t", "5", "long"]).good(), "long\n");
+    let told = execute.end();
+    assert!(told.good().contains("TASK_KILLED") && !told.stdout.contains("TASK_FAILED"), "{told:?}");
+    node.ground
+        .berth(["task", "kill", &master, "long"])
+        .refused(1, &["no task 'long' of this framework runs"]);
     node.leave();
 }
