@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 
 use crate::tree::Files;
 use crate::{
-    Bytes, Controller, Device, Group, Hierarchies, HugePages, IdList, Limit, MilliCpu, Result, Version,
+    Bytes, Controller, Device, Error, Group, Hierarchies, HugePages, IdList, Limit, MilliCpu, Result, Version,
 };
 
 /// What a group uses now or has used so far, groups below it included. Absent is what this kernel does not
@@ -193,7 +193,11 @@ impl Group {
         const SAMPLED: [Controller; 4] =
             [Controller::Memory, Controller::Pids, Controller::Cpu, Controller::Cpuacct];
         let places: BTreeSet<usize> = SAMPLED.iter().filter_map(|one| hierarchies.place_of(*one)).collect();
-        let group = Group::open_in(hierarchies, path, places)?;
+        // A container that shares its parent's limits has a group only where it needs one to be found and ended by.
+        let group = match Group::open_in(hierarchies, path, places) {
+            Err(Error::NotFound { .. }) => Group::open(hierarchies, path)?,
+            opened => opened?,
+        };
         let mut sample = Sample::default();
         for controller in SAMPLED {
             if let Some((dir, version)) = group.dir_of(controller) {

@@ -2,7 +2,7 @@
 //! Built-in executors in real containers: groups of tasks, kills, health.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use berth_proto::v1::{self, TaskState, TaskStatus, executor_info, framework_info, health_check};
 use berth_tasks::link::Run;
@@ -124,10 +124,15 @@ pub(crate) fn until_running(told: &Told, count: usize) -> BTreeMap<String, TaskS
     all
 }
 
-/// The sandbox of the group's executor.
-pub(crate) fn sandbox(ground: &Ground) -> PathBuf {
+/// The sandbox of an executor: of a group, or of a command by its task.
+pub(crate) fn sandbox(ground: &Ground, executor: &str) -> PathBuf {
     let agent = ground.tasks().info().id.unwrap().value;
-    ground.site.work_dir().join(format!("slaves/{agent}/frameworks/f/executors/group/runs/latest"))
+    ground.site.work_dir().join(format!("slaves/{agent}/frameworks/f/executors/{executor}/runs/latest"))
+}
+
+/// Waits until a task has made this file.
+fn until_there(file: &Path) {
+    berth_testing::until(&format!("{} is there", file.display()), || file.exists());
 }
 
 /// The memory limits of containers, by the last part of their ids.
@@ -148,8 +153,8 @@ fn a_group_has_limits_of_its_own_for_each_and_ends_when_one_fails() {
         let told = Told::of(ground);
         told.give(group(vec![
             limited("a", "while [ ! -e go ]; do sleep 0.01; done; exit 3", 40.0),
-            limited("b", "echo \"$MESOS_ALLOCATION_ROLE $MESOS_CONTAINER_IP\"; sleep 1000", 64.0),
-            limited("d", "trap '' TERM; while :; do sleep 0.1; done", 96.0),
+            limited("b", "echo \"$MESOS_ALLOCATION_ROLE $MESOS_CONTAINER_IP\"; : > said; sleep 1000", 64.0),
+            limited("d", "trap '' TERM; : > deaf; while :; do sleep 0.1; done", 96.0),
         ]));
         let running = until_running(&told, 3);
         let id = |task: &str| {
@@ -161,12 +166,15 @@ fn a_group_has_limits_of_its_own_for_each_and_ends_when_one_fails() {
         for (task, mib) in [("a", 40u64), ("b", 64), ("d", 96)] {
             assert_eq!(limits[&id(task)], json!(mib << 20), "{task}");
         }
-        std::fs::write(sandbox(ground).join("tasks/a/go"), "").unwrap();
+        // It runs, which does not say how far its shell is.
+        until_there(&sandbox(ground, "group").join("tasks/d/deaf"));
+        until_there(&sandbox(ground, "group").join("tasks/b/said"));
+        std::fs::write(sandbox(ground, "group").join("tasks/a/go"), "").unwrap();
         let all = until_all_end(&told, 3);
         assert_eq!(all["a"], ["FAILED: Command exited with status 3"]);
         assert_eq!(all["b"], ["KILLING", "KILLED: Command terminated with signal Terminated"]);
         assert_eq!(all["d"], ["KILLING", "KILLED: Command terminated with signal Killed"]);
-        let wrote = std::fs::read_to_string(sandbox(ground).join("tasks/b/stdout")).unwrap();
+        let wrote = std::fs::read_to_string(sandbox(ground, "group").join("tasks/b/stdout")).unwrap();
         assert_eq!(wrote, "web 127.0.0.1\n");
     });
 }
@@ -176,8 +184,9 @@ fn a_command_that_does_not_obey_is_ended_by_force() {
     on("force", |ground| {
         ground.start();
         let told = Told::of(ground);
-        told.give(command(task("deaf", "trap '' TERM; echo deaf; while :; do sleep 0.1; done")));
+        told.give(command(task("deaf", "trap '' TERM; : > deaf; while :; do sleep 0.1; done")));
         until_running(&told, 1);
+        until_there(&sandbox(ground, "deaf").join("deaf"));
         let grace = v1::DurationInfo { nanoseconds: 200_000_000 };
         told.agent.kill("f", "deaf", Some(v1::KillPolicy { grace_period: Some(grace) }));
         let all = until_all_end(&told, 1);

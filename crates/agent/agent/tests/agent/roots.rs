@@ -82,7 +82,7 @@ fn tasks_of_a_group_have_root_file_systems_and_limits_of_their_own() {
             let id = running[task].container_status.clone().unwrap().container_id.unwrap().value;
             assert_eq!(limits[&id], json!(mib << 20), "{task}");
         }
-        let file = |name: &str| sandbox(ground).join("tasks").join(name);
+        let file = |name: &str| sandbox(ground, "group").join("tasks").join(name);
         for (task, expected) in [("a", "one"), ("b", "two"), ("d", "host\n")] {
             let path = file(task).join("stdout");
             let wrote = || fs::read_to_string(&path).is_ok_and(|wrote| wrote == expected);
