@@ -103,7 +103,7 @@ def about_the_agent(say):
     say.ask("GET_METRICS", {"metrics": "@list"}, {"timeout": {"nanoseconds": 5000000000}})
     say.ask("GET_LOGGING_LEVEL", {"level": 0})
     say.say("SET_LOGGING_LEVEL", {"level": 0, "duration": {"nanoseconds": 1000000000}}, text="")
-    say.ask("GET_AGENT", {"agent_info": {"hostname": "@text", "port": "@number", "resources": "@list"}})
+    say.ask("GET_AGENT", {"agent_info": {"hostname": "@text", "port": "@number", "resources": "@list", "id": {"value": "@text"}}})
     tasks = ["pending_tasks", "queued_tasks", "launched_tasks", "terminated_tasks", "completed_tasks"]
     parts = {
         "get_tasks": {name: [] for name in tasks},
