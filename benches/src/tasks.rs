@@ -75,6 +75,16 @@ pub(crate) fn measure(
     let long = format!("exec {} 10000", daemon.path_of("sleep"));
     daemon.wait_for(async {
         let mut scheduler = Scheduler::subscribe(&address).await.map_err(failed)?;
+        for at in (0..running).step_by(IN_FLIGHT) {
+            check(stop)?;
+            let more = (running - at).min(IN_FLIGHT);
+            scheduler.launch(&long, more).await.map_err(failed)?;
+            scheduler.until(TaskState::TaskRunning, more).await?;
+        }
+        report.full_kib = resident_kib(daemon.pid());
+        scheduler.call(call::Type::Teardown, Call::default()).await.map_err(failed)?;
+
+        let mut scheduler = Scheduler::subscribe(&address).await.map_err(failed)?;
         let (mut run, mut end) = (Vec::new(), Vec::new());
         for _ in 0..times {
             check(stop)?;
@@ -91,23 +101,19 @@ pub(crate) fn measure(
         let (mut left, mut open) = (MANY, 0);
         while left > 0 || open > 0 {
             check(stop)?;
-            if left > 0 && open < IN_FLIGHT {
-                let more = left.min(IN_FLIGHT - open);
+            // As many as there is room for when an offer is there.
+            scheduler.offered().await.map_err(failed)?;
+            open -= scheduler.take(TaskState::TaskFinished);
+            let more = left.min(IN_FLIGHT - open);
+            if more > 0 {
                 scheduler.launch(&well, more).await.map_err(failed)?;
                 (left, open) = (left - more, open + more);
+            } else if open > 0 {
+                scheduler.until(TaskState::TaskFinished, 1).await?;
+                open -= 1;
             }
-            scheduler.until(TaskState::TaskFinished, 1).await?;
-            open -= 1;
         }
         report.finished_per_second = MANY as f64 / begun.elapsed().as_secs_f64();
-
-        for at in (0..running).step_by(IN_FLIGHT) {
-            check(stop)?;
-            let more = (running - at).min(IN_FLIGHT);
-            scheduler.launch(&long, more).await.map_err(failed)?;
-            scheduler.until(TaskState::TaskRunning, more).await?;
-        }
-        report.full_kib = resident_kib(daemon.pid());
         scheduler.call(call::Type::Teardown, Call::default()).await.map_err(failed)
     })?;
     Ok(report)
@@ -142,11 +148,22 @@ impl Scheduler {
         self.client.call(self.events.stream_id(), &call).await
     }
 
-    /// Accepts an offer for so many tasks. When that was.
-    async fn launch(&mut self, command: &str, count: usize) -> Result<Instant, MasterError> {
+    /// Waits for an offer.
+    async fn offered(&mut self) -> Result<(), MasterError> {
         while self.offers.is_empty() {
             self.hear().await?;
         }
+        Ok(())
+    }
+
+    /// How often a state was reported since somebody asked last.
+    fn take(&mut self, state: TaskState) -> usize {
+        self.seen.remove(&i32::from(state)).unwrap_or(0)
+    }
+
+    /// Accepts an offer for so many tasks. When that was.
+    async fn launch(&mut self, command: &str, count: usize) -> Result<Instant, MasterError> {
+        self.offered().await?;
         let offers = std::mem::take(&mut self.offers);
         let agent = offers[0].agent_id.clone();
         let task_infos = (0..count).map(|_| {
