@@ -27,8 +27,15 @@ impl Executors for Face {
         Box::pin(Told(self.0.engine.subscribe(call)))
     }
 
-    fn call(&self, call: Call) {
-        self.0.engine.call(call);
+    fn call(&self, call: Call) -> Result<(), Refusal> {
+        match self.0.engine.call(call) {
+            true => Ok(()),
+            // A library of executors tries again, and says nothing.
+            false => Err(Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too much that this executor said waits: send it again later",
+            )),
+        }
     }
 }
 

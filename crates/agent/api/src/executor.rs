@@ -29,7 +29,10 @@ pub trait Executors: Send + Sync {
     fn subscribe(&self, call: Call) -> Stream<Event>;
 
     /// A report or a message. Its call has been checked.
-    fn call(&self, call: Call);
+    ///
+    /// # Errors
+    /// It is to be sent again later.
+    fn call(&self, call: Call) -> Result<(), Refusal>;
 }
 
 pub(crate) async fn answer(shared: &Shared, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
@@ -65,7 +68,7 @@ pub(crate) async fn answer(shared: &Shared, request: Request<Incoming>) -> Resul
     match kind {
         call::Type::Subscribe => Ok(output::respond(executors.subscribe(call), form, HEARTBEAT)),
         call::Type::Update | call::Type::Message => {
-            executors.call(call);
+            executors.call(call)?;
             Ok(Whole::empty(StatusCode::ACCEPTED).respond(false).await)
         }
         call::Type::Heartbeat | call::Type::Unknown => Err(Refusal::bare(StatusCode::NOT_IMPLEMENTED)),

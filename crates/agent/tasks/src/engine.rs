@@ -24,7 +24,7 @@ use berth_proto::agent::response::GetState;
 use berth_proto::executor::{Call, Event, call};
 use berth_proto::v1;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::built_in::{BuiltIn, Start};
@@ -39,6 +39,12 @@ use crate::store::{Error, Store};
 const AGAIN: Duration = Duration::from_secs(1);
 /// How long a container's status may take that goes into a report.
 const STATUS: Duration = Duration::from_secs(1);
+/// Calls of one executor that wait for their turn: who sends more is to come back.
+const WAITING: usize = 256;
+/// Calls of all executors that the core has before it.
+const BEFORE_IT: usize = 1024;
+/// Events that an executor has not read: with more its stream is closed, and it may subscribe again.
+const UNREAD: usize = 16_384;
 
 /// What an engine is made of.
 pub struct Parts {
@@ -74,6 +80,8 @@ pub(crate) struct Shared {
     stop: watch::Sender<bool>,
     alive: Mutex<Option<mpsc::Sender<Infallible>>>,
     gone: tokio::sync::Mutex<mpsc::Receiver<Infallible>>,
+    /// Room for calls before the core.
+    room: Semaphore,
 }
 
 /// What is there once the agent is.
@@ -90,19 +98,34 @@ struct Links {
     /// Of each run; with the number of its stream.
     live: BTreeMap<At, Link>,
     /// Streams that the core has not heard of yet.
-    coming: BTreeMap<u64, mpsc::UnboundedSender<Event>>,
+    coming: BTreeMap<u64, mpsc::Sender<Event>>,
     last: u64,
     /// The ends of containers of built-in executors.
     ends: BTreeMap<At, Settled<Option<ContainerTermination>>>,
     /// Where calls of each run are put in order.
-    calls: BTreeMap<At, mpsc::UnboundedSender<Call>>,
+    calls: BTreeMap<At, mpsc::Sender<Call>>,
     /// Runs whose records could not be written, before they are launched.
     unwritten: BTreeMap<At, String>,
 }
 
-struct Link {
-    number: Option<u64>,
-    events: mpsc::UnboundedSender<Event>,
+enum Link {
+    /// Within the agent.
+    BuiltIn(mpsc::UnboundedSender<Event>),
+    /// Whoever is at the other end may not read.
+    Stream(mpsc::Sender<Event>),
+}
+
+impl Link {
+    /// Whether it could be told, or has ended by itself.
+    fn tell(&self, event: Event) -> bool {
+        match self {
+            Link::BuiltIn(events) => drop(events.send(event)),
+            Link::Stream(events) => {
+                return !matches!(events.try_send(event), Err(mpsc::error::TrySendError::Full(_)));
+            }
+        }
+        true
+    }
 }
 
 struct Clock;
@@ -155,6 +178,7 @@ impl Engine {
             stop: watch::channel(false).0,
             alive: Mutex::new(Some(alive)),
             gone: tokio::sync::Mutex::new(gone),
+            room: Semaphore::new(BEFORE_IT),
         };
         Ok(Engine { shared: Arc::new(shared), worker: Mutex::default() })
     }
@@ -215,9 +239,13 @@ impl Engine {
                     }
                     input => input,
                 };
+                let was_called = matches!(input, Input::Called { .. });
                 let effects = lock(&shared.core).handle(input);
                 for effect in effects {
                     shared.carry_out(&world, effect);
+                }
+                if was_called {
+                    shared.room.add_permits(1);
                 }
             }
         });
@@ -314,7 +342,7 @@ impl Engine {
     /// An executor of a framework's opens a stream; the events for it. To be called after [`Engine::hears`].
     pub fn subscribe(&self, call: Call) -> Option<Events> {
         let at = self.shared.at(&call)?;
-        let (sender, receiver) = mpsc::unbounded_channel();
+        let (sender, receiver) = mpsc::channel(UNREAD);
         let link = {
             let mut links = lock(&self.shared.links);
             links.last += 1;
@@ -327,30 +355,34 @@ impl Engine {
         Some(Events { receiver, shared: Arc::downgrade(&self.shared), at, link })
     }
 
-    /// An executor of a framework's says something. To be called after [`Engine::hears`].
-    pub fn call(&self, call: Call) {
-        let Some(at) = self.shared.at(&call) else { return };
-        let Some(world) = lock(&self.shared.world).clone() else { return };
+    /// An executor of a framework's says something. To be called after [`Engine::hears`]. `false` when so much that it has
+    /// said waits that it is to say this again later.
+    pub fn call(&self, call: Call) -> bool {
+        let Some(at) = self.shared.at(&call) else { return true };
+        let Some(world) = lock(&self.shared.world).clone() else { return true };
         let calls = {
             let mut links = lock(&self.shared.links);
             let open = links.calls.get(&at).filter(|calls| !calls.is_closed()).cloned();
             open.unwrap_or_else(|| {
-                let (sender, receiver) = mpsc::unbounded_channel();
+                let (sender, mut receiver) = mpsc::channel(WAITING);
                 links.calls.insert(at.clone(), sender.clone());
                 let (shared, at) = (Arc::downgrade(&self.shared), at.clone());
                 let containing = Arc::clone(&world.containing);
-                self.shared
-                    .spawn(&world.runtime, async move { pump(shared, containing, at, receiver).await });
+                self.shared.spawn(&world.runtime, async move {
+                    while let Some(call) = receiver.recv().await {
+                        pass_on(&shared, &*containing, &at, call).await;
+                    }
+                });
                 sender
             })
         };
-        let _ = calls.send(call);
+        !matches!(calls.try_send(call), Err(mpsc::error::TrySendError::Full(_)))
     }
 }
 
 /// What an executor of a framework's is told, until it hears nothing more.
 pub struct Events {
-    receiver: mpsc::UnboundedReceiver<Event>,
+    receiver: mpsc::Receiver<Event>,
     shared: Weak<Shared>,
     at: At,
     link: u64,
@@ -366,33 +398,31 @@ impl Events {
 impl Drop for Events {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.upgrade() {
+            lock(&shared.links).coming.remove(&self.link);
             let _ = shared.inbox.send(Some(Input::Unlinked { at: self.at.clone(), link: self.link }));
         }
     }
 }
 
-/// Hands on what an executor says, in order, each with its container's status.
-async fn pump(
-    shared: Weak<Shared>,
-    containing: Arc<dyn Containing>,
-    at: At,
-    mut calls: mpsc::UnboundedReceiver<Call>,
-) {
-    while let Some(call) = calls.recv().await {
-        let mut status = None;
-        if let Some(update) = &call.update {
-            let named =
-                update.status.container_status.as_ref().and_then(|status| status.container_id.as_ref());
-            let id = named.and_then(|id| berth_proto::convert::container_id(id).ok());
-            let id = id.unwrap_or_else(|| at.container.clone());
-            let asked = tokio::time::timeout(STATUS, containing.status(id.clone())).await;
-            status = Some(asked.unwrap_or_else(|_| v1::ContainerStatus {
-                container_id: Some(berth_proto::convert::container_id_of(&id)),
-                ..v1::ContainerStatus::default()
-            }));
-        }
-        let Some(shared) = shared.upgrade() else { return };
-        let _ = shared.inbox.send(Some(Input::Called { at: at.clone(), call: Box::new(call), status }));
+/// Hands on what an executor says, with its container's status, when there is room before the core.
+async fn pass_on(shared: &Weak<Shared>, containing: &dyn Containing, at: &At, call: Call) {
+    let mut status = None;
+    if let Some(update) = &call.update {
+        let named = update.status.container_status.as_ref().and_then(|status| status.container_id.as_ref());
+        let id = named.and_then(|id| berth_proto::convert::container_id(id).ok());
+        // Its own container, or one in that: those of others are none of its business.
+        let id = id.filter(|id| *id.root() == at.container).unwrap_or_else(|| at.container.clone());
+        let asked = tokio::time::timeout(STATUS, containing.status(id.clone())).await;
+        status = Some(asked.unwrap_or_else(|_| v1::ContainerStatus {
+            container_id: Some(berth_proto::convert::container_id_of(&id)),
+            ..v1::ContainerStatus::default()
+        }));
+    }
+    let Some(shared) = shared.upgrade() else { return };
+    if let Ok(room) = shared.room.acquire().await {
+        // The core gives it back when it has heard the call.
+        room.forget();
+        shared.send(Input::Called { at: at.clone(), call: Box::new(call), status });
     }
 }
 
@@ -457,19 +487,22 @@ impl Shared {
                 let mut links = lock(&self.links);
                 if let Some(events) = links.coming.remove(&link) {
                     // The one before is closed by this.
-                    links.live.insert(at, Link { number: Some(link), events });
+                    links.live.insert(at, Link::Stream(events));
                 }
             }
             Effect::Unlink(at) => {
                 let mut links = lock(&self.links);
-                if links.live.get(&at).is_some_and(|link| link.number.is_some()) {
+                if matches!(links.live.get(&at), Some(Link::Stream(_))) {
                     links.live.remove(&at);
                     links.calls.remove(&at);
                 }
             }
             Effect::Tell { at, event } => {
-                if let Some(link) = lock(&self.links).live.get(&at) {
-                    let _ = link.events.send(*event);
+                let mut links = lock(&self.links);
+                if links.live.get(&at).is_some_and(|link| !link.tell(*event)) {
+                    tracing::warn!(container = %at.container, "an executor does not read: its stream is closed");
+                    // Its end of the stream tells the core.
+                    links.live.remove(&at);
                 }
             }
             Effect::Settle { at, termination } => {
@@ -583,11 +616,11 @@ impl Shared {
         recovered: Vec<crate::built_in::Recovered>,
     ) {
         let (events, hears) = mpsc::unbounded_channel();
-        let (calls, says) = mpsc::unbounded_channel();
+        let (calls, mut says) = mpsc::unbounded_channel();
         let ended = Settled::new();
         {
             let mut links = lock(&self.links);
-            links.live.insert(at.clone(), Link { number: None, events });
+            links.live.insert(at.clone(), Link::BuiltIn(events));
             links.ends.insert(at.clone(), ended.clone());
         }
         let framework =
@@ -623,7 +656,12 @@ impl Shared {
                 }
             };
             // What it said until its end comes before its end.
-            tokio::join!(over, pump(Weak::clone(&weak), containing, at.clone(), says));
+            let heard = async {
+                while let Some(call) = says.recv().await {
+                    pass_on(&weak, &*containing, &at, call).await;
+                }
+            };
+            tokio::join!(over, heard);
             let Some(shared) = weak.upgrade() else { return };
             {
                 let mut links = lock(&shared.links);

@@ -23,6 +23,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 struct Played {
     ends: Mutex<BTreeMap<ContainerId, Settled<Option<ContainerTermination>>>>,
     launched: Mutex<Vec<Launch>>,
+    /// Whose status was asked for.
+    asked: Mutex<Vec<ContainerId>>,
+    /// Whether that is not answered.
+    silent: Mutex<bool>,
     dir: PathBuf,
 }
 
@@ -115,9 +119,14 @@ impl Containing for Played {
 
     fn status(&self, id: ContainerId) -> Later<'_, v1::ContainerStatus> {
         let container_id = Some(berth_proto::convert::container_id_of(&id));
-        Box::pin(
-            async move { v1::ContainerStatus { container_id, executor_pid: Some(7), ..Default::default() } },
-        )
+        self.asked.lock().unwrap().push(id);
+        let silent = *self.silent.lock().unwrap();
+        Box::pin(async move {
+            if silent {
+                std::future::pending::<()>().await;
+            }
+            v1::ContainerStatus { container_id, executor_pid: Some(7), ..Default::default() }
+        })
     }
 
     fn sandbox(&self, id: &ContainerId) -> PathBuf {
@@ -272,6 +281,37 @@ async fn a_launch_that_fails_is_told_once_with_its_cause() {
     engine.stop().await;
 }
 
+/// A call of the executor `e` of the framework `f`.
+fn call(kind: call::Type) -> Call {
+    Call {
+        executor_id: v1::ExecutorId { value: "e".to_owned() },
+        framework_id: v1::FrameworkId { value: "f".to_owned() },
+        r#type: Some(kind.into()),
+        ..Default::default()
+    }
+}
+
+/// It says that a task runs, in a container of this name.
+fn report(task: &str, uuid: u8, container: Option<&ContainerId>) -> Call {
+    let container_id = container.map(berth_proto::convert::container_id_of);
+    let status = v1::TaskStatus {
+        task_id: v1::TaskId { value: task.to_owned() },
+        state: TaskState::TaskRunning.into(),
+        uuid: Some(vec![uuid; 16]),
+        container_status: container_id
+            .map(|id| v1::ContainerStatus { container_id: Some(id), ..v1::ContainerStatus::default() }),
+        ..Default::default()
+    };
+    Call { update: Some(call::Update { status }), ..call(call::Type::Update) }
+}
+
+/// An executor can be spoken for once its container was asked for.
+async fn asked_for(containers: &Played) {
+    while containers.launched.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+}
+
 async fn next(events: &mut Events) -> Option<event::Type> {
     let event = std::future::poll_fn(|context| match events.poll_next(context) {
         Poll::Ready(event) => Poll::Ready(event),
@@ -288,29 +328,14 @@ async fn an_executor_of_a_frameworks_subscribes_reports_and_is_told() {
     let mut heard = master(&engine);
     assert_eq!(engine.hears("f", "e", call::Type::Subscribe), Err(Unheard::Framework));
     engine.agent_side().run(run("t", "", Some("e")));
-    let call = |kind: call::Type| Call {
-        executor_id: v1::ExecutorId { value: "e".to_owned() },
-        framework_id: v1::FrameworkId { value: "f".to_owned() },
-        r#type: Some(kind.into()),
-        ..Default::default()
-    };
-    // It is there once its container was asked for.
-    while containers.launched.lock().unwrap().is_empty() {
-        tokio::task::yield_now().await;
-    }
+    asked_for(&containers).await;
     assert_eq!(engine.hears("f", "x", call::Type::Subscribe), Err(Unheard::Executor));
     assert_eq!(engine.hears("f", "e", call::Type::Update), Err(Unheard::NotSubscribed));
     assert_eq!(engine.hears("f", "e", call::Type::Subscribe), Ok(()));
     let mut events = engine.subscribe(call(call::Type::Subscribe)).unwrap();
     assert_eq!(next(&mut events).await, Some(event::Type::Subscribed));
     assert_eq!(next(&mut events).await, Some(event::Type::Launch));
-    let status = v1::TaskStatus {
-        task_id: v1::TaskId { value: "t".to_owned() },
-        state: TaskState::TaskRunning.into(),
-        uuid: Some(vec![1; 16]),
-        ..Default::default()
-    };
-    engine.call(Call { update: Some(call::Update { status }), ..call(call::Type::Update) });
+    assert!(engine.call(report("t", 1, None)));
     assert_eq!(heard.recv().await.unwrap().status.state(), TaskState::TaskRunning);
     assert_eq!(next(&mut events).await, Some(event::Type::Acknowledged));
     // A second stream takes the place of the first.
@@ -319,5 +344,60 @@ async fn an_executor_of_a_frameworks_subscribes_reports_and_is_told() {
     assert_eq!(next(&mut second).await, Some(event::Type::Subscribed));
     engine.agent_side().shutdown_executor("f", "e");
     assert_eq!(next(&mut second).await, Some(event::Type::Shutdown));
+    engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_executor_that_does_not_read_or_says_too_much_costs_no_more_than_its_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let containers = Arc::new(Played { dir: dir.path().join("s"), ..Played::default() });
+    let engine = engine(dir.path(), &containers);
+    let mut heard = master(&engine);
+    engine.agent_side().run(run("t", "", Some("e")));
+    asked_for(&containers).await;
+    let mut events = engine.subscribe(call(call::Type::Subscribe)).unwrap();
+    assert_eq!(next(&mut events).await, Some(event::Type::Subscribed));
+    // More than an executor's room for what it has not read: the stream ends behind that.
+    for _ in 0..20_000 {
+        engine.agent_side().message("f", "e", b"hear me".to_vec());
+    }
+    // What comes after all of them has been heard.
+    engine.call(report("t", 1, None));
+    heard.recv().await.unwrap();
+    let mut unread = 0;
+    while next(&mut events).await.is_some() {
+        unread += 1;
+    }
+    assert!((16_384..20_000).contains(&unread), "{unread}");
+    let mut events = engine.subscribe(call(call::Type::Subscribe)).unwrap();
+    assert_eq!(next(&mut events).await, Some(event::Type::Subscribed), "it may come back");
+    // What it says is looked at one after the other; the containers' answer to the first takes its time.
+    *containers.silent.lock().unwrap() = true;
+    let taken = (0..1000).filter(|_| engine.call(report("t", 2, None))).count();
+    assert!((1..1000).contains(&taken), "{taken}");
+    engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_executor_learns_nothing_of_the_containers_of_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let containers = Arc::new(Played { dir: dir.path().join("s"), ..Played::default() });
+    let engine = engine(dir.path(), &containers);
+    let mut heard = master(&engine);
+    engine.agent_side().run(run("t", "", Some("e")));
+    asked_for(&containers).await;
+    let own = containers.launched.lock().unwrap()[0].id.clone();
+    let mut events = engine.subscribe(call(call::Type::Subscribe)).unwrap();
+    assert_eq!(next(&mut events).await, Some(event::Type::Subscribed));
+    let below = ContainerId::nested(own.clone(), "below").unwrap();
+    let other = "other".parse().unwrap();
+    for (uuid, named) in [(1, &other), (2, &below)] {
+        engine.call(report("t", uuid, Some(named)));
+        let told = heard.recv().await.unwrap();
+        engine.agent_side().acknowledge("f", "t", &[uuid; 16]);
+        assert!(told.status.container_status.unwrap().executor_pid.is_some());
+        let asked = containers.asked.lock().unwrap().pop().unwrap();
+        assert_eq!(asked, if *named == other { own.clone() } else { below.clone() });
+    }
     engine.stop().await;
 }
