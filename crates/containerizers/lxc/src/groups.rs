@@ -184,6 +184,9 @@ pub(crate) fn left(settings: &Settings) -> Vec<String> {
 /// Makes the group above all of them.
 pub(crate) fn make_root(settings: &Settings) {
     for root in roots().iter().filter(|root| root.join("cgroup.procs").exists()) {
-        let _ = fs::create_dir_all(root.join(&settings.cgroup));
+        let path = root.join(&settings.cgroup);
+        if let Err(error) = fs::create_dir_all(&path) {
+            warn(&format!("make {}, which LXC will make if a container needs it: {error}", path.display()));
+        }
     }
 }

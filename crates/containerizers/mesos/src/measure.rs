@@ -9,7 +9,7 @@ use berth_cgroup::{
 use berth_contract::Error;
 use berth_isolator::GroupSettings;
 use berth_model::{
-    CgroupInfo, Class, ContainerConfig, ContainerTermination, NetCls, Reason, Resource, ResourceStatistics,
+    CgroupInfo, ContainerConfig, ContainerTermination, NetCls, Reason, Resource, ResourceStatistics,
     Resources, Scalar, TaskState,
 };
 use std::collections::BTreeMap;
@@ -250,19 +250,15 @@ pub(crate) fn limits_of(requests: Resources, limits: BTreeMap<String, f64>) -> R
 pub(crate) fn make_base(groups: &Groups, path: &str) -> Result<(), Error> {
     use berth_cgroup::Controller;
     let Some(hierarchies) = &groups.0 else { return Ok(()) };
-    match Group::create(hierarchies, path, &Controller::ALL, &Limits::default()) {
-        Ok(_) => Ok(()),
-        Err(e) if e.class() == Class::Conflict => Ok(()),
-        Err(e) => {
-            Err(Error::because(e.class(), format!("make the control group {path} of all containers"), e))
-        }
-    }
+    Group::ensure(hierarchies, path, &Controller::ALL)
+        .map_err(|e| Error::because(e.class(), format!("make the control group {path} of all containers"), e))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use berth_cgroup::MilliCpu;
+    use berth_model::Class;
 
     #[test]
     fn what_an_update_does_not_name_is_lifted_and_only_that() {

@@ -66,6 +66,27 @@ impl Group {
         }
     }
 
+    /// Makes the group `path` wherever it is missing, in the hierarchies of those `wanted` that the host has, for groups of
+    /// containers below it; on v2 the controllers are enabled in the groups above it. Several may do so at once: what is
+    /// there stays, and nothing is taken back, since somebody may have made a group in it by then.
+    ///
+    /// # Errors
+    /// [`Error::Path`], [`Error::Enable`], [`Error::Io`].
+    pub fn ensure(hierarchies: &Hierarchies, path: &str, wanted: &[Controller]) -> Result<()> {
+        check_path(path)?;
+        let group = Group { hierarchies: hierarchies.clone(), path: path.to_owned(), dirs: Vec::new() };
+        for index in hierarchies.places_for(wanted, &Limits::default())? {
+            if hierarchies.place(index).version == Version::V2 {
+                group.enable(index, wanted, &Limits::default())?;
+            }
+            match hierarchies.mkdir(index, path) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(hierarchies.io("make", index, path, errno)),
+            }
+        }
+        Ok(())
+    }
+
     /// The group `path` as it is found, in whichever hierarchies have it: for recovery and clean-up.
     ///
     /// # Errors

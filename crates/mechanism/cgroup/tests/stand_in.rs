@@ -431,6 +431,20 @@ fn usage_is_read_from_the_files_of_each_version() {
 }
 
 #[test]
+fn a_base_is_completed_and_never_taken_back() {
+    let (fake, hierarchies) = Fake::v1();
+    // Another is in the midst of making it, and has something in it already.
+    fs::create_dir_all(fake.root.join("pids/berth/i/lxc")).unwrap();
+    for _ in 0..2 {
+        Group::ensure(&hierarchies, "berth/i", &WANTED).unwrap();
+        assert!(fake.has("cpu/berth/i") && fake.has("memory/berth/i") && fake.has("pids/berth/i/lxc"));
+    }
+    for path in ["", "/a", "a/../b"] {
+        assert_eq!(Group::ensure(&hierarchies, path, &WANTED).unwrap_err().class(), Class::Invalid);
+    }
+}
+
+#[test]
 fn paths_that_leave_the_hierarchy_are_refused() {
     let (fake, hierarchies) = Fake::v1();
     for path in ["", "/", "/a", "a/", "a//b", ".", "..", "a/../b", "a\nb", &"x".repeat(256)] {
