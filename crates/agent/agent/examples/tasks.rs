@@ -5,20 +5,25 @@
 //! ```text
 //! < held TASK                      for each task that it has, then `ready`
 //! > run TASK COMMAND               > kill TASK                > ack TASK UUID
+//! > give EXECUTOR TASK COMMAND     a task for an executor of the framework's, with the command that starts it
+//! > over                           the framework goes
 //! < status TASK STATE UUID MESSAGE
 //! ```
 
 #![allow(clippy::unwrap_used, reason = "it is a part of a test")]
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use berth_agent::Agent;
 use berth_config::{Sources, load};
 use berth_proto::v1;
 use berth_tasks::link::{Master, Run, StatusUpdate};
 
-struct Said;
+/// What is heard is said; which executors of the framework's there are.
+#[derive(Default)]
+struct Said(Mutex<BTreeSet<String>>);
 
 impl Master for Said {
     fn update(&self, update: StatusUpdate) {
@@ -30,7 +35,9 @@ impl Master for Said {
 
     fn message(&self, _: &str, _: &str, _: Vec<u8>) {}
 
-    fn executor_exited(&self, _: &str, _: &str, _: i32) {}
+    fn executor_exited(&self, _: &str, executor: &str, _: i32) {
+        self.0.lock().unwrap().remove(executor);
+    }
 }
 
 /// One write, so that a kill leaves no half of a line.
@@ -61,6 +68,16 @@ fn run(task: &str, command: &str) -> Run {
     }
 }
 
+/// A task that an executor of the framework's runs.
+fn give(executor: &str, task: &str, command: &str, launch_executor: bool) -> Run {
+    let mut run = run(task, command);
+    let command = run.tasks[0].command.take();
+    let executor_id = v1::ExecutorId { value: executor.to_owned() };
+    run.executor = Some(v1::ExecutorInfo { executor_id, command, ..Default::default() });
+    run.launch_executor = launch_executor;
+    run
+}
+
 fn main() {
     let arguments = std::env::args_os().skip(1).collect();
     let sources = Sources { arguments, environment: Vec::new(), working_directory: "/".into() };
@@ -69,7 +86,11 @@ fn main() {
     let agent = runtime.block_on(Agent::start(flags, None)).unwrap();
     runtime.block_on(agent.recovered()).unwrap();
     let side = agent.tasks();
-    for task in side.connect(Arc::new(Said)).tasks {
+    let said = Arc::new(Said::default());
+    let held = side.connect(Arc::clone(&said) as Arc<dyn Master>);
+    let executors = held.executors.into_iter().map(|executor| executor.executor_id.value);
+    said.0.lock().unwrap().extend(executors);
+    for task in held.tasks {
         say(&format!("held {}", task.task_id.value));
     }
     say("ready");
@@ -77,6 +98,12 @@ fn main() {
         let mut words = line.splitn(3, ' ');
         match (words.next(), words.next(), words.next()) {
             (Some("run"), Some(task), Some(command)) => side.run(run(task, command)),
+            (Some("give"), Some(executor), Some(rest)) => {
+                let (task, command) = rest.split_once(' ').unwrap();
+                let is_new = said.0.lock().unwrap().insert(executor.to_owned());
+                side.run(give(executor, task, command, is_new));
+            }
+            (Some("over"), None, None) => side.shutdown_framework("f"),
             (Some("kill"), Some(task), None) => side.kill("f", task, None),
             (Some("ack"), Some(task), Some(uuid)) => {
                 let byte = |at: usize| u8::from_str_radix(&uuid[at..at + 2], 16).unwrap();

@@ -12,15 +12,15 @@ use crate::client::PATIENCE;
 use crate::ground::{Ground, on};
 
 /// An agent, and what it says.
-struct Side {
+pub(crate) struct Side {
     child: Child,
     to: ChildStdin,
-    from: Receiver<String>,
+    pub(crate) from: Receiver<String>,
     log: PathBuf,
 }
 
 impl Side {
-    fn start(ground: &Ground) -> Side {
+    pub(crate) fn start(ground: &Ground) -> Side {
         let test = std::env::current_exe().unwrap();
         let program = test.parent().and_then(|deps| deps.parent()).unwrap().join("examples/tasks");
         let mut command = Command::new(program);
@@ -39,12 +39,30 @@ impl Side {
         Side { child, to, from: lines, log }
     }
 
-    fn tell(&mut self, line: &str) {
+    /// Waits until it is there; the tasks that it has.
+    pub(crate) fn ready(&mut self, known: &mut BTreeMap<String, Known>) -> BTreeSet<String> {
+        let mut held = BTreeSet::new();
+        loop {
+            let line = self.from.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+                let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+                let last: Vec<&str> = log.lines().rev().take(20).collect();
+                panic!("the agent does not come back: {last:#?}")
+            });
+            match line.split_once(' ') {
+                Some(("held", task)) => held.insert(task.to_owned()),
+                _ if line == "ready" => return held,
+                // Reports may come before.
+                _ => hear(&line, self, known),
+            };
+        }
+    }
+
+    pub(crate) fn tell(&mut self, line: &str) {
         // It may be gone.
         let _ = self.to.write_all(format!("{line}\n").as_bytes());
     }
 
-    fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -58,21 +76,25 @@ impl Drop for Side {
 }
 
 /// What the scheduler knows of a task.
-#[derive(Default)]
-struct Known {
-    /// Reports, each once, in the order in which they came.
-    seen: Vec<(String, String, String)>,
-    acknowledged: BTreeSet<String>,
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// Reports, each once, in the order in which they came: state, uuid, message.
+    pub(crate) seen: Vec<(String, String, String)>,
+    pub(crate) acknowledged: BTreeSet<String>,
 }
 
 impl Known {
-    fn end(&self) -> Option<&(String, String, String)> {
-        self.seen.iter().find(|(state, ..)| !matches!(state.as_str(), "TASK_STARTING" | "TASK_RUNNING"))
+    pub(crate) fn end(&self) -> Option<&(String, String, String)> {
+        self.seen.iter().find(|(state, ..)| is_terminal(state))
     }
 }
 
+pub(crate) fn is_terminal(state: &str) -> bool {
+    !matches!(state, "TASK_STARTING" | "TASK_RUNNING")
+}
+
 /// A random number that is the same in each run of the test.
-fn next(seed: &mut u64) -> u64 {
+pub(crate) fn next(seed: &mut u64) -> u64 {
     *seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
     *seed >> 33
 }
@@ -94,20 +116,7 @@ fn every_task_ends_once_with_its_code_under_an_agent_that_is_killed_all_the_time
         while known.values().any(|task| task.end().is_none_or(|end| !task.acknowledged.contains(&end.1))) {
             assert!(Instant::now() < deadline, "not over in time");
             let mut side = Side::start(ground);
-            let mut held = BTreeSet::new();
-            loop {
-                let line = side.from.recv_timeout(PATIENCE).unwrap_or_else(|_| {
-                    let log = std::fs::read_to_string(&side.log).unwrap_or_default();
-                    let last: Vec<&str> = log.lines().rev().take(20).collect();
-                    panic!("the agent does not come back: {last:#?}")
-                });
-                match line.split_once(' ') {
-                    Some(("held", task)) => held.insert(task.to_owned()),
-                    _ if line == "ready" => break,
-                    // Reports may come before.
-                    _ => hear(&line, &mut side, &mut known),
-                };
-            }
+            let held = side.ready(&mut known);
             // What it does not have and has not ended was lost on the way to it: as after a lost offer, it is asked for again.
             let mut asked = 0;
             for (task, of) in &known {
@@ -133,10 +142,7 @@ fn every_task_ends_once_with_its_code_under_an_agent_that_is_killed_all_the_time
         assert!(kills > 1, "it was not killed");
         let mut dropped = 0;
         for (task, of) in &known {
-            let ends = of
-                .seen
-                .iter()
-                .filter(|(state, ..)| !matches!(state.as_str(), "TASK_STARTING" | "TASK_RUNNING"));
+            let ends = of.seen.iter().filter(|(state, ..)| is_terminal(state));
             assert_eq!(ends.count(), 1, "{task}: {:?}", of.seen);
             let ran = std::fs::read_to_string(marks.join(task)).unwrap_or_default();
             let (state, _, message) = of.end().unwrap();
@@ -172,7 +178,7 @@ fn every_task_ends_once_with_its_code_under_an_agent_that_is_killed_all_the_time
 }
 
 /// A status: it is noted, and acknowledged.
-fn hear(line: &str, side: &mut Side, known: &mut BTreeMap<String, Known>) -> bool {
+pub(crate) fn hear(line: &str, side: &mut Side, known: &mut BTreeMap<String, Known>) -> bool {
     let mut words = line.splitn(5, ' ');
     let (Some("status"), Some(task), Some(state), Some(uuid)) =
         (words.next(), words.next(), words.next(), words.next())

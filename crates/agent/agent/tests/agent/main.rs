@@ -5,6 +5,7 @@
 
 mod adversity;
 mod client;
+mod dying;
 mod executors;
 mod frameworks;
 mod ground;
