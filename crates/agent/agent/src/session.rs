@@ -187,7 +187,7 @@ pub(crate) async fn attach_output(
 ) -> Result<Stream<ProcessIo>, Refusal> {
     let id = agent.table.resolve(id);
     let attach = require(agent.containerizer.attach()).map_err(|error| refusal(&error))?;
-    let attached = attach.connect(&id, Streams::Output).await.map_err(|error| unattached(&id, &error))?;
+    let attached = attach.connect(&id, Streams::Output).await.map_err(|error| unattached(agent, &id, &error))?;
     let pipe = |fd: Option<std::os::fd::OwnedFd>| {
         let text = |error| Refusal::failed(format!("watch the output of container {id}: {error}"));
         fd.map(Pipe::new).transpose().map_err(text)
@@ -199,8 +199,14 @@ pub(crate) async fn attach_output(
 }
 
 /// The words of Mesos for what can not be attached to.
-fn unattached(id: &ContainerId, error: &berth_contract::Error) -> Refusal {
+fn unattached(agent: &Inner, id: &ContainerId, error: &berth_contract::Error) -> Refusal {
+    let root = agent.table.get(id.root()).and_then(|root| root.record());
+    let is_of_executor = root.is_some_and(|root| root.config.executor_info.is_some());
     match error {
+        // Below an executor it is the containerizer that is asked, and its failure that is told.
+        berth_contract::Error::UnknownContainer(_) if is_of_executor && id.parent().is_some() => {
+            Refusal::failed(format!("Unknown container {id}"))
+        }
         berth_contract::Error::UnknownContainer(_) => Refusal::no_container(id),
         // Somebody else has the input, or it does not run yet.
         error if error.class() == Class::Conflict => refusal(error),
@@ -223,7 +229,7 @@ pub(crate) async fn attach_input(
         return until(silent.wait(), feed(agent, &id, &mut stdin, to, input)).await;
     }
     let attach = require(agent.containerizer.attach()).map_err(|error| refusal(&error))?;
-    let attached = attach.connect(&id, Streams::Input).await.map_err(|error| unattached(&id, &error))?;
+    let attached = attach.connect(&id, Streams::Input).await.map_err(|error| unattached(agent, &id, &error))?;
     let text = |error| Refusal::failed(format!("watch the input of container {id}: {error}"));
     let mut stdin = attached.stdin.map(Pipe::new).transpose().map_err(text)?;
     let record = agent.table.get(&id).and_then(|container| container.record());
@@ -277,7 +283,7 @@ async fn feed(
                 Input::Own => drop(stdin.take()),
                 Input::Attached => {
                     let attach = require(agent.containerizer.attach()).map_err(|error| refusal(&error))?;
-                    attach.end_input(id).await.map_err(|error| unattached(id, &error))?;
+                    attach.end_input(id).await.map_err(|error| unattached(agent, id, &error))?;
                 }
                 Input::Terminal => {}
             }

@@ -34,7 +34,7 @@ pub use crate::core::{
 pub use answer::{Body, Whole, refused};
 pub use auth::{Authenticate, Credential, CredentialsError, HttpBasic, Realm};
 pub use body::whole as whole_body;
-pub use endpoints::{Query, as_json};
+pub use endpoints::{CAPABILITIES, Query, as_json};
 pub use executor::Executors;
 pub use hyper::StatusCode;
 pub use listen::{BindError, Listener, UnixAccess};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is asked by GET (reference 33.10): the shapes and names from before Mesos's v1 API, which command lines read.
 
-use berth_api::{Body, Query, Refusal, StatusCode, Whole, as_json};
+use berth_api::{Body, CAPABILITIES, Query, Refusal, StatusCode, Whole, as_json};
 use berth_proto::{encode_json, v1};
 use hyper::{Response, Uri};
 use serde_json::{Map, Value, json};
@@ -13,10 +13,6 @@ use crate::metrics;
 use crate::state::{Offer, State};
 use berth_model::Resources;
 use berth_proto::v1::framework_info::capability::Type as Capability;
-
-/// What agents of Mesos can do that ours can too.
-pub(crate) const AGENT_CAPABILITIES: &[&str] =
-    &["MULTI_ROLE", "HIERARCHICAL_ROLE", "RESERVATION_REFINEMENT", "TASK_RESOURCE_LIMITS"];
 
 const COUNTED: &[&str] = &[
     "TASK_STAGING",
@@ -167,7 +163,7 @@ fn slave(state: &State, version: &str) -> Value {
         "active": true,
         "deactivated": false,
         "version": version,
-        "capabilities": AGENT_CAPABILITIES,
+        "capabilities": CAPABILITIES,
     })
 }
 

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use berth_api::{Body, Refusal, StatusCode, Whole, accepted_encoding};
+use berth_api::{Body, CAPABILITIES, Refusal, StatusCode, Whole, accepted_encoding};
 use berth_proto::master::call::Type;
 use berth_proto::master::response::{self, Type as Answered, get_agents, get_executors, get_frameworks};
 use berth_proto::master::{Call, Response as Message, Role};
@@ -16,7 +16,7 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Request, Response};
 
 use crate::amounts::{WHOLE, allocated, messages};
-use crate::endpoints::{AGENT_CAPABILITIES, of_role, offered, subscribed, used};
+use crate::endpoints::{of_role, offered, subscribed, used};
 use crate::framework::Framework;
 use crate::http::{Face, not_acceptable};
 use crate::metrics;
@@ -213,7 +213,7 @@ pub(crate) fn whole(state: &State, version: &str) -> response::GetState {
 }
 
 fn agents(state: &State, version: &str) -> response::GetAgents {
-    let known = AGENT_CAPABILITIES.iter().filter_map(|name| capability::Type::from_str_name(name));
+    let known = CAPABILITIES.iter().filter_map(|name| capability::Type::from_str_name(name));
     let agent = get_agents::Agent {
         agent_info: v1::AgentInfo { checkpoint: Some(true), ..state.agent.clone() },
         active: true,

@@ -11,6 +11,10 @@ use serde_json::{Map, Value, json};
 use super::{agent_info, message, tree};
 use crate::{Caller, Core, Refusal};
 
+/// What agents of Mesos can do that ours can too.
+pub const CAPABILITIES: &[&str] =
+    &["MULTI_ROLE", "HIERARCHICAL_ROLE", "RESERVATION_REFINEMENT", "TASK_RESOURCE_LIMITS"];
+
 /// The role of what is reserved for nobody.
 const NOBODY: &str = "*";
 
@@ -62,7 +66,7 @@ pub(super) async fn state(core: &dyn Core, caller: &Caller) -> Result<Value, Ref
         "id": info.id.map(|id| id.value).unwrap_or_default(),
         "pid": core.pid(),
         "hostname": info.hostname,
-        "capabilities": ["TASK_RESOURCE_LIMITS"],
+        "capabilities": CAPABILITIES,
         "resources": summary(&info.resources.iter().collect::<Vec<_>>()),
         "reserved_resources": of_roles(summary),
         "unreserved_resources": summary(&unreserved),
@@ -109,7 +113,9 @@ pub(super) fn summary(resources: &[&Resource]) -> Value {
         let name = format!("{}{suffix}", resource.name);
         let before = all.get(&name);
         let value = if let Some(scalar) = &resource.scalar {
-            json!(before.and_then(Value::as_f64).unwrap_or(0.0) + scalar.value)
+            let sum = before.and_then(Value::as_f64).unwrap_or(0.0) + scalar.value;
+            // Three decimals count, as in Mesos: what is added up is told without the dust of binary fractions.
+            json!((sum * 1000.0).round() / 1000.0)
         } else {
             let text = resource.ranges.as_ref().map(ranges).or_else(|| resource.set.as_ref().map(set));
             json!(text.unwrap_or_default())
@@ -166,6 +172,10 @@ mod tests {
             summary(&all).to_string(),
             r#"{"cpus":3.5,"cpus_revocable":1.0,"disk":0.0,"gpus":0.0,"mem":0.0,"ports":"[1-2, 5-5]","z":"{a, b}"}"#
         );
+        let tenths = [0.1, 0.2].map(|value| {
+            resource(&format!(r#"{{"name":"cpus","type":"SCALAR","scalar":{{"value":{value}}}}}"#))
+        });
+        assert_eq!(summary(&[&tenths[0], &tenths[1]])["cpus"], json!(0.3));
         assert_eq!((role(all[0]), role(all[1])), ("*", "web"));
         let whole = full(&all[1..2]);
         assert_eq!((&whole[0]["role"], &whole[0]["reservations"][0]["role"]), (&json!("web"), &json!("web")));

@@ -20,6 +20,7 @@ use crate::answer::{Body, Whole};
 use crate::auth::{self, Realm};
 use crate::server::Shared;
 use crate::{Caller, Core, Refusal, call};
+pub use about::CAPABILITIES;
 pub use query::Query;
 
 /// Which endpoint.
