@@ -146,17 +146,25 @@ impl Client {
     /// None comes, or it ends early.
     pub fn answer(&mut self) -> io::Result<Answer> {
         let head = self.head()?;
+        let body = self.body(&head)?;
+        Ok(Answer { head, body })
+    }
+
+    /// The body of an answer whose head was read.
+    ///
+    /// # Errors
+    /// It ends early.
+    pub fn body(&mut self, head: &Head) -> io::Result<Vec<u8>> {
         let mut body = Vec::new();
         if head.header("transfer-encoding") == Some("chunked") {
             while let Some(piece) = self.chunk()? {
                 body.extend(piece);
             }
-        } else {
-            let length = head.header("content-length").and_then(|text| text.parse().ok());
-            let length = length.ok_or_else(|| wrong("a body without a length"))?;
-            body = self.take(length)?;
+            return Ok(body);
         }
-        Ok(Answer { head, body })
+        let length = head.header("content-length").and_then(|text| text.parse().ok());
+        let length = length.ok_or_else(|| wrong("a body without a length"))?;
+        self.take(length)
     }
 
     /// The next answer's head.

@@ -10,7 +10,7 @@ use std::path::Path;
 use berth_proto::agent::Response;
 use berth_proto::{decode_protobuf, encode_json};
 use berth_test_agent::Ground;
-use berth_test_api::{Answer, Client, Request, shape};
+use berth_test_api::{Answer, Chosen, Client, Request, shape, unbase64};
 use serde_json::Value;
 
 use crate::{ground, leave};
@@ -28,7 +28,7 @@ const HEADERS: &[&str] =
 #[test]
 fn a_recorded_agent_is_answered_alike() {
     let mut ground = ground!(a_recorded_agent_is_answered_alike);
-    let mut chosen = chosen();
+    let mut chosen = Chosen::read(DIFFERENCES, |_| true);
     let mut wrong = Vec::new();
     for line in RECORDED.lines() {
         let line: Value = serde_json::from_str(line).unwrap();
@@ -36,15 +36,13 @@ fn a_recorded_agent_is_answered_alike() {
         prepare(&ground, name);
         let answer = ask(&ground, &line["request"]).unwrap_or_else(|error| panic!("{name}: {error}"));
         for difference in differences(&answer, &line["response"]) {
-            match chosen.remove(&(name.to_owned(), difference.clone())) {
-                Some(_) => {}
-                None => wrong.push(format!("{name} | {difference}")),
+            if !chosen.has(name, &difference) {
+                wrong.push(format!("{name} | {difference}"));
             }
         }
     }
     assert!(wrong.is_empty(), "not listed in differences.txt:\n{}", wrong.join("\n"));
-    chosen.retain(|_, of| *of == Always::Yes);
-    let unseen: Vec<_> = chosen.keys().map(|(name, what)| format!("{name} | {what}")).collect();
+    let unseen = chosen.unseen();
     assert!(unseen.is_empty(), "listed in differences.txt, and not there:\n{}", unseen.join("\n"));
     leave(&mut ground);
 }
@@ -97,44 +95,34 @@ fn ask(ground: &Ground, recorded: &Value) -> std::io::Result<Answer> {
     Ok(Answer { head, body })
 }
 
-/// Whether a difference is seen on every host.
-#[derive(Debug, PartialEq)]
-enum Always {
-    Yes,
-    No,
-}
-
-/// Lines of the form `name | difference | reason`.
-fn chosen() -> BTreeMap<(String, String), Always> {
-    let lines = DIFFERENCES.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let parts = lines.map(|line| {
-        let (always, line) = match line.strip_prefix("? ") {
-            Some(line) => (Always::No, line),
-            None => (Always::Yes, line),
-        };
-        match line.split(" | ").collect::<Vec<_>>()[..] {
-            [name, difference, reason] if !reason.is_empty() => {
-                ((name.to_owned(), difference.to_owned()), always)
-            }
-            _ => panic!("not 'name | difference | reason': {line}"),
-        }
-    });
-    parts.collect()
-}
-
 fn request(recorded: &Value) -> Request {
+    request_in(recorded, &str::to_owned)
+}
+
+/// A recorded request in the words of another run.
+pub(crate) fn request_in(recorded: &Value, ours: &dyn Fn(&str) -> String) -> Request {
     let text = |name: &str| recorded[name].as_str().unwrap();
-    let mut request = Request::new(text("method"), text("path"));
+    let mut request = Request::new(text("method"), &ours(text("path")));
     for (name, value) in recorded["headers"].as_object().unwrap() {
         request = request.with(name, value.as_str().unwrap());
     }
     match recorded.get("body") {
-        Some(body) => request.body(body.as_str().unwrap()),
+        Some(body) => request.body(ours(body.as_str().unwrap())),
         None => request,
     }
 }
 
 fn differences(answer: &Answer, recorded: &Value) -> Vec<String> {
+    let mut found = heads(answer, recorded);
+    if u64::from(answer.head.status) == recorded["status"].as_u64().unwrap() {
+        let kind = recorded["headers"]["Content-Type"].as_str().unwrap_or_default();
+        found.extend(bodies(answer, kind, recorded));
+    }
+    found
+}
+
+/// What differs of a head; of one with another status, that alone.
+pub(crate) fn heads(answer: &Answer, recorded: &Value) -> Vec<String> {
     let mut found = Vec::new();
     let status = recorded["status"].as_u64().unwrap();
     if u64::from(answer.head.status) != status {
@@ -157,11 +145,10 @@ fn differences(answer: &Answer, recorded: &Value) -> Vec<String> {
         }
     }
     for name in ["date", "content-length"] {
-        if answer.head.header(name).is_none() {
+        if headers.contains_key(name) && answer.head.header(name).is_none() {
             found.push(format!("no {name}"));
         }
     }
-    found.extend(bodies(answer, headers.get("content-type").copied().unwrap_or_default(), recorded));
     found
 }
 
@@ -187,26 +174,8 @@ fn bodies(answer: &Answer, kind: &str, recorded: &Value) -> Vec<String> {
 }
 
 /// A text as the list of differences has it: in one line, the beginning of it.
-fn shown(text: &str) -> String {
-    text.replace('\n', " ").replace('|', "/").chars().take(200).collect()
-}
-
-fn unbase64(text: &str) -> Vec<u8> {
-    let value = |letter: u8| match letter {
-        b'A'..=b'Z' => u32::from(letter - b'A'),
-        b'a'..=b'z' => u32::from(letter - b'a') + 26,
-        b'0'..=b'9' => u32::from(letter - b'0') + 52,
-        b'+' => 62,
-        _ => 63,
-    };
-    let mut out = Vec::new();
-    let letters: Vec<u8> = text.bytes().filter(|letter| *letter != b'=').collect();
-    for group in letters.chunks(4) {
-        let bits =
-            group.iter().fold(0, |bits, letter| (bits << 6) | value(*letter)) << (6 * (4 - group.len()));
-        out.extend_from_slice(&bits.to_be_bytes()[1..group.len()]);
-    }
-    out
+pub(crate) fn shown(text: &str) -> String {
+    text.replace("\r\n", " ").replace('\n', " ").replace('|', "/").chars().take(200).collect()
 }
 
 #[test]
