@@ -17,7 +17,9 @@ use crate::base::Base;
 use crate::error::{invalid, of_io, of_tool, unsupported};
 use crate::groups;
 use crate::kept::Record;
+use crate::logs::{self, Logs};
 use crate::settings::Settings;
+use crate::system;
 use crate::tools::{self, Config, IdMap, Key, Line, check_value};
 
 /// LXC's own filter of system calls.
@@ -61,6 +63,8 @@ pub(crate) struct Run {
     pub(crate) user: Option<(u32, u32)>,
     pub(crate) variables: Vec<(String, String)>,
     pub(crate) directory: String,
+    /// Where a system's logs go, to see that LXC has mounted that and nothing else.
+    pub(crate) logs: Option<Logs>,
 }
 
 /// Whether a configuration is for this containerizer.
@@ -112,6 +116,12 @@ pub(crate) fn source(config: &ContainerConfig) -> Result<(LxcInfo, Option<IdMap>
     Ok((lxc, map))
 }
 
+/// Whether its init boots.
+pub(crate) fn is_system(config: &ContainerConfig) -> bool {
+    let lxc = config.container_info.as_ref().and_then(|info| info.lxc.as_ref());
+    lxc.is_some_and(|lxc| lxc.mode == LxcMode::System)
+}
+
 /// Whether LXC's container stays when ours goes.
 pub(crate) fn keeps(config: &ContainerConfig) -> bool {
     let lxc = config.container_info.as_ref().and_then(|info| info.lxc.as_ref());
@@ -128,7 +138,7 @@ pub(crate) fn prepare(
     map: Option<IdMap>,
 ) -> Result<Run, Error> {
     let (info, lxc) = info(&record.config)?;
-    let run = run(settings, record, environment, base, lxc.mode)?;
+    let mut run = run(settings, record, environment, base, lxc.mode)?;
     let delta = place.join("overlay/delta");
     crate::base::make_directory(place, if map.is_some() { 0o711 } else { 0o700 })?;
     crate::base::make_directory(&delta, 0o755)?;
@@ -174,6 +184,17 @@ pub(crate) fn prepare(
     }
     privileges(info, lxc.mode, &mut say)?;
     mount(&settings.sandbox_directory, &record.config.directory, false, &base.rootfs, &delta, map, &mut say)?;
+    let sandbox = &record.config.directory;
+    if lxc.mode == LxcMode::System {
+        system::check(&base.rootfs)?;
+    }
+    if lxc.mode == LxcMode::System
+        && let Some(logs) = Logs::make(sandbox, &base.rootfs, &info.volumes, map)?
+    {
+        let place = Path::new(logs::PLACE);
+        mount(place, &Logs::source(sandbox), false, &base.rootfs, &delta, map, &mut say)?;
+        run.logs = Some(logs);
+    }
     volumes(settings, record, info, base, &delta, map, &mut say)?;
     rlimits(info, &mut say)?;
     if lxc.mode == LxcMode::Application {
@@ -281,7 +302,7 @@ fn run(
     }
     let user = command.user.as_ref().or(record.config.user.as_ref());
     let user = user.map(|user| user_in(base, user)).transpose()?;
-    Ok(Run { mode, words, user, variables: variables.into_iter().collect(), directory })
+    Ok(Run { mode, words, user, variables: variables.into_iter().collect(), directory, logs: None })
 }
 
 fn is_variable(name: &str) -> bool {

@@ -2,7 +2,8 @@
 //! The contract's calls.
 //!
 //! Terminations are kept until they are removed. A signal goes to the container's first process: in application mode the
-//! command, which as pid 1 of its namespace is spared what it has no handler for, but SIGKILL and SIGSTOP.
+//! command, which as pid 1 of its namespace is spared what it has no handler for, but SIGKILL and SIGSTOP; in system mode
+//! the init, for which SIGTERM means something else to each (systemd starts anew), so that it gets the one that stops it.
 
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -16,9 +17,12 @@ use berth_model::{
     ContainerConfig, ContainerId, ContainerStatus, ContainerTermination, Image, ResourceStatistics, Resources,
 };
 
-use crate::kept::{Asked, Record, Shared, shared};
+use crate::kept::{Asked, Entry, Record, Shared, shared};
 use crate::settings::Settings;
-use crate::{asked, groups, owner, recover};
+use crate::{asked, groups, owner, recover, system};
+
+/// SIGTERM: a wish that it end.
+const TERMINATE: i32 = 15;
 
 /// Containers of LXC. Dropping it ends the launches that are under way and leaves the containers alone.
 #[derive(Debug)]
@@ -117,6 +121,7 @@ impl Containerizer for Lxc {
             }
             return ready(Ok(true));
         };
+        let signal = if signal == TERMINATE { self.wish(&entry, init.process.pid) } else { signal };
         ready(match berth_sys::signal::send(init.fd.as_fd(), signal) {
             Ok(()) => Ok(true),
             // It has ended, and its owner is about to say so.
@@ -176,6 +181,15 @@ impl Pause for Lxc {
 }
 
 impl Lxc {
+    /// The signal by which the first process is asked to end.
+    fn wish(&self, entry: &Entry, pid: u32) -> i32 {
+        if !asked::is_system(&entry.record.config) {
+            return TERMINATE;
+        }
+        let place = asked::name(&entry.record).config(&self.shared.own.settings.containers());
+        crate::tools::Config::read(&place).map_or(TERMINATE, |config| system::halt(&config, pid))
+    }
+
     fn turn(&self, id: &ContainerId, freeze: bool) -> Answer<'_, ()> {
         let Some(entry) = self.shared.get(id) else { return ready(Err(Error::UnknownContainer(id.clone()))) };
         self.shared.answer(move |shared| {

@@ -188,5 +188,33 @@ pub(crate) fn make_root(settings: &Settings) {
         if let Err(error) = fs::create_dir_all(&path) {
             warn(&format!("make {}, which LXC will make if a container needs it: {error}", path.display()));
         }
+        give_processors(root, &settings.cgroup);
+    }
+}
+
+/// Nobody can join a new group of v1's cpuset, which has neither processors nor memory nodes. LXC sees to that in the first
+/// group of a path alone; so those on the way get what is above them, and whatever is made in the last gets the same.
+fn give_processors(root: &Path, cgroup: &str) {
+    let mut path = root.to_owned();
+    for part in Path::new(cgroup).components() {
+        let above = path.clone();
+        path.push(part);
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            let read = |place: &Path| fs::read_to_string(place.join(file));
+            // v2 has no need of it, and the other hierarchies have no such file.
+            if let (Ok(own), Ok(all)) = (read(&path), read(&above))
+                && own.trim().is_empty()
+                && let Err(error) = fs::write(path.join(file), all.trim())
+            {
+                warn(&format!("write {}: {error}", path.join(file).display()));
+            }
+        }
+    }
+    let inherit = path.join("cgroup.clone_children");
+    if path.join("cpuset.cpus").exists()
+        && inherit.exists()
+        && let Err(error) = fs::write(&inherit, "1")
+    {
+        warn(&format!("write {}: {error}", inherit.display()));
     }
 }

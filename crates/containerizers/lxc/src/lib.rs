@@ -16,11 +16,13 @@ mod containerizer;
 mod error;
 mod groups;
 mod kept;
+mod logs;
 mod owner;
 mod process;
 mod recover;
 mod sandbox;
 mod settings;
+mod system;
 pub mod tools;
 
 pub use containerizer::Lxc;

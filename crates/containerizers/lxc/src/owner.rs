@@ -201,6 +201,9 @@ fn let_go(
     let process = Process::of(pid).ok().flatten().ok_or_else(|| gone(&format!("process {pid}")))?;
     let fd = process::open(process).ok_or_else(|| gone(&format!("the process {pid}")))?;
     let init = Init { process, fd: Arc::new(fd) };
+    if let Some(logs) = &run.logs {
+        logs.check(pid)?;
+    }
     if let Some(path) = pid_file {
         write_pid(path, pid)?;
     }
@@ -297,7 +300,7 @@ fn not_started(shared: &Shared, entry: &Entry, what: &str) -> Error {
 
 /// Watches a running container until its end, and makes that end known.
 pub(crate) fn watch(shared: &Arc<Shared>, entry: &Entry, monitor: &mut Monitor) {
-    let is_system = asked::source(&entry.record.config).is_ok_and(|(lxc, _)| lxc.mode == LxcMode::System);
+    let is_system = asked::is_system(&entry.record.config);
     let place = shared.records.place(&entry.id);
     let notes = if is_system { inotify(&place) } else { None };
     while !monitor.is_over() && !entry.is_destroyed() {

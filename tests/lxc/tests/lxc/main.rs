@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
+mod debian;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
