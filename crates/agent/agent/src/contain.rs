@@ -16,11 +16,11 @@ use berth_api::{Launched, StatusCode};
 use berth_cgroup::{Group, Hierarchies};
 use berth_contract::ExecRequest;
 use berth_model::{
-    CommandInfo, ContainerConfig, ContainerId, ContainerInfo, ContainerTermination, ContainerType,
-    ExecutorType,
+    CommandInfo, ContainerConfig, ContainerId, ContainerInfo, ContainerStatus, ContainerTermination,
+    ContainerType, ExecutorType, NetworkInfo,
 };
 use berth_proto::{convert, v1};
-use berth_tasks::built_in::{Containers, Later, Ran};
+use berth_tasks::built_in::{Containers, Description, Later, Ran};
 use berth_tasks::contain::{Containing, Launch};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::sync::mpsc;
@@ -32,6 +32,7 @@ use crate::lifecycle::{self, blocking};
 use crate::pump::{self, Pipe};
 use crate::watch::hear;
 
+const SIGTERM: i32 = 15;
 /// Processes that come while others are being told are told too, so often.
 const ROUNDS: usize = 3;
 
@@ -163,7 +164,9 @@ impl Containers for Contained {
             let of_another = |info: &ContainerInfo| info.r#type != ContainerType::Mesos;
             if record.as_ref().is_some_and(|r| r.config.container_info.as_ref().is_some_and(of_another)) {
                 // Another technology's container: its own first process is who is told, as by its own tools.
-                return lifecycle::kill(&agent, &id, signal).await.unwrap_or(false);
+                // Asked to end, it is told so as its image wants it.
+                let own = (signal == SIGTERM).then(|| agent.containerizer.stop_signal(&id)).flatten();
+                return lifecycle::kill(&agent, &id, own.unwrap_or(signal)).await.unwrap_or(false);
             }
             // The first process of a task passes signals on: it would tell its child twice.
             let of_task = record.is_some_and(|record| record.config.task_info.is_some());
@@ -224,6 +227,36 @@ impl Containers for Contained {
     fn sandbox(&self, id: &ContainerId) -> Option<PathBuf> {
         Some(self.0.upgrade()?.places.sandbox(id))
     }
+
+    fn describe(&self, id: ContainerId) -> Later<'_, Option<Description>> {
+        Box::pin(async move {
+            let agent = self.0.upgrade()?;
+            let data = match agent.containerizer.describe(&id).await {
+                Ok(data) => Some(data?),
+                Err(error) => {
+                    tracing::warn!(container = %id, error = error.chain(), "reported to run without what its engine says of it");
+                    None
+                }
+            };
+            let networks = agent.containerizer.status(&id).await.map(|status| status.network_infos);
+            let record = agent.table.get(&id).and_then(|container| container.record());
+            let asked = record.as_ref().and_then(|record| record.config.container_info.as_ref());
+            let asked = asked.and_then(|info| info.network_infos.first().cloned());
+            let networks = where_reached(networks.unwrap_or_default(), asked);
+            let status = ContainerStatus { network_infos: networks, ..ContainerStatus::default() };
+            Some(Description { data, networks: convert::status_of(&status).network_infos })
+        })
+    }
+}
+
+/// A container's networks; what was asked of the first is said of it beside its addresses.
+fn where_reached(mut networks: Vec<NetworkInfo>, asked: Option<NetworkInfo>) -> Vec<NetworkInfo> {
+    if let (Some(first), Some(asked)) = (networks.first_mut(), asked) {
+        let addresses = std::mem::take(&mut first.ip_addresses);
+        let name = asked.name.clone().or_else(|| first.name.take());
+        *first = NetworkInfo { ip_addresses: addresses, name, ..asked };
+    }
+    networks
 }
 
 /// Runs a command in a container to its end, and writes what it says into the container's log.
@@ -250,7 +283,9 @@ async fn run_beside(
             return Ran::Failed(error.chain());
         }
     };
-    let log = agent.places.output(id).join("stderr");
+    let log = agent.places.output(id);
+    // Some containerizers know no better place than the sandbox.
+    let log = if log.is_dir() { log } else { agent.places.sandbox(id) }.join("stderr");
     for stream in [streams.stdout, streams.stderr].into_iter().flatten() {
         let Ok(pipe) = Pipe::new(stream) else { continue };
         let (sender, mut pieces) = mpsc::channel(2);
@@ -287,11 +322,14 @@ async fn run_beside(
     ran
 }
 
-/// The file is the agent's, out of the container's reach; one that is not there is not made.
+/// One that is not there is not made, and what the container may have put in its place is neither followed nor waited for.
 fn append(path: &Path, bytes: &[u8]) {
-    let nofollow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-    let file = OpenOptions::new().append(true).custom_flags(nofollow).open(path);
-    if let Ok(mut file) = file {
+    let flags = rustix::fs::OFlags::NOFOLLOW.union(rustix::fs::OFlags::NONBLOCK).bits().cast_signed();
+    let file = OpenOptions::new().append(true).custom_flags(flags).open(path);
+    let is_file = |file: &std::fs::File| file.metadata().is_ok_and(|it| it.is_file());
+    if let Ok(mut file) = file
+        && is_file(&file)
+    {
         let _ = file.write_all(bytes);
     }
 }

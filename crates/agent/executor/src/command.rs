@@ -53,6 +53,8 @@ struct Executor {
     end: Option<End>,
     /// It was to end before it had a task.
     aborted: bool,
+    /// An engine is asked what it says of the container.
+    describing: bool,
 }
 
 async fn run(clock: Clock, start: Start) {
@@ -60,8 +62,16 @@ async fn run(clock: Clock, start: Start) {
     let framework_id = framework.id.clone().unwrap_or_default();
     let reports = Reporter::new(calls, executor.executor_id, framework_id);
     let hands = Hands::new(clock, start.containers, Notes::open(&start.records), reports);
-    let mut it =
-        Executor { shutdown_grace, container, hands, framework, ward: None, end: None, aborted: false };
+    let mut it = Executor {
+        shutdown_grace,
+        container,
+        hands,
+        framework,
+        ward: None,
+        end: None,
+        aborted: false,
+        describing: false,
+    };
     if let Some(before) = start.recovered.into_iter().next() {
         it.take(before.task, before.latest);
     }
@@ -154,10 +164,13 @@ impl Executor {
         let kind = Kind::of(&task);
         let kept = self.hands.notes.of(&task.task_id.value);
         let grace = if kind == Kind::Docker { self.shutdown_grace } else { GRACE };
+        // What it said when it began to run need not be asked for again.
+        let begins = latest.as_ref().is_none_or(|latest| latest.state == TaskState::TaskStarting as i32);
         let life = Life::new(kind, task, &self.framework, grace, kept, latest);
         let ward = self.ward.insert(Ward::new(0, life, self.container.clone()));
         self.hands.step(ward, |life, _| life.begin());
-        if kind == Kind::Docker {
+        if kind == Kind::Docker && begins {
+            self.describing = true;
             let id = self.container.clone();
             self.hands.begin(0, async |containers| Done::Described(containers.describe(id).await));
         } else {
@@ -187,15 +200,23 @@ impl Executor {
     }
 
     fn ended(&mut self, end: End) {
-        if let Some(ward) = &mut self.ward {
+        // One that ends at once has run all the same, and that is told first.
+        if let (false, Some(ward)) = (self.describing, &mut self.ward) {
             self.hands.ended(ward, &end);
         }
         self.end = Some(end);
     }
 
     fn done(&mut self, done: Done) {
+        let described = matches!(done, Done::Described(_));
         if let Some(ward) = &mut self.ward {
             self.hands.done(ward, done);
+        }
+        if described {
+            self.describing = false;
+            if let Some(end) = self.end.take() {
+                self.ended(end);
+            }
         }
     }
 }

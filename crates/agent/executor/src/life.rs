@@ -393,6 +393,8 @@ impl Life {
     fn state_of(&self, success: bool) -> (TaskState, Option<Reason>) {
         match self.why() {
             Some(Why::Completion) => (TaskState::TaskFailed, Some(Reason::MaxCompletionTimeReached)),
+            // Of a container that was stopped nobody asks how it took that: the words of Mesos's docker executor.
+            Some(_) if self.kind == Kind::Docker => (TaskState::TaskKilled, None),
             _ if success => (TaskState::TaskFinished, None),
             Some(_) => (TaskState::TaskKilled, None),
             None => (TaskState::TaskFailed, None),

@@ -138,7 +138,7 @@ impl Ground<'_> {
         }
         of_kind(&executor.resources, "Executor uses", "Invalid executor resources")?;
         match self.framework.executors.get(&executor.executor_id.value) {
-            Some(known) if known != executor => Err(incompatible(known, executor)),
+            Some(known) if !is_same(known, executor) => Err(incompatible(known, executor)),
             _ => Ok(()),
         }
     }
@@ -154,6 +154,12 @@ pub(crate) const SHARED_EXECUTOR: &str =
 
 pub(crate) fn share_cgroups(container: Option<&ContainerInfo>) -> Option<bool> {
     container?.linux_info.as_ref()?.share_cgroups
+}
+
+/// Whether two descriptions say the same: what is not said is the same as its default. An agent that comes back tells of an
+/// executor by its record, where defaults are written out.
+fn is_same(known: &ExecutorInfo, other: &ExecutorInfo) -> bool {
+    known == other || berth_proto::encode_json(known) == berth_proto::encode_json(other)
 }
 
 fn incompatible(known: &ExecutorInfo, other: &ExecutorInfo) -> String {

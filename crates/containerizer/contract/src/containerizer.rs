@@ -10,7 +10,7 @@ use berth_model::{
     ResourceStatistics, Resources,
 };
 
-use crate::{Answer, Attach, Error, Exec, Nesting, Pause, Pull, Subscription, block_on};
+use crate::{Answer, Attach, Error, Exec, Nesting, Pause, Pull, Subscription, block_on, ready};
 
 /// Variables for a container's processes, by name. A later writer of a name replaces an earlier one.
 pub type Variables = BTreeMap<String, String>;
@@ -150,6 +150,13 @@ pub trait Containerizer: Send + Sync {
     fn underlying_name(&self, id: &ContainerId) -> Option<String> {
         let _ = id;
         None
+    }
+
+    /// What the engine behind it says of a container, in that engine's own words: of Docker the array that `docker inspect`
+    /// writes. None without such an engine, and of an id that is unknown.
+    fn describe(&self, id: &ContainerId) -> Answer<'_, Option<Vec<u8>>> {
+        let _ = id;
+        ready(Ok(None))
     }
 
     /// Every id that is launching, running or being destroyed, nested ones too; and those whose launch

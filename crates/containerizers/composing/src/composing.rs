@@ -153,6 +153,13 @@ impl Containerizer for ComposingContainerizer {
         self.inner.owner(id)?.underlying_name(id)
     }
 
+    fn describe(&self, id: &ContainerId) -> Answer<'_, Option<Vec<u8>>> {
+        match self.inner.owner(id) {
+            Some(child) => child.describe(id),
+            None => ready(Ok(None)),
+        }
+    }
+
     fn containers(&self) -> Answer<'_, Vec<ContainerId>> {
         let inner = Arc::clone(&self.inner);
         self.driver.answer(async move {

@@ -243,6 +243,21 @@ impl Containerizer for Docker {
         self.shared.get(id)?.own.facts().stop_signal
     }
 
+    fn describe(&self, id: &ContainerId) -> Answer<'_, Option<Vec<u8>>> {
+        let Some(entry) = self.shared.get(id) else { return ready(Ok(None)) };
+        self.answer(|shared| async move {
+            let limit = shared.own.settings.deadlines.ask;
+            match shared.own.engine.describe(&key(&entry), limit).await {
+                // As the command line writes it, which may be asked of several.
+                Ok(one) => Ok(Some([b"[", one.trim_ascii(), b"]"].concat())),
+                Err(error) if error.is_missing() => Ok(None),
+                Err(error) => {
+                    Err(error.because(&format!("Failed to inspect container {}", entry.record.own.name)))
+                }
+            }
+        })
+    }
+
     fn containers(&self) -> Answer<'_, Vec<ContainerId>> {
         let mut all = self.shared.own.sessions.living();
         all.extend(self.shared.containers());

@@ -113,7 +113,9 @@ fn command(config: &ContainerConfig, create: &mut Create) -> Result<(), Error> {
         let words: Vec<String> = value.into_iter().chain(&command.arguments).cloned().collect();
         create.cmd = Some(words).filter(|words| !words.is_empty());
     }
-    if let Some(user) = config.user.as_ref().or(command.user.as_ref()) {
+    // A framework's user is one of the host, and stands in every task of its: only who is named for this command is meant.
+    let given = if config.executor_info.is_some() { None } else { config.user.as_ref() };
+    if let Some(user) = given.or(command.user.as_ref()) {
         create.user.clone_from(user);
     }
     if let Some(directory) = &command.working_directory {

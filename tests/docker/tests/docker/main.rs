@@ -8,6 +8,8 @@ mod alike;
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod daemon;
 mod killed;
+mod scheduler;
+mod tasks;
 
 use berth_test_agent::{Ground, skip};
 use daemon::{Daemon, How};
@@ -34,7 +36,13 @@ fn ground_of(test: &str) -> Option<(Ground, Daemon)> {
 
 /// Starts the agent (again): the engine's containers first, then its own.
 fn start(ground: &mut Ground, engine: &Daemon) {
+    start_with(ground, engine, &[]);
+}
+
+/// The same with further flags.
+fn start_with(ground: &mut Ground, engine: &Daemon, flags: &[String]) {
     let mut command = ground.agent();
+    command.args(flags);
     command.arg("--containerizers=docker,mesos");
     command.arg(format!("--docker_socket={}", engine.socket().display()));
     // What is fetched is fetched from here.

@@ -288,6 +288,26 @@ async fn a_docker_task_runs_with_what_the_engine_says_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_docker_task_that_was_killed_is_killed_whatever_it_exits_with() {
+    let mut rig = running(docker()).await;
+    rig.kill("t", None);
+    assert_eq!(rig.told().await, "KILLING");
+    rig.fake.exits(CONTAINER, 0);
+    assert_eq!(rig.told().await, "KILLED: Container exited with status 0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_docker_task_that_ends_at_once_is_told_of_as_one_that_ran() {
+    let mut rig = Rig::new(CommandExecutor::new());
+    rig.fake.exits(CONTAINER, 0);
+    rig.launch(docker());
+    for told in ["STARTING", "RUNNING", "FINISHED: Container exited with status 0"] {
+        assert_eq!(rig.told().await, told);
+    }
+    rig.over().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_kill_goes_on_where_it_was_after_a_restart() {
     let mut rig = running(task("t")).await;
     rig.fake.ends_by(CONTAINER, 0, 9);

@@ -68,6 +68,11 @@ impl Engine {
         self.read(Ask::get("inspect", format!("/containers/{}/json", plain(id))), limit).await
     }
 
+    /// The same in the engine's own words.
+    pub(crate) async fn describe(&self, id: &str, limit: Duration) -> Result<Bytes> {
+        self.ask(Ask::get("inspect", format!("/containers/{}/json", plain(id))), limit).await
+    }
+
     /// All containers, running or not, with this label.
     pub(crate) async fn list(&self, label: &str, limit: Duration) -> Result<Vec<Listed>> {
         #[derive(Serialize)]
