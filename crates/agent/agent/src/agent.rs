@@ -19,6 +19,7 @@ use berth_config::{AgentDirs, Http, Resolved};
 use berth_contract::{Containerizer, Settled, Subscription};
 use berth_executor::{CommandExecutor, GroupExecutor, group_command};
 use berth_factory::{Host, create, enter_scope, makers, resources};
+use berth_hooks::Hooks;
 use berth_model::{Class, Resources};
 use berth_tasks::link::AgentSide;
 use berth_tasks::{Engine, Parts, Settings};
@@ -58,6 +59,7 @@ pub(crate) struct Inner {
     pub(crate) places: Arc<Places>,
     /// Frameworks, executors and tasks.
     pub(crate) engine: Engine,
+    pub(crate) hooks: Option<Hooks>,
     pub(crate) resources: Resources,
     pub(crate) hierarchies: Option<Hierarchies>,
     pub(crate) tcp: OnceLock<SocketAddr>,
@@ -240,6 +242,7 @@ fn open(
     for warning in flags.warnings.iter().chain(&determined.warnings) {
         tracing::warn!("{warning}");
     }
+    let hooks = berth_factory::hooks(&flags.factory)?;
     let containerizer = make(&flags)?;
     let engine = Engine::open(&flags.work_dir, parts(&flags, &determined.resources))?;
     Ok(Inner {
@@ -255,6 +258,7 @@ fn open(
         clerk: Clerk::default(),
         places,
         engine,
+        hooks,
         resources: determined.resources,
         hierarchies: Hierarchies::probe(std::path::Path::new(Hierarchies::ROOT)).ok(),
         tcp: OnceLock::new(),

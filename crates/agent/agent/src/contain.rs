@@ -111,6 +111,12 @@ impl Containing for Contained {
         self.0.upgrade().map(|agent| agent.places.sandbox(id)).unwrap_or_default()
     }
 
+    fn over(&self, framework: v1::FrameworkInfo, executor: v1::ExecutorInfo, id: ContainerId) {
+        if let Some(agent) = self.0.upgrade() {
+            crate::hooks::removed(&agent, &framework, &executor, &id);
+        }
+    }
+
     fn containers(&self) -> Arc<dyn Containers> {
         Arc::new(self.clone())
     }

@@ -157,7 +157,8 @@ impl Core for Face {
         Box::pin(lifecycle::launch(&self.0, id, config))
     }
 
-    fn launch_session(&self, id: ContainerId, config: ContainerConfig) -> Answer<'_, Session> {
+    fn launch_session(&self, id: ContainerId, mut config: ContainerConfig) -> Answer<'_, Session> {
+        lifecycle::run_as(&self.0, &mut config);
         Box::pin(session::launch(&self.0, id, config))
     }
 

@@ -37,6 +37,9 @@ pub enum StartError {
     /// Nobody could say who they are.
     #[error("read --http_credentials")]
     Credentials(#[from] CredentialsError),
+    /// What is to be run beside tasks can not be.
+    #[error(transparent)]
+    Hooks(#[from] berth_factory::HooksError),
     /// Containers of an earlier agent could not be taken over.
     #[error("Failed to perform recovery: {what}; containers that run go on")]
     Recovery {
@@ -71,6 +74,7 @@ impl StartError {
             StartError::Resources(error) => error.class(),
             StartError::Bind(error) => error.class(),
             StartError::Credentials(error) => error.class(),
+            StartError::Hooks(error) => error.class(),
             StartError::Recovery { class, .. } => *class,
             StartError::Tasks(error) => error.class(),
             StartError::Master(error) => error.class(),

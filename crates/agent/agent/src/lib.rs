@@ -40,6 +40,7 @@ mod error;
 mod events;
 mod executors;
 mod files;
+mod hooks;
 mod host;
 mod inspect;
 mod level;

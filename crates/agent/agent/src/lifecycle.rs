@@ -21,6 +21,7 @@ use crate::agent::Inner;
 use crate::counters::Counters;
 use crate::error::{chain, failure, refusal};
 use crate::events;
+use crate::hooks::{self, What};
 use crate::places::MakeError;
 use crate::record::{Record, millis};
 use crate::table::{Container, Gate, Taken, lock};
@@ -73,6 +74,7 @@ pub(crate) async fn launch_executor(
     finished(agent.tasks.spawn(async move {
         let berth_tasks::contain::Launch { id, name, config, environment } = launch;
         let _operation = own.operations.begin("launch", Some(&id));
+        let environment = hooks::before(&own, What::Executor, &id, &config, environment).await?;
         launch_top(&own, id, Some(name), config, environment).await
     }))
     .await
@@ -88,6 +90,7 @@ pub(crate) async fn launch_task(
     let own = Arc::clone(agent);
     finished(agent.tasks.spawn(async move {
         let _operation = own.operations.begin("launch", Some(&id));
+        let environment = hooks::before(&own, What::Task, &id, &config, environment).await?;
         launch_nested(&own, id, config, environment).await
     }))
     .await
@@ -102,7 +105,7 @@ async fn launch_top(
 ) -> Result<Launched, Refusal> {
     writable(agent).await?;
     config.directory = agent.places.sandbox(&id);
-    config.user = config.user.or_else(|| config.command_info.user.clone());
+    run_as(agent, &mut config);
     let boot = BootId::current().map_err(|error| Refusal::failed(chain(&error)))?;
     let created_ms = millis(SystemTime::now());
     let mut record = Record {
@@ -191,6 +194,16 @@ async fn enter(
     }
 }
 
+/// As whom a container runs: as who it names, or with `--no-switch_user` as the agent.
+pub(crate) fn run_as(agent: &Inner, config: &mut ContainerConfig) {
+    if agent.flags.switch_user {
+        config.user = config.user.take().or_else(|| config.command_info.user.clone());
+    } else {
+        config.user = None;
+        config.command_info.user = None;
+    }
+}
+
 /// Whether a container is to have a root file system of its own.
 fn has_root(config: &ContainerConfig) -> bool {
     let of_image = |info: &berth_model::ContainerInfo| {
@@ -223,7 +236,7 @@ async fn launch_nested(
     }
     writable(agent).await?;
     config.directory = agent.places.sandbox(&id);
-    config.user = config.user.or_else(|| config.command_info.user.clone());
+    run_as(agent, &mut config);
     let record = Record {
         id: id.clone(),
         name: None,

@@ -48,6 +48,10 @@ pub struct Resolved {
     pub recovery_timeout: Duration,
     /// `--http_executor_domain_sockets`.
     pub http_executor_domain_sockets: bool,
+    /// `--executor_environment_variables`.
+    pub executor_environment_variables: BTreeMap<String, String>,
+    /// `--switch_user`: whether containers run as who they name, and not as the agent.
+    pub switch_user: bool,
     /// `--max_completed_executors_per_framework`.
     pub max_completed_executors_per_framework: usize,
     /// `--gc_delay`.
@@ -284,6 +288,12 @@ fn resolve(typed: &Typed) -> Result<Resolved, Box<Problem>> {
         executor_reregistration_timeout: view.duration("executor_reregistration_timeout"),
         recovery_timeout: view.duration("recovery_timeout"),
         http_executor_domain_sockets: view.bool("http_executor_domain_sockets"),
+        // What is wrong with it the rules say.
+        executor_environment_variables: match view.value("executor_environment_variables") {
+            Some(Value::Json(json)) => variables(json).unwrap_or_default(),
+            _ => BTreeMap::new(),
+        },
+        switch_user: view.bool("switch_user"),
         max_completed_executors_per_framework: match view.value("max_completed_executors_per_framework") {
             Some(Value::Integer(number)) => usize::try_from(*number).unwrap_or(usize::MAX),
             other => unreachable!("it is a number with a default, and is {other:?}"),
@@ -297,6 +307,16 @@ fn resolve(typed: &Typed) -> Result<Resolved, Box<Problem>> {
         warnings: typed.warnings.iter().cloned().chain(places.warnings()).chain(exposed).collect(),
         settings,
     })
+}
+
+/// Variables with their values; none when that is something else.
+pub(crate) fn variables(json: &serde_json::Value) -> Option<BTreeMap<String, String>> {
+    let is_name = |name: &str| !name.is_empty() && !name.contains(['=', '\0']);
+    let one = |(name, value): (&String, &serde_json::Value)| {
+        let value = value.as_str().filter(|value| !value.contains('\0') && is_name(name))?;
+        Some((name.clone(), value.to_owned()))
+    };
+    json.as_object()?.iter().map(one).collect()
 }
 
 /// The port of a Mesos agent, which clients try first.

@@ -19,7 +19,14 @@ const SOCKET_PATH: usize = 107;
 pub(crate) fn check(typed: &Typed, resolved: &Resolved) -> Vec<Problem> {
     let mut problems = Vec::new();
     let setting = |name: &str| resolved.setting(name).expect("rules name flags of the table");
-    for name in ["http_heartbeat_interval", "disk_watch_interval", "allocation_interval", "offer_timeout"] {
+    let times = [
+        "http_heartbeat_interval",
+        "disk_watch_interval",
+        "allocation_interval",
+        "offer_timeout",
+        "hooks_timeout",
+    ];
+    for name in times {
         let setting = setting(name);
         if matches!(&setting.value, Some(Value::Duration(duration)) if duration.is_zero()) {
             problems.push(not_allowed(setting, "it must be more than nothing", "give a time such as 15secs"));
@@ -28,6 +35,11 @@ pub(crate) fn check(typed: &Typed, resolved: &Resolved) -> Vec<Problem> {
     if resolved.executor_reregistration_timeout > LONGEST_RETURN {
         let why = "executors have 15secs at most to come back";
         problems.push(not_allowed(setting("executor_reregistration_timeout"), why, "give a shorter time"));
+    }
+    let variables = setting("executor_environment_variables");
+    if matches!(&variables.value, Some(Value::Json(json)) if crate::resolved::variables(json).is_none()) {
+        let why = "`executor_environment_variables` must only contain string values";
+        problems.push(not_allowed(variables, why, "give an object such as {\"NAME\":\"value\"}"));
     }
     if !(0.0..=1.0).contains(&resolved.gc_disk_headroom) {
         let why = "it is a part of the disk, from 0 to 1";

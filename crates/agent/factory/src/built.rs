@@ -139,6 +139,7 @@ fn mesos(flags: &Flags, native: &Native, events: &EventLog) -> Made {
     };
     let provision = crate::images::provision(flags, native)?;
     let fetching = Fetching::with_cache(crate::fetcher::config(flags)?).map_err(Cause::from)?;
+    let fetching = fetching.followed_by(crate::hooks::after_fetch(flags)?);
     let containerizer =
         MesosContainerizer::with(&directories, &settings, provision, Some(fetching)).map_err(Cause::from)?;
     Ok(Arc::new(containerizer.publishing(events).with_logger(crate::logger::settings(flags)?)))

@@ -82,6 +82,9 @@ pub const KNOWN: &[Known] = &[
     flag("authenticate_http_executors", Bool).not_built(),
     flag("secret_resolver", Text).not_built(),
     flag("hooks", Text).not_built(),
+    // Berth's own form of them.
+    flag("hooks_dir", Path),
+    flag("hooks_timeout", Duration),
     flag("modules", Json),
     flag("modules_dir", Path).not_built(),
     flag("volume_gid_range", Text).not_built(),

@@ -12,6 +12,7 @@ mod fetcher;
 mod flags;
 mod gpus;
 mod groups;
+mod hooks;
 mod host;
 mod images;
 mod isolation;
@@ -33,6 +34,7 @@ pub use create::{
 };
 pub use flags::{DEFAULT_ISOLATION, Flags};
 pub use gpus::GpuError;
+pub use hooks::{HooksError, hooks};
 pub use host::Host;
 pub use isolation::{
     BuiltIn, Isolation, IsolationError, Launcher, ORDER, check_isolators, normalise_isolation, position,

@@ -56,6 +56,12 @@ pub trait Containing: Send + Sync {
     /// Where its sandbox is, or will be.
     fn sandbox(&self, id: &ContainerId) -> std::path::PathBuf;
 
+    /// An executor is over, with all that its tasks had to say. Nothing waits for what follows from it. Called within
+    /// the runtime.
+    fn over(&self, framework: v1::FrameworkInfo, executor: v1::ExecutorInfo, id: ContainerId) {
+        drop((framework, executor, id));
+    }
+
     /// What built-in executors may do.
     fn containers(&self) -> Arc<dyn Containers>;
 }

@@ -464,7 +464,15 @@ impl Shared {
 
     fn carry_out(self: &Arc<Shared>, world: &Surrounded, effect: Effect) {
         match effect {
-            Effect::Write(write) => self.write(&write),
+            Effect::Write(write) => {
+                self.write(&write);
+                if let crate::core::Write::Over(at) = &write
+                    && let Some((framework, executor)) = lock(&self.core).completed_run(at)
+                {
+                    let _runtime = world.runtime.enter();
+                    world.containing.over(framework, executor, at.container.clone());
+                }
+            }
             Effect::Launch(launch) => self.launch(world, *launch),
             Effect::Limit { at, resources, limits } => {
                 let (containing, weak) = (Arc::clone(&world.containing), Arc::downgrade(self));

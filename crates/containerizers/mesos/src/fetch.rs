@@ -13,6 +13,7 @@ use berth_image::{Cancel, ResolvedUser};
 use berth_model::{ContainerConfig, NativeEvent, Uri};
 use std::fmt;
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// CHOWN, DAC_OVERRIDE, FOWNER, LINUX_IMMUTABLE, SYS_ADMIN: whoever has one of them is not kept out by the mode of a file.
@@ -20,7 +21,13 @@ const OVER_FILES: [u8; 5] = [0, 1, 3, 9, 21];
 
 /// Where fetched files come from, for all containers of one owner.
 #[derive(Clone)]
-pub struct Fetching(Arc<Inner>);
+pub struct Fetching {
+    inner: Arc<Inner>,
+    after: Option<AfterFetch>,
+}
+
+/// Is told of each container whose URIs have come, before anything of it runs; what it complains is logged.
+pub type AfterFetch = Arc<dyn Fn(&str, &Path) -> Vec<String> + Send + Sync>;
 
 struct Inner {
     config: Config,
@@ -46,33 +53,46 @@ impl Fetching {
             }
             Err(error) => return Err(error),
         };
-        Ok(Fetching(Arc::new(Inner { config, open: Mutex::new(open) })))
+        Ok(Fetching { inner: Arc::new(Inner { config, open: Mutex::new(open) }), after: None })
     }
 
     /// For one container.
     pub fn without_cache(config: Config) -> Fetching {
         let open = Mutex::new(Some(Fetcher::without_cache(config.clone())));
-        Fetching(Arc::new(Inner { config, open }))
+        Fetching { inner: Arc::new(Inner { config, open }), after: None }
+    }
+
+    /// Calls this after each fetch.
+    #[must_use]
+    pub fn followed_by(mut self, after: Option<AfterFetch>) -> Fetching {
+        self.after = after;
+        self
+    }
+
+    /// A container has its URIs.
+    pub(crate) fn done(&self, id: &str, sandbox: &Path) {
+        let complaints = self.after.as_ref().map(|after| after(id, sandbox)).unwrap_or_default();
+        complaints.iter().for_each(|complaint| crate::shared::warn(complaint));
     }
 
     /// Numbers so far; none before there was anything to fetch with.
     pub fn metrics(&self) -> Option<berth_fetcher::Metrics> {
-        let open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = self.inner.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.as_ref().map(Fetcher::metrics)
     }
 
     fn fetcher(&self) -> std::result::Result<Fetcher, OpenError> {
-        let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.inner.open.lock().unwrap_or_else(PoisonError::into_inner);
         match &*open {
             Some(fetcher) => Ok(fetcher.clone()),
-            None => Ok(open.insert(Fetcher::open(self.0.config.clone())?).clone()),
+            None => Ok(open.insert(Fetcher::open(self.inner.config.clone())?).clone()),
         }
     }
 }
 
 impl fmt::Debug for Fetching {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fetching").field("cache_dir", &self.0.config.cache_dir).finish_non_exhaustive()
+        f.debug_struct("Fetching").field("cache_dir", &self.inner.config.cache_dir).finish_non_exhaustive()
     }
 }
 

@@ -210,7 +210,11 @@ impl Native {
                         stderr: files.stderr.as_fd(),
                     };
                     let from = (&request.cancel, request.fetching.as_ref());
-                    self.fetch(&request.id.to_string(), uris, &run_as, &ends, from, watch)?;
+                    let id = request.id.to_string();
+                    self.fetch(&id, uris, &run_as, &ends, from, watch)?;
+                    if let Some(fetching) = &self.fetching {
+                        fetching.done(&id, &request.config.directory);
+                    }
                     Ok(Told::Isolated)
                 }
             };

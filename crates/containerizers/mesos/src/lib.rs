@@ -42,7 +42,7 @@ mod watching;
 pub use collect::Collected;
 pub use containerizer::MesosContainerizer;
 pub use error::Error;
-pub use fetch::{Fetching, WatchFetch};
+pub use fetch::{AfterFetch, Fetching, WatchFetch};
 pub use isolation::{has_isolator, isolators_left_out};
 pub use live::{Ending, Live, Outcome, Written};
 pub use native::{Directories, Kind, Native};

@@ -8,6 +8,7 @@ mod cached;
 mod cheats;
 mod ends;
 mod flips;
+mod hooked;
 mod server;
 
 use berth_model::{CommandInfo, Uri};

@@ -9,6 +9,7 @@ mod dying;
 mod executors;
 mod frameworks;
 mod ground;
+mod hooks;
 mod killed;
 mod life;
 mod lists;

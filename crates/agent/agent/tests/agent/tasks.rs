@@ -74,7 +74,7 @@ impl Told {
     }
 }
 
-fn run(task: &str, command: &str) -> Run {
+pub(crate) fn run(task: &str, command: &str) -> Run {
     let resource = |name: &str, value: f64| v1::Resource {
         name: name.to_owned(),
         scalar: Some(v1::value::Scalar { value }),

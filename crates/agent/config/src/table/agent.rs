@@ -92,6 +92,11 @@ pub(super) const MODULES: &[Row] = &[
     row("modules_dir", "A directory of module manifests; not together with --modules").not_built(),
     row("hooks", "Hook modules to run").not_built(),
     row(
+        "hooks_dir",
+        "A directory with programs that are run at points in the life of a task; see docs/hooks.md",
+    ),
+    row("hooks_timeout", "How long each of them may take").ours("5secs"),
+    row(
         "container_logger",
         "Who takes standard output and error: sandbox (the container writes files), rotating or Mesos's module \
          org_apache_mesos_LogrotateContainerLogger, journald, external, none",

@@ -15,11 +15,11 @@ pub(super) const GENERAL: &[Row] = &[
     row("executor_shutdown_grace_period", "How long a container has to end by itself before it is killed")
         .both("5secs"),
     row("executor_registration_timeout", "How long an executor has to register").both("1mins"),
-    row("executor_environment_variables", "Variables that every executor gets, as JSON").secret().not_built(),
+    row("executor_environment_variables", "Variables that every executor gets, as JSON").secret(),
     row("default_container_info", "The ContainerInfo of executors that bring none, as JSON")
         .secret()
         .not_built(),
-    row("switch_user", "Run executors and commands as the user they name").both("true").not_built(),
+    row("switch_user", "Run executors and commands as the user they name").both("true"),
     row("sandbox_directory", "Where a container with its own root sees its sandbox")
         .both("/mnt/mesos/sandbox")
         .not_built(),

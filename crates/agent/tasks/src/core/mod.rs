@@ -541,6 +541,17 @@ impl Core {
         self.frameworks.get(framework)?.executors.get(executor)
     }
 
+    /// A run of an executor that is over, with its framework.
+    pub(crate) fn completed_run(&self, at: &At) -> Option<(v1::FrameworkInfo, v1::ExecutorInfo)> {
+        let over = self.completed.iter().rev();
+        let is_it =
+            |framework: &&Framework| framework.info.id.as_ref().is_some_and(|id| id.value == at.framework);
+        let all = self.frameworks.get(&at.framework).into_iter().chain(over.filter(is_it));
+        all.flat_map(|framework| framework.completed.iter().map(move |run| (framework, run)))
+            .find(|(_, run)| run.at == *at)
+            .map(|(framework, run)| (framework.info.clone(), run.info.clone()))
+    }
+
     /// The executor, if this run of it is still the one.
     fn current(&mut self, at: &At) -> Option<&mut Executor> {
         let executor = self.frameworks.get_mut(&at.framework)?.executors.get_mut(&at.executor)?;
