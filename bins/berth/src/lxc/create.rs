@@ -18,12 +18,21 @@ use std::time::Duration;
 
 /// LXC's own beginning of a configuration.
 const DEFAULT: &str = "/etc/lxc/default.conf";
+/// Templates at work are in control groups in this one, with this name and the pid of whoever waits for them.
+const GROUP: &str = "berth";
+const KENNEL: &str = "lxc.create-";
 const ENDING: [i32; 3] = [1, 2, 15];
 
 pub(crate) fn create(args: &Create) -> Result<u8, Failure> {
     let (name, path) = (&args.name, &args.common.lxcpath);
     if args.template != "none" {
         Template::find(&args.template).map_err(|error| failed(&error).code(1))?;
+    }
+    // What creations left that were killed.
+    Kennel::collect(GROUP, KENNEL);
+    if lxc::is_left(path, name) {
+        remark(&format!("'{name}' is half-made, and whoever made it was killed: it is made anew"));
+        lxc::clear(path, name).map_err(|error| failed(&error).code(1))?;
     }
     if name.place(path).symlink_metadata().is_ok() {
         let place = name.place(path);
@@ -67,7 +76,7 @@ pub(crate) fn create(args: &Create) -> Result<u8, Failure> {
 }
 
 fn run(call: Call<'_>, args: &Create) -> Result<u8, Failure> {
-    let kennel = Kennel::new(&format!("berth/lxc.create-{}", std::process::id()));
+    let kennel = Kennel::new(&format!("{GROUP}/{KENNEL}{}", std::process::id()));
     let asked = signal::Set::of(&ENDING);
     // Whoever presses ^C means the template, which has a session of its own.
     let bell = signal::set_mask(asked).and_then(|_| signal::descriptor(asked)).ok();

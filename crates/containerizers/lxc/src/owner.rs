@@ -359,10 +359,18 @@ fn end(shared: &Shared, entry: &Entry, monitor: &mut Monitor, is_system: bool) {
             warn(&format!("container {}: {}", entry.id, error.chain()));
         }
     }
+    let go_on;
     if !monitor.is_over() {
         if let Some(init) = entry.own.init() {
             let _ = groups::freeze(settings, &entry.id, false);
             let _ = berth_sys::signal::send(init.fd.as_fd(), 9);
+            // One that was killed where it waited: its hook, and with it lxc-start, would wait for ever. Held until the end, for
+            // the hook may be just about to open it.
+            let go = shared.records.place(&entry.id).join("go");
+            go_on = open(go, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).ok();
+            if let Some(go) = &go_on {
+                let _ = berth_sys::rustix::io::write(go, b"go\n");
+            }
         }
         if !monitor.wait(AFTER_KILL) {
             warn(&format!("container {}: lxc-start did not end with its container and is killed", entry.id));

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod debian;
+mod killed;
 
 use std::fs;
 use std::path::Path;

@@ -6,13 +6,21 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
-use berth_sys::rustix::fs::{Mode, OFlags, open};
+use berth_sys::rustix::fs::{FlockOperation, Mode, OFlags, fcntl_lock, open};
 
 use super::{Call, Error, Name, Result};
 
 /// In a container's directory as long as LXC makes it.
 const PARTIAL: &str = "partial";
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whether a container is half-made and nobody is making it: whoever does so has a lock on LXC's mark.
+pub fn is_left(lxcpath: &Path, name: &Name) -> bool {
+    let mark = name.place(lxcpath).join(PARTIAL);
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let Ok(mark) = open(&mark, flags, Mode::empty()) else { return false };
+    fcntl_lock(&mark, FlockOperation::NonBlockingLockExclusive).is_ok()
+}
 
 /// Removes a half-made container. One that is whole, or not LXC's, is left alone.
 ///

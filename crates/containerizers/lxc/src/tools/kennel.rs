@@ -2,7 +2,9 @@
 //! A control group for what a tool starts. A template is a script of somebody's: what it leaves in the background, in a
 //! session of its own or a child of init's, is still in there, and goes when the tool has ended or is to end.
 
+use std::fs;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use berth_cgroup::{Controller, Group, Hierarchies, Limits};
@@ -17,7 +19,7 @@ pub struct Kennel(Group);
 impl Kennel {
     /// Makes the group `path`; none where this host or user can not have it.
     pub fn new(path: &str) -> Option<Kennel> {
-        let hierarchies = Hierarchies::probe(std::path::Path::new("/sys/fs/cgroup")).ok()?;
+        let hierarchies = Hierarchies::probe(Path::new("/sys/fs/cgroup")).ok()?;
         match Group::create(&hierarchies, path, &[Controller::Pids], &Limits::default()) {
             Ok(group) => Some(Kennel(group)),
             Err(berth_cgroup::Error::Exists { .. }) => {
@@ -31,8 +33,21 @@ impl Kennel {
 
     /// Ends what an earlier kennel of this path holds.
     pub fn empty(path: &str) {
-        let hierarchies = Hierarchies::probe(std::path::Path::new("/sys/fs/cgroup"));
+        let hierarchies = Hierarchies::probe(Path::new("/sys/fs/cgroup"));
         drop(hierarchies.ok().and_then(|all| Group::open(&all, path).ok()).map(Kennel));
+    }
+
+    /// Ends what kennels hold whose maker was killed: those in the group `above` named `prefix` and the maker's pid.
+    pub fn collect(above: &str, prefix: &str) {
+        let root = Path::new(Hierarchies::ROOT);
+        let places = ["pids", "unified", ""].map(|hierarchy| root.join(hierarchy).join(above));
+        for entry in places.iter().flat_map(fs::read_dir).flatten().flatten() {
+            let name = entry.file_name();
+            let maker = name.to_str().and_then(|name| name.strip_prefix(prefix)?.parse::<u32>().ok());
+            if maker.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+                Kennel::empty(&format!("{above}/{prefix}{}", maker.unwrap_or_default()));
+            }
+        }
     }
 
     /// Where a process writes `0` to be in it; none if it takes more than one.

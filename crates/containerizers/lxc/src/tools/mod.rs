@@ -14,8 +14,8 @@ mod password;
 mod template;
 
 pub use call::{Call, Ended, Progress, installed, last_words, log_errors, version};
-pub use clear::clear;
 pub(crate) use clear::remove_tree;
+pub use clear::{clear, is_left};
 pub use config::{Config, Key, Line, check_value, quoted};
 pub use error::Error;
 pub use idmap::{IdMap, USERS};
