@@ -63,6 +63,14 @@ pub(crate) fn all(state: &State, now: Now) -> BTreeMap<String, f64> {
         let count = state.counters.ended.get(&*full).copied().unwrap_or_default();
         put(&format!("master/tasks_{name}"), count as f64);
     }
+    put("allocator/mesos/allocation_runs", state.counters.allocations as f64);
+    let available = state.available();
+    for name in ["cpus", "mem", "disk"] {
+        let [total, free] = [&state.total, &available]
+            .map(|resources| resources.scalar(name).unwrap_or(Scalar::ZERO).to_f64());
+        put(&format!("allocator/mesos/resources/{name}/total"), total);
+        put(&format!("allocator/mesos/resources/{name}/offered_or_allocated"), total - free);
+    }
     put("master/outstanding_offers", state.offers.len() as f64);
     for (call, name) in CALLS {
         put(name, state.counters.calls.get(call).copied().unwrap_or_default() as f64);

@@ -30,6 +30,7 @@ impl State {
     /// Offers what is free.
     pub(crate) fn allocate(&mut self, now: Now) {
         self.soon = None;
+        self.counters.allocations += 1;
         let mut available = self.available();
         if available.is_empty() {
             return;

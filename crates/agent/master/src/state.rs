@@ -64,6 +64,8 @@ pub(crate) struct Counters {
     pub(crate) updates: u64,
     pub(crate) unknown_updates: u64,
     pub(crate) acknowledged: u64,
+    /// How often it was looked who may be offered what.
+    pub(crate) allocations: u64,
     pub(crate) ended: BTreeMap<&'static str, u64>,
 }
 
@@ -194,6 +196,7 @@ impl State {
         }
         let call::Subscribe { framework_info: mut info, suppressed_roles, offer_constraints } = subscribe;
         let known = info.id.as_ref().map(|id| id.value.clone()).filter(|id| !id.is_empty());
+        let is_from_elsewhere = known.is_some();
         let id = known.unwrap_or_else(|| self.name_framework());
         info.id = Some(v1::FrameworkId { value: id.clone() });
         let is_new = !self.frameworks.contains_key(&id);
@@ -205,7 +208,14 @@ impl State {
                 replace(framework, info.clone());
                 framework.reregistered = now.wall;
             }
-            None => drop(self.frameworks.insert(id.clone(), Framework::new(info, now.wall))),
+            None => {
+                let mut framework = Framework::new(info, now.wall);
+                if is_from_elsewhere {
+                    // Who brings an id has been here before, as far as anybody knows: Mesos tells of both moments.
+                    framework.reregistered += 1e-6;
+                }
+                self.frameworks.insert(id.clone(), framework);
+            }
         }
         self.take_back_all(&id);
         let master = self.master.clone();

@@ -115,10 +115,15 @@ impl Core {
     }
 
     /// Its container has ended.
-    pub(super) fn ended(&mut self, at: &At, termination: Option<ContainerTermination>) {
+    pub(super) fn ended(&mut self, at: &At, mut termination: Option<ContainerTermination>) {
         let Some(executor) = self.current(at) else { return };
         if executor.ended.is_some() {
             return;
+        }
+        let is_left = executor.phase == Phase::Terminating && executor.registered && !executor.speaking;
+        if is_left && executor.kind.is_built_in() {
+            // It said all and went, and its container was ended after it: nobody killed it.
+            termination.get_or_insert_default().status = Some(0);
         }
         executor.ended = Some(termination.clone());
         if executor.speaking {
@@ -163,6 +168,12 @@ impl Core {
         if over && let Some(executor) = self.current(at) {
             executor.tasks.values_mut().for_each(|task| task.stage = Stage::Completed);
         }
+        // Who asked for it hears that it is gone before what became of its tasks.
+        if !generated {
+            let (framework, executor) = (at.framework.clone(), at.executor.clone());
+            let status = termination.as_ref().and_then(|termination| termination.status).unwrap_or(-1);
+            self.effects.push(Effect::Exited { framework, executor, status });
+        }
         for id in open {
             if over {
                 continue;
@@ -174,11 +185,6 @@ impl Core {
             let (said, limitation) = made::ended(cause.as_ref(), termination.as_ref(), aware);
             let status = self.made(Some(&at.executor), &id, said);
             self.settle(at, v1::TaskStatus { limitation, ..status });
-        }
-        if !generated {
-            let (framework, executor) = (at.framework.clone(), at.executor.clone());
-            let status = termination.and_then(|termination| termination.status).unwrap_or(-1);
-            self.effects.push(Effect::Exited { framework, executor, status });
         }
         self.collect(at);
     }

@@ -47,7 +47,11 @@ impl Core {
         let agent = self.agent.id.clone();
         status.agent_id = agent;
         status.source = Some(Source::Executor.into());
-        status.executor_id = Some(v1::ExecutorId { value: at.executor.clone() });
+        // As in Mesos, executors of frameworks are named where they name themselves; by their own name alone.
+        let is_built_in = self.current(at).is_some_and(|executor| executor.kind.is_built_in());
+        if is_built_in || status.executor_id.is_some() {
+            status.executor_id = Some(v1::ExecutorId { value: at.executor.clone() });
+        }
         if status.state() == TaskState::TaskStaging {
             tracing::warn!(framework = at.framework, task = id, "no executor may say TASK_STAGING");
             return self.shutdown(at);
