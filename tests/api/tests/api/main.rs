@@ -11,6 +11,8 @@ mod refusals;
 mod replay;
 mod replay_task;
 
+use std::path::{Path, PathBuf};
+
 use berth_test_agent::{Ground, skip};
 
 /// A ground whose agent serves on a port of the loopback too; none, and that is told, where there can be none.
@@ -49,11 +51,25 @@ fn leave(ground: &mut Ground) {
 fn leave_tasks(ground: &mut Ground) {
     // A plain agent does the rest: it needs no address that somebody else may have by now.
     ground.stop();
-    let kept = ["meta/master", "meta/slaves", "slaves", "store"].map(|below| ground.work_dir().join(below));
-    let left = ground.leave().err().unwrap_or_default();
-    let is_kept = |line: &&str| kept.iter().any(|kept| line.contains(&kept.display().to_string()));
-    let left: Vec<_> = left.lines().filter(|line| !is_kept(line)).collect();
-    assert!(left.is_empty(), "{}", left.join("\n"));
+    ground.start();
+    let api = ground.api();
+    let all = api.all().unwrap();
+    all.iter().filter(|name| !name.contains('.')).for_each(|name| api.destroy(name).unwrap());
+    ground.stop();
+    let work = ground.work_dir();
+    let agents = |below: &str| entries(&work.join(below)).into_iter();
+    let kept = agents("slaves").flat_map(|agent| entries(&agent));
+    let kept = kept.chain(agents("meta/slaves").flat_map(|agent| entries(&agent.join("frameworks"))));
+    for path in kept.chain([work.join("meta/master")]) {
+        // Some are the same by two names; what stays is told below.
+        let _ = std::fs::remove_dir_all(path);
+    }
+    leave(ground);
+}
+
+/// What is in a directory; nothing, if there is none.
+fn entries(path: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(path).into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
 }
 
 /// The name of the test that calls, as its function has it, made into a ground.

@@ -4,11 +4,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
+mod conversation;
+mod conversations;
 mod execute;
 mod foreign;
+mod offers;
 mod replay;
 
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 
 use berth_test_agent::{Ground, skip};
 
@@ -19,11 +23,18 @@ struct Node {
     master: String,
     /// Where the agent is.
     port: u16,
+    /// What its agent is started with beside.
+    flags: Vec<String>,
 }
 
 impl Node {
     /// None, and that is told, where there can be none.
     fn new(test: &str) -> Option<Node> {
+        Node::with(test, &["--allocation_interval=200ms"])
+    }
+
+    /// The same with these flags.
+    fn with(test: &str, flags: &[&str]) -> Option<Node> {
         let name: String = test.split('_').filter_map(|word| word.chars().next()).take(8).collect();
         let ground = match Ground::new(&format!("sched-{name}")) {
             Ok(ground) => ground,
@@ -32,7 +43,9 @@ impl Node {
                 return None;
             }
         };
-        let mut node = Node { ground, master: format!("127.0.0.1:{}", free_port()), port: free_port() };
+        let flags = flags.iter().copied().map(str::to_owned).collect();
+        let mut node =
+            Node { ground, master: format!("127.0.0.1:{}", free_port()), port: free_port(), flags };
         node.start();
         Some(node)
     }
@@ -41,7 +54,7 @@ impl Node {
     fn start(&mut self) {
         let mut command = self.ground.agent();
         command.arg(format!("--local_master={}", self.master)).arg(format!("--port={}", self.port));
-        command.args(["--no-authenticate_http_readwrite", "--allocation_interval=200ms"]);
+        command.arg("--no-authenticate_http_readwrite").args(&self.flags);
         command.arg("--resources=cpus:64;mem:65536;disk:10240;ports:[31000-32000]");
         self.ground.start_as(&mut command);
         let (master, what) = (self.master.clone(), "the master listens");
@@ -53,13 +66,21 @@ impl Node {
         // A plain agent does the rest: it needs no address that somebody else may have by now.
         self.ground.stop();
         let work = self.ground.work_dir();
-        let kept =
-            ["meta/master", "meta/slaves", "slaves"].map(|below| work.join(below).display().to_string());
-        let Err(difference) = self.ground.leave() else { return };
-        let is_kept = |line: &&str| kept.iter().any(|kept| line.contains(kept));
-        let left: Vec<&str> = difference.lines().filter(|line| !is_kept(line)).collect();
-        assert!(left.is_empty(), "left behind:\n{}", left.join("\n"));
+        let agents = |below: &str| entries(&work.join(below)).into_iter();
+        let kept = agents("slaves").flat_map(|agent| entries(&agent));
+        let kept = kept.chain(agents("meta/slaves").flat_map(|agent| entries(&agent.join("frameworks"))));
+        for path in kept.chain([work.join("meta/master")]) {
+            // Some are the same by two names; what stays is told below.
+            let _ = std::fs::remove_dir_all(path);
+        }
+        let left = self.ground.leave();
+        assert!(left.is_ok(), "left behind:\n{}", left.unwrap_err());
     }
+}
+
+/// What is in a directory; nothing, if there is none.
+fn entries(path: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(path).into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
 }
 
 /// A port that nobody had a moment ago.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::Node;
 
-const RECORDED: &str = include_str!("../../recorded/scheduler-api.jsonl");
+pub(crate) const RECORDED: &str = include_str!("../../recorded/scheduler-api.jsonl");
 
 /// Lines by their name, what we answer instead, and why.
 const DIFFERENCES: &[(&str, &str, &str)] = &[
@@ -30,9 +30,9 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
 ];
 
 /// How long an answer may take on a busy host.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-fn lines() -> Vec<Value> {
+pub(crate) fn lines() -> Vec<Value> {
     RECORDED.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -41,15 +41,15 @@ fn line<'a>(all: &'a [Value], name: &str) -> &'a Value {
 }
 
 /// An answer: its head, and what it is read from further.
-struct Answer {
-    status: u64,
+pub(crate) struct Answer {
+    pub(crate) status: u64,
     reason: String,
-    headers: BTreeMap<String, String>,
+    pub(crate) headers: BTreeMap<String, String>,
     reader: BufReader<TcpStream>,
 }
 
 impl Answer {
-    fn to(address: &str, request: &Value) -> Answer {
+    pub(crate) fn to(address: &str, request: &Value) -> Answer {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let text = |name: &str| request[name].as_str().unwrap_or_default();
@@ -75,15 +75,20 @@ impl Answer {
         Answer { status, reason, headers, reader }
     }
 
-    fn body(&mut self) -> String {
+    pub(crate) fn body(&mut self) -> String {
         let length = self.headers.get("content-length").map_or(0, |length| length.parse().unwrap());
         let mut bytes = vec![0; length];
         self.reader.read_exact(&mut bytes).unwrap();
         String::from_utf8(bytes).unwrap()
     }
 
-    /// The next event: one chunk, which holds one record. None at the end of the body.
+    /// The next event as JSON. None at the end of the body.
     fn event(&mut self) -> Option<Value> {
+        self.record().map(|record| serde_json::from_slice(&record).unwrap())
+    }
+
+    /// The next event: one chunk, which holds one record. None at the end of the body.
+    pub(crate) fn record(&mut self) -> Option<Vec<u8>> {
         let mut size = String::new();
         self.reader.read_line(&mut size).unwrap();
         let size = usize::from_str_radix(size.trim(), 16).unwrap();
@@ -92,16 +97,27 @@ impl Answer {
         if size == 0 {
             return None;
         }
-        let text = String::from_utf8(bytes).unwrap();
-        let (length, record) = text.split_once('\n').unwrap();
-        let record = record.trim_end_matches("\r\n");
-        assert_eq!(record.len().to_string(), length, "an event is one chunk");
-        Some(serde_json::from_str(record).unwrap())
+        let at = bytes.iter().position(|byte| *byte == b'\n').unwrap();
+        let record = bytes[at + 1..size].to_vec();
+        assert_eq!(record.len().to_string().as_bytes(), &bytes[..at], "an event is one chunk");
+        Some(record)
     }
 }
 
 /// What differs of a head and a body that is whole.
 fn differences(answer: &mut Answer, recorded: &Value) -> Vec<String> {
+    let mut found = heads(answer, recorded);
+    if let Some(theirs) = recorded["body"].as_str() {
+        let ours = answer.body();
+        if ours != theirs {
+            found.push(format!("text {ours:?}, not {theirs:?}"));
+        }
+    }
+    found
+}
+
+/// What differs of a head.
+pub(crate) fn heads(answer: &Answer, recorded: &Value) -> Vec<String> {
     let mut found = Vec::new();
     if (answer.status, &*answer.reason)
         != (recorded["status"].as_u64().unwrap(), recorded["reason"].as_str().unwrap())
@@ -113,12 +129,6 @@ fn differences(answer: &mut Answer, recorded: &Value) -> Vec<String> {
         let ours = answer.headers.get(&name.to_lowercase()).map(String::as_str);
         if ours != theirs {
             found.push(format!("{name}: {ours:?}, not {theirs:?}"));
-        }
-    }
-    if let Some(theirs) = recorded["body"].as_str() {
-        let ours = answer.body();
-        if ours != theirs {
-            found.push(format!("text {ours:?}, not {theirs:?}"));
         }
     }
     found
