@@ -100,7 +100,12 @@ impl Containing for Contained {
             };
             let mut status = told.as_ref().map(convert::status_of).unwrap_or_default();
             status.container_id = Some(convert::container_id_of(&id));
-            if let (Some(agent), true) = (agent, status.network_infos.is_empty()) {
+            // As in Mesos, of one within another that does not run nothing is known but its id.
+            let is_there = id.parent().is_none() || status.executor_pid.is_some();
+            if !is_there {
+                status.network_infos.clear();
+            }
+            if let (Some(agent), true) = (agent, is_there && status.network_infos.is_empty()) {
                 status.network_infos.push(own_network(&agent));
             }
             status
