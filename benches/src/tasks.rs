@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use berth_client::{Events, MasterClient, MasterError};
 use berth_proto::scheduler::{Call, Event, call, event};
@@ -74,7 +74,14 @@ pub(crate) fn measure(
     let well = daemon.path_of("true");
     let long = format!("exec {} 10000", daemon.path_of("sleep"));
     daemon.wait_for(async {
-        let mut scheduler = Scheduler::subscribe(&address).await.map_err(failed)?;
+        // The agent answers before its master listens, which comes after its recovery.
+        let mut scheduler = loop {
+            match Scheduler::subscribe(&address).await {
+                Err(MasterError::Connect { .. }) => check(stop)?,
+                other => break other.map_err(failed)?,
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        };
         for at in (0..running).step_by(IN_FLIGHT) {
             check(stop)?;
             let more = (running - at).min(IN_FLIGHT);

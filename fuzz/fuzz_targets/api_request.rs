@@ -3,7 +3,7 @@
 //! connection. The agent behind is the double of the API's own tests, so that what is looked at is the way to it.
 #![no_main]
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -47,15 +47,23 @@ fn socket() -> &'static PathBuf {
 
 fuzz_target!(|bytes: &[u8]| {
     let mut stream = UnixStream::connect(socket()).expect("the server is there");
-    let _ = stream.set_read_timeout(Some(Duration::from_secs(10)));
+    let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
     let _ = stream.set_write_timeout(Some(Duration::from_secs(10)));
-    let _ = stream.write_all(bytes);
+    // The server may have closed it by now, and the main function here is not Rust's, which would ignore SIGPIPE.
+    let mut left = bytes;
+    while let Ok(sent) = rustix::net::send(&stream, left, rustix::net::SendFlags::NOSIGNAL)
+        && sent < left.len()
+    {
+        left = &left[sent..];
+    }
     let _ = stream.shutdown(Shutdown::Write);
     let mut answer = Vec::new();
     let read = stream.read_to_end(&mut answer);
     if let Err(error) = read {
         let kind = error.kind();
-        assert!(kind == std::io::ErrorKind::ConnectionReset, "no answer, and no end: {error}");
+        // The output of a container that runs goes on: that answer has begun, and has no end.
+        let goes_on = !answer.is_empty() && kind == std::io::ErrorKind::WouldBlock;
+        assert!(goes_on || kind == std::io::ErrorKind::ConnectionReset, "no answer, and no end: {error}");
     }
     if !answer.is_empty() {
         assert!(answer.starts_with(b"HTTP/1.") || answer.starts_with(b"HTTP/0.9"), "no answer of HTTP");

@@ -44,6 +44,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     prost_build::Config::new()
         .btree_map(["."])
         .enable_type_names()
+        // Most resources have none, and a task's resources are held in several places.
+        .boxed(".mesos.v1.Resource.disk")
         .skip_debug(SECRETS)
         .include_file("messages.rs")
         .compile_fds(set)?;

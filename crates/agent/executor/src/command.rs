@@ -86,7 +86,7 @@ async fn run(clock: Clock, start: Start) {
         tokio::select! {
             biased;
             event = events.recv() => match event {
-                Some(event) => it.hear(event),
+                Some(event) => it.hear(*event),
                 None => return,
             },
             end = &mut ends, if it.end.is_none() => it.ended(end.into()),

@@ -94,7 +94,7 @@ async fn run(clock: Clock, start: Start) {
         tokio::select! {
             biased;
             event = events.recv() => match event {
-                Some(event) => it.hear(event),
+                Some(event) => it.hear(*event),
                 None => return,
             },
             (at, done) = it.hands.next() => it.done(at, done),

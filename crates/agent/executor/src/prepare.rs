@@ -176,7 +176,7 @@ mod tests {
             ..v1::Volume::default()
         };
         let disk = resource::DiskInfo { volume: Some(volume), ..resource::DiskInfo::default() };
-        let disk = v1::Resource { disk: Some(disk), ..scalar("disk", 8.0) };
+        let disk = v1::Resource { disk: Some(Box::new(disk)), ..scalar("disk", 8.0) };
         for given in [None, sharing(None)] {
             let task = TaskInfo { resources: vec![disk.clone()], container: given, ..task("t") };
             let container = container(&task, None).unwrap().container_info.unwrap();

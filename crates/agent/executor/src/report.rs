@@ -13,7 +13,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Sends reports, and knows which were stored.
 pub(crate) struct Reporter {
-    calls: UnboundedSender<Call>,
+    calls: UnboundedSender<Box<Call>>,
     executor: v1::ExecutorId,
     framework: v1::FrameworkId,
     /// Sent, and not acknowledged: of which task.
@@ -22,7 +22,7 @@ pub(crate) struct Reporter {
 
 impl Reporter {
     pub(crate) fn new(
-        calls: UnboundedSender<Call>,
+        calls: UnboundedSender<Box<Call>>,
         executor: v1::ExecutorId,
         framework: v1::FrameworkId,
     ) -> Reporter {
@@ -38,13 +38,13 @@ impl Reporter {
         status.executor_id = Some(self.executor.clone());
         status.source = Some(task_status::Source::Executor as i32);
         let task = status.task_id.value.clone();
-        let sent = self.calls.send(Call {
+        let sent = self.calls.send(Box::new(Call {
             executor_id: self.executor.clone(),
             framework_id: self.framework.clone(),
             r#type: Some(call::Type::Update as i32),
             update: Some(call::Update { status }),
             ..Call::default()
-        });
+        }));
         // Nobody listens any more when the agent stops; the next one asks for it anew.
         if sent.is_ok() {
             self.open.insert(uuid, task);

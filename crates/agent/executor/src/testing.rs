@@ -222,8 +222,8 @@ pub(crate) struct Rig {
     executor: Arc<dyn BuiltIn>,
     framework: v1::FrameworkInfo,
     records: tempfile::TempDir,
-    events: UnboundedSender<Event>,
-    calls: UnboundedReceiver<Call>,
+    events: UnboundedSender<Box<Event>>,
+    calls: UnboundedReceiver<Box<Call>>,
     work: JoinHandle<()>,
     pub(crate) acknowledges: bool,
     /// What the agent stored: the last report of each task.
@@ -299,7 +299,7 @@ impl Rig {
     }
 
     pub(crate) fn send(&mut self, event: Event) {
-        let _ = self.events.send(event);
+        let _ = self.events.send(Box::new(event));
     }
 
     pub(crate) fn launch(&mut self, task: TaskInfo) {

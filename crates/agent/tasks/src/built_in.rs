@@ -49,9 +49,10 @@ pub struct Start {
     /// The grace of a shutdown.
     pub shutdown_grace: Duration,
     /// What the agent says: never SUBSCRIBED (that is this), LAUNCH or LAUNCH_GROUP, KILL, ACKNOWLEDGED, SHUTDOWN, MESSAGE.
-    pub events: UnboundedReceiver<Event>,
+    /// Boxed: a channel has room for 32 of what it carries from the first on, and there is one for each executor.
+    pub events: UnboundedReceiver<Box<Event>>,
     /// What it says: UPDATE and MESSAGE, complete as an executor's library sends them.
-    pub calls: UnboundedSender<Call>,
+    pub calls: UnboundedSender<Box<Call>>,
     /// What it may do with containers.
     pub containers: Arc<dyn Containers>,
     /// A directory of its own, kept as long as it is: what must survive the agent is written there, before it takes effect.

@@ -110,7 +110,7 @@ struct Links {
 
 enum Link {
     /// Within the agent.
-    BuiltIn(mpsc::UnboundedSender<Event>),
+    BuiltIn(mpsc::UnboundedSender<Box<Event>>),
     /// Whoever is at the other end may not read.
     Stream(mpsc::Sender<Event>),
 }
@@ -119,7 +119,7 @@ impl Link {
     /// Whether it could be told, or has ended by itself.
     fn tell(&self, event: Event) -> bool {
         match self {
-            Link::BuiltIn(events) => drop(events.send(event)),
+            Link::BuiltIn(events) => drop(events.send(Box::new(event))),
             Link::Stream(events) => {
                 return !matches!(events.try_send(event), Err(mpsc::error::TrySendError::Full(_)));
             }
@@ -666,7 +666,7 @@ impl Shared {
             // What it said until its end comes before its end.
             let heard = async {
                 while let Some(call) = says.recv().await {
-                    pass_on(&weak, &*containing, &at, call).await;
+                    pass_on(&weak, &*containing, &at, *call).await;
                 }
             };
             tokio::join!(over, heard);

@@ -153,11 +153,8 @@ impl BuiltIn for Speaker {
                     ..Default::default()
                 };
                 let update = Some(call::Update { status });
-                let _ = calls.send(Call {
-                    r#type: Some(call::Type::Update.into()),
-                    update,
-                    ..Default::default()
-                });
+                let r#type = Some(call::Type::Update.into());
+                let _ = calls.send(Box::new(Call { r#type, update, ..Default::default() }));
             };
             if recovered.is_empty() {
                 assert_eq!(events.recv().await.unwrap().r#type(), event::Type::Launch);

@@ -307,7 +307,8 @@ pub(crate) enum Stage {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Task {
-    pub(crate) info: v1::TaskInfo,
+    /// Boxed: a map has room for eleven from the first on, and most executors have one task.
+    pub(crate) info: Box<v1::TaskInfo>,
     pub(crate) group: Option<u64>,
     pub(crate) stage: Stage,
     pub(crate) state: v1::TaskState,
@@ -319,6 +320,7 @@ pub(crate) struct Task {
 impl Task {
     fn new(info: v1::TaskInfo, group: Option<u64>) -> Task {
         let state = v1::TaskState::TaskStaging;
+        let info = Box::new(info);
         Task { info, group, stage: Stage::Queued, state, statuses: Vec::new(), stream: Stream::default() }
     }
 

@@ -143,7 +143,7 @@ impl Core {
                     }
                     if task.stage != Stage::Queued {
                         let latest = task.stream.latest().cloned();
-                        recovered.push(Recovered { task: task.info.clone(), latest });
+                        recovered.push(Recovered { task: (*task.info).clone(), latest });
                     }
                 }
                 self.start(at, recovered);

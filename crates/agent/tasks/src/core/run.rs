@@ -212,7 +212,7 @@ impl Core {
         if executor.phase != Phase::Running || executor.limiting.is_some() || executor.ended.is_some() {
             return self.settle_all(at);
         }
-        let open = executor.tasks.values().filter(|task| task.is_open()).map(|task| &task.info);
+        let open = executor.tasks.values().filter(|task| task.is_open()).map(|task| &*task.info);
         let wanted = asked(&executor.info, open);
         // The container of a command is the command's, and ends with it.
         if executor.kind != Kind::Command && executor.applied.as_ref() != Some(&wanted) {
@@ -253,7 +253,7 @@ impl Core {
                 };
                 task.stage = Stage::Launched;
                 is_group |= task.group.is_some();
-                infos.push(task.info.clone());
+                infos.push((*task.info).clone());
             }
             for id in ids {
                 self.write(Write::Delivered { at: at.clone(), task: id });
