@@ -35,6 +35,8 @@ struct Executor {
     endpoint: String,
     framework: String,
     id: String,
+    /// Empty when it was given none.
+    token: String,
     encoding: Encoding,
     journal: File,
     seed: u64,
@@ -136,7 +138,8 @@ impl Executor {
         let (host, media) = (&self.endpoint, self.encoding.media_type());
         let mut request = format!(
             "POST /slave(1)/api/v1/executor HTTP/1.1\r\nHost: {host}\r\nContent-Type: {media}\r\nAccept: {media}\r\n\
-             Content-Length: {}\r\n\r\n",
+             Authorization: Bearer {}\r\nContent-Length: {}\r\n\r\n",
+            self.token,
             body.len()
         )
         .into_bytes();
@@ -303,6 +306,7 @@ fn main() {
     let mut executor = Executor {
         endpoint: variable("MESOS_AGENT_ENDPOINT"),
         framework: variable("MESOS_FRAMEWORK_ID"),
+        token: std::env::var("MESOS_EXECUTOR_AUTHENTICATION_TOKEN").unwrap_or_default(),
         encoding: if seed.is_multiple_of(2) { Encoding::Json } else { Encoding::Protobuf },
         id,
         journal,

@@ -20,9 +20,9 @@ use berth_contract::{Containerizer, Settled, Subscription};
 use berth_executor::{CommandExecutor, GroupExecutor, group_command};
 use berth_factory::{Host, create, enter_scope, makers, resources};
 use berth_hooks::Hooks;
-use berth_model::{Class, Resources};
+use berth_model::{Class, Resources, SecretBytes};
 use berth_tasks::link::AgentSide;
-use berth_tasks::{Engine, Parts, Settings};
+use berth_tasks::{Engine, Parts, Settings, Tokens};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -42,6 +42,9 @@ use crate::{collect, host, recover, watch as watching};
 /// How long a stop waits for what it lets go of. What is stuck in the kernel longer than that is left to it.
 const LETTING_GO: Duration = Duration::from_secs(10);
 
+/// No key is longer.
+const LONGEST_KEY: u64 = 64 << 10;
+
 /// What all parts of an agent share.
 pub(crate) struct Inner {
     pub(crate) flags: Resolved,
@@ -60,6 +63,8 @@ pub(crate) struct Inner {
     /// Frameworks, executors and tasks.
     pub(crate) engine: Engine,
     pub(crate) hooks: Option<Hooks>,
+    /// What executors show, if they get any.
+    pub(crate) tokens: Option<Tokens>,
     pub(crate) resources: Resources,
     pub(crate) hierarchies: Option<Hierarchies>,
     pub(crate) tcp: OnceLock<SocketAddr>,
@@ -243,6 +248,7 @@ fn open(
         tracing::warn!("{warning}");
     }
     let hooks = berth_factory::hooks(&flags.factory)?;
+    let tokens = tokens(&flags)?;
     let containerizer = make(&flags)?;
     let engine = Engine::open(&flags.work_dir, parts(&flags, &determined.resources))?;
     Ok(Inner {
@@ -259,6 +265,7 @@ fn open(
         places,
         engine,
         hooks,
+        tokens,
         resources: determined.resources,
         hierarchies: Hierarchies::probe(std::path::Path::new(Hierarchies::ROOT)).ok(),
         tcp: OnceLock::new(),
@@ -269,6 +276,28 @@ fn open(
         dirs,
         flags,
     })
+}
+
+/// What executors' tokens are made with, by `--jwt_secret_key`.
+fn tokens(flags: &Resolved) -> Result<Option<Tokens>, StartError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let Some(path) = &flags.executors.key else { return Ok(None) };
+    let wrong = |source| StartError::Place { what: "read --jwt_secret_key", path: path.clone(), source };
+    let refused = |why: &str| wrong(std::io::Error::other(why.to_owned()));
+    let meta = path.metadata().map_err(wrong)?;
+    if !meta.is_file() || meta.len() > LONGEST_KEY {
+        return Err(refused("it is no file with a key of at most 64 KiB"));
+    }
+    if meta.permissions().mode() & 0o077 != 0 {
+        return Err(refused("others than its owner may read or write it: chmod 600 it"));
+    }
+    let key = SecretBytes::new(std::fs::read(path).map_err(wrong)?);
+    match key.expose_secret().len() {
+        0 => return Err(refused("it is empty: write a random key of 32 bytes or more into it")),
+        1..32 => tracing::warn!("the key of --jwt_secret_key can be guessed: one of 32 random bytes can not"),
+        _ => {}
+    }
+    Ok(Some(Tokens::new(key.expose_secret())))
 }
 
 /// What tasks are run by.

@@ -85,6 +85,7 @@ fn surroundings(agent: &Inner) -> Surroundings {
     let socket = flags.http_executor_domain_sockets.then(|| crate::agent::executors_socket(flags));
     let mut surroundings = Surroundings {
         variables: flags.executor_environment_variables.clone(),
+        tokens: agent.tokens.clone(),
         domain_socket: socket.map(|socket| socket.display().to_string()),
         shutdown_grace: flags.executor_shutdown_grace_period,
         recovery_timeout: flags.recovery_timeout,

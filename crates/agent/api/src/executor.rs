@@ -7,6 +7,7 @@ use std::time::Duration;
 use berth_proto::executor::{Call, Event, call, event};
 use berth_proto::{DecodeError, Encoding, encode_json, encode_protobuf, v1};
 use hyper::body::Incoming;
+use hyper::header::AUTHORIZATION;
 use hyper::{Method, Request, Response, StatusCode};
 
 use crate::answer::{Body, Whole};
@@ -14,16 +15,24 @@ use crate::negotiate::{Form, accepted_encoding, encoding_of};
 use crate::server::Shared;
 use crate::{Refusal, Stream, body, output};
 
+/// The realm of executors, in challenges.
+pub const EXECUTORS: &str = "mesos-agent-executor";
 /// A sign of life is sent so often.
 const HEARTBEAT: Duration = Duration::from_secs(30 * 60);
 
 /// Executors, as the face sees them.
 pub trait Executors: Send + Sync {
-    /// Whether this executor may make this call now.
+    /// Whether whoever says so in this header may come in at all: the first step of every request.
+    ///
+    /// # Errors
+    /// [`Refusal::unauthorized`], in the realm [`EXECUTORS`].
+    fn authenticate(&self, authorization: Option<&str>) -> Result<(), Refusal>;
+
+    /// Whether this executor may make this call now, and who says so is it.
     ///
     /// # Errors
     /// Why not, in Mesos's words.
-    fn check(&self, call: &Call) -> Result<(), Refusal>;
+    fn check(&self, call: &Call, authorization: Option<&str>) -> Result<(), Refusal>;
 
     /// What the executor is told from now on. Its call has been checked.
     fn subscribe(&self, call: Call) -> Stream<Event>;
@@ -40,6 +49,9 @@ pub(crate) async fn answer(shared: &Shared, request: Request<Incoming>) -> Resul
         let text = "The executor API is not served by this agent";
         return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, text));
     };
+    let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let authorization = authorization.map(str::to_owned);
+    executors.authenticate(authorization.as_deref())?;
     if shared.core.is_recovering() {
         let text = "Agent has not finished recovery";
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text));
@@ -64,7 +76,7 @@ pub(crate) async fn answer(shared: &Shared, request: Request<Incoming>) -> Resul
     if kind == call::Type::Heartbeat {
         return Ok(Whole::empty(StatusCode::ACCEPTED).respond(false).await);
     }
-    executors.check(&call)?;
+    executors.check(&call, authorization.as_deref())?;
     match kind {
         call::Type::Subscribe => Ok(output::respond(executors.subscribe(call), form, HEARTBEAT)),
         call::Type::Update | call::Type::Message => {

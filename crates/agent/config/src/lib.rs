@@ -25,7 +25,7 @@ pub use dirs::{AgentDirs, Degraded, DirsError, Which};
 pub use help::help;
 pub use host::{Facility, HostReport, Presence, Subject, check_host};
 pub use problem::{Origin, Problem, Problems, What};
-pub use resolved::{Http, LocalMaster, Recover, Resolved, Setting, examine, load};
+pub use resolved::{ExecutorTokens, Http, LocalMaster, Recover, Resolved, Setting, examine, load};
 pub use signals::{Signal, Signals};
 pub use typed::{Ask, Given, Sources, Typed};
 pub use value::Value;

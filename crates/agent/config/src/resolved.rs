@@ -50,6 +50,8 @@ pub struct Resolved {
     pub http_executor_domain_sockets: bool,
     /// `--executor_environment_variables`.
     pub executor_environment_variables: BTreeMap<String, String>,
+    /// `--authenticate_http_executors` and `--jwt_secret_key`.
+    pub executors: ExecutorTokens,
     /// `--switch_user`: whether containers run as who they name, and not as the agent.
     pub switch_user: bool,
     /// `--max_completed_executors_per_framework`.
@@ -81,6 +83,15 @@ pub struct Http {
     pub readwrite: bool,
     /// The contents of the credentials, JSON.
     pub credentials: Option<SecretBytes>,
+}
+
+/// What executors of frameworks show that they are who they say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExecutorTokens {
+    /// Whether they are asked for it.
+    pub authenticate: bool,
+    /// The file with the key that their tokens are made with; none: they get none.
+    pub key: Option<PathBuf>,
 }
 
 /// How schedulers of this node are served.
@@ -292,6 +303,13 @@ fn resolve(typed: &Typed) -> Result<Resolved, Box<Problem>> {
         executor_environment_variables: match view.value("executor_environment_variables") {
             Some(Value::Json(json)) => variables(json).unwrap_or_default(),
             _ => BTreeMap::new(),
+        },
+        executors: ExecutorTokens {
+            authenticate: view.bool("authenticate_http_executors"),
+            key: match view.value("jwt_secret_key") {
+                Some(Value::Path(path)) => Some(path.clone()),
+                _ => None,
+            },
         },
         switch_user: view.bool("switch_user"),
         max_completed_executors_per_framework: match view.value("max_completed_executors_per_framework") {

@@ -36,6 +36,16 @@ pub(crate) fn check(typed: &Typed, resolved: &Resolved) -> Vec<Problem> {
         let why = "executors have 15secs at most to come back";
         problems.push(not_allowed(setting("executor_reregistration_timeout"), why, "give a shorter time"));
     }
+    if resolved.executors.authenticate && resolved.executors.key.is_none() {
+        let asked = setting("authenticate_http_executors");
+        let what = What::Conflict(
+            "--authenticate_http_executors asks executors for a token, and there is no key to make one with"
+                .to_owned(),
+        );
+        let advice =
+            "give --jwt_secret_key the path of a file with a random key, which its owner alone may read";
+        problems.push(Problem::new(what, Some(asked.origin.clone()), advice).about(asked.row.name));
+    }
     let variables = setting("executor_environment_variables");
     if matches!(&variables.value, Some(Value::Json(json)) if crate::resolved::variables(json).is_none()) {
         let why = "`executor_environment_variables` must only contain string values";

@@ -78,8 +78,8 @@ pub const KNOWN: &[Known] = &[
     flag("domain_socket_location", Text).not_built(),
     flag("executor_registration_timeout", Duration),
     flag("executor_shutdown_grace_period", Duration),
-    flag("jwt_secret_key", Path).or("executor_secret_key").not_built(),
-    flag("authenticate_http_executors", Bool).not_built(),
+    flag("jwt_secret_key", Path).or("executor_secret_key"),
+    flag("authenticate_http_executors", Bool),
     flag("secret_resolver", Text).not_built(),
     flag("hooks", Text).not_built(),
     // Berth's own form of them.

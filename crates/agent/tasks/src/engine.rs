@@ -34,6 +34,7 @@ use crate::environment::Surroundings;
 use crate::launch;
 use crate::link::{AgentSide, Held, Master, Run};
 use crate::store::{Error, Store};
+use crate::token::Claims;
 
 /// How long a disk that can not be written is left alone.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -149,6 +150,12 @@ pub enum Unheard {
     Framework,
     /// No such executor.
     Executor,
+    /// The token says nothing of this framework.
+    OtherFramework,
+    /// Nor of this executor.
+    OtherExecutor,
+    /// Nor of the container that this executor is in now.
+    OtherContainer,
     /// It has not subscribed.
     NotSubscribed,
 }
@@ -320,19 +327,39 @@ impl Engine {
         runs.filter(|run| run.at.executor == executor).map(|run| run.at.container.clone()).next()
     }
 
-    /// Whether a call of an executor can be taken (reference 31 §1.3, steps 8 to 11).
+    /// Whether a call of an executor can be taken (reference 31 §1.3, steps 8 to 11), with what its token claims if it is
+    /// asked for one.
     ///
     /// # Errors
     /// Why not.
-    pub fn hears(&self, framework: &str, executor: &str, kind: call::Type) -> Result<(), Unheard> {
+    pub fn hears(
+        &self,
+        framework: &str,
+        executor: &str,
+        kind: call::Type,
+        claims: Option<&Claims>,
+    ) -> Result<(), Unheard> {
         let core = lock(&self.shared.core);
         if core.recovering && matches!(kind, call::Type::Update | call::Type::Message) {
             return Err(Unheard::Recovering);
         }
+        let id = framework;
         let framework = core.frameworks.get(framework).ok_or(Unheard::Framework)?;
         // Those that are built in speak for themselves, and nobody else does.
         let executor = framework.executors.get(executor).filter(|executor| !executor.kind.is_built_in());
         let executor = executor.ok_or(Unheard::Executor)?;
+        if let Some(claims) = claims {
+            let is = |claim: &Option<String>, id: &str| claim.as_deref() == Some(id);
+            if !is(&claims.fid, id) {
+                return Err(Unheard::OtherFramework);
+            }
+            if !is(&claims.eid, &executor.at.executor) {
+                return Err(Unheard::OtherExecutor);
+            }
+            if !is(&claims.cid, executor.at.container.value()) {
+                return Err(Unheard::OtherContainer);
+            }
+        }
         if executor.phase == crate::core::Phase::Registering && kind != call::Type::Subscribe {
             return Err(Unheard::NotSubscribed);
         }

@@ -9,6 +9,7 @@ use berth_proto::v1;
 
 use crate::core::At;
 use crate::text::duration;
+use crate::token::Tokens;
 
 /// What of it is the same for all.
 #[derive(Debug, Clone)]
@@ -17,6 +18,8 @@ pub struct Surroundings {
     pub variables: BTreeMap<String, String>,
     /// The agent's process id: `slave(1)@address:port`.
     pub pid: String,
+    /// What the tokens of frameworks' executors are made with, if they get any.
+    pub tokens: Option<Tokens>,
     /// Its address and port, if it has one.
     pub endpoint: Option<String>,
     /// The socket for executors, if there is one.
@@ -34,6 +37,7 @@ impl Default for Surroundings {
         Surroundings {
             variables: BTreeMap::new(),
             pid: "slave(1)@127.0.0.1:5051".to_owned(),
+            tokens: None,
             endpoint: None,
             domain_socket: None,
             shutdown_grace: Duration::from_secs(5),

@@ -63,6 +63,11 @@ pub(crate) fn launch(
     if let Some(role) = asked.task.as_ref().and_then(role) {
         environment.insert("MESOS_ALLOCATION_ROLE".to_owned(), role);
     }
+    // The agent's own executors are no processes: what runs in their place is a task, which speaks for nobody.
+    if let (Kind::Custom, Some(tokens)) = (asked.kind, &surroundings.tokens) {
+        let token = tokens.of(&asked.at).map_err(|why| format!("Secret generation failed: {why}"))?;
+        environment.insert("MESOS_EXECUTOR_AUTHENTICATION_TOKEN".to_owned(), token);
+    }
     Ok(contain::Launch {
         id: asked.at.container.clone(),
         name: asked.at.executor.clone(),

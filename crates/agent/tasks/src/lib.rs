@@ -20,6 +20,7 @@ mod made;
 mod store;
 mod stream;
 mod text;
+mod token;
 mod uuid;
 
 pub use crate::core::{ExecutorView, FrameworkView, Settings};
@@ -28,6 +29,7 @@ pub use environment::Surroundings;
 pub use store::Error;
 pub use stream::is_terminal;
 pub use text::duration;
+pub use token::{Claims, Tokens};
 pub use uuid::is_uuid;
 
 /// A random uuid, in the form with dashes.

@@ -323,12 +323,12 @@ async fn an_executor_of_a_frameworks_subscribes_reports_and_is_told() {
     let containers = Arc::new(Played { dir: dir.path().join("s"), ..Played::default() });
     let engine = engine(dir.path(), &containers);
     let mut heard = master(&engine);
-    assert_eq!(engine.hears("f", "e", call::Type::Subscribe), Err(Unheard::Framework));
+    assert_eq!(engine.hears("f", "e", call::Type::Subscribe, None), Err(Unheard::Framework));
     engine.agent_side().run(run("t", "", Some("e")));
     asked_for(&containers).await;
-    assert_eq!(engine.hears("f", "x", call::Type::Subscribe), Err(Unheard::Executor));
-    assert_eq!(engine.hears("f", "e", call::Type::Update), Err(Unheard::NotSubscribed));
-    assert_eq!(engine.hears("f", "e", call::Type::Subscribe), Ok(()));
+    assert_eq!(engine.hears("f", "x", call::Type::Subscribe, None), Err(Unheard::Executor));
+    assert_eq!(engine.hears("f", "e", call::Type::Update, None), Err(Unheard::NotSubscribed));
+    assert_eq!(engine.hears("f", "e", call::Type::Subscribe, None), Ok(()));
     let mut events = engine.subscribe(call(call::Type::Subscribe)).unwrap();
     assert_eq!(next(&mut events).await, Some(event::Type::Subscribed));
     assert_eq!(next(&mut events).await, Some(event::Type::Launch));

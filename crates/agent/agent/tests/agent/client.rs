@@ -46,12 +46,23 @@ pub(crate) fn request(
     accept: &str,
     body: &str,
 ) -> std::io::Result<Pending> {
+    request_with(socket, method, path, &format!("Accept: {accept}\r\n"), body)
+}
+
+/// The same with any headers.
+pub(crate) fn request_with(
+    socket: &Path,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> std::io::Result<Pending> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let length = body.len();
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAccept: {accept}\r\n\
+        "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{headers}\
          Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
     )?;
     Ok(Pending(BufReader::new(stream)))
@@ -80,7 +91,12 @@ pub(crate) fn stream(socket: &Path, call: &Value) -> Records {
 
 /// Begins a stream elsewhere; or the answer that there is none.
 pub(crate) fn records(socket: &Path, path: &str, accept: &str, body: &str) -> Result<Records, Answer> {
-    let mut pending = request(socket, "POST", path, accept, body).unwrap();
+    records_with(socket, path, &format!("Accept: {accept}\r\n"), body)
+}
+
+/// The same with any headers.
+pub(crate) fn records_with(socket: &Path, path: &str, headers: &str, body: &str) -> Result<Records, Answer> {
+    let mut pending = request_with(socket, "POST", path, headers, body).unwrap();
     let (status, headers) = pending.head().unwrap();
     if status != 200 {
         let text = String::from_utf8_lossy(&pending.rest(&headers).unwrap()).into_owned();

@@ -127,6 +127,8 @@ fn every_task_ends_once_as_its_executor_says_though_executors_die_and_come_back_
         ground.with("--port=5051");
         ground.with("--no-authenticate_http_readwrite");
         ground.with("--executor_reregistration_timeout=15secs");
+        ground.with(&format!("--jwt_secret_key={}", crate::tokens::key(ground)));
+        ground.with("--authenticate_http_executors");
         let mut known: BTreeMap<String, Known> =
             (0..count).map(|number| (format!("t{number}"), Known::default())).collect();
         let (mut seed, mut kills) = (11, 0);

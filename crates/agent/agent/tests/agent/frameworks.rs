@@ -10,12 +10,17 @@ use crate::client::{self, Answer, Records};
 use crate::ground::{Ground, on};
 use crate::tasks::Told;
 
-const PATH: &str = "/slave(1)/api/v1/executor";
+pub(crate) const PATH: &str = "/slave(1)/api/v1/executor";
 
 fn run(tasks: &[&str], launch_executor: bool) -> Run {
+    run_as("e", "sleep 1000", tasks, launch_executor)
+}
+
+/// Tasks for an executor that is started by a command.
+pub(crate) fn run_as(executor: &str, command: &str, tasks: &[&str], launch_executor: bool) -> Run {
     let executor = v1::ExecutorInfo {
-        executor_id: v1::ExecutorId { value: "e".to_owned() },
-        command: Some(v1::CommandInfo { value: Some("sleep 1000".to_owned()), ..Default::default() }),
+        executor_id: v1::ExecutorId { value: executor.to_owned() },
+        command: Some(v1::CommandInfo { value: Some(command.to_owned()), ..Default::default() }),
         ..Default::default()
     };
     let task = |id: &&str| v1::TaskInfo {
@@ -38,7 +43,7 @@ fn run(tasks: &[&str], launch_executor: bool) -> Run {
     }
 }
 
-fn call(kind: &str, more: Value) -> Value {
+pub(crate) fn call(kind: &str, more: Value) -> Value {
     let mut call = json!({ "type": kind, "executor_id": { "value": "e" }, "framework_id": { "value": "f" } });
     call.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     call

@@ -20,3 +20,4 @@ mod roots;
 mod sessions;
 mod stuck;
 mod tasks;
+mod tokens;

@@ -179,11 +179,8 @@ pub(super) const CLUSTER: &[Row] = &[
     )
     .of(Bool)
     .both("false"),
-    row("authenticate_http_executors", "Require authentication of executors")
-        .mesos("false")
-        .ours("false")
-        .not_built(),
-    row("jwt_secret_key", "The file with the key of executors' tokens").secret().not_built(),
+    row("authenticate_http_executors", "Ask executors of frameworks for the token that they were given").both("false"),
+    row("jwt_secret_key", "The file with the key of executors' tokens").secret(),
     row("acls", "Who may do what, as JSON or its file").of(Json).not_built(),
     row("authorizers", "Which authorizer decides").of(Text).both("local").not_built(),
     row("firewall_rules", "Endpoints that are closed").of(Json).not_built(),
