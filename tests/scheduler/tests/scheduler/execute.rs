@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `berth execute`: what it prints and how it exits, compared with what mesos-execute was recorded with.
 
+use std::collections::BTreeMap;
 use std::process::Stdio;
 
 use berth_test_agent::Ground;
@@ -181,4 +182,37 @@ fn tasks_are_listed_and_looked_into() {
         .berth(["task", "kill", &master, "long"])
         .refused(1, &["no task 'long' of this framework runs"]);
     node.leave();
+}
+
+#[test]
+fn what_was_recorded_of_mesos_execute_is_printed() {
+    let Some(node) = Node::new("what_was_recorded_of_mesos_execute_is_printed") else { return };
+    let all = crate::replay::lines();
+    let mut runs = 0;
+    for (argv, recorded) in all.iter().filter_map(|line| Some((line["request"]["argv"].as_array()?, line))) {
+        let flags: Vec<&str> = argv[2..].iter().map(|flag| flag.as_str().unwrap()).collect();
+        let (out, err, code) = execute(&node.ground, &node.master, &flags);
+        let theirs = &recorded["response"];
+        assert_eq!(code.map(i64::from), theirs["rc"].as_i64(), "{flags:?}: {err}");
+        assert_eq!(of_each(&out), of_each(&plain(theirs["stdout"].as_str().unwrap())), "{flags:?}: {err}");
+        let said = theirs["stderr"].as_str().unwrap().split("EXIT with status 1: ").nth(1);
+        let said = said.and_then(|said| said.lines().next()).unwrap_or_default();
+        assert!(err.starts_with(said), "{flags:?}: {err}, not {said}");
+        runs += 1;
+    }
+    assert_eq!(runs, 7);
+    node.leave();
+}
+
+/// What was printed of each task, in order, and all else: updates of two tasks come in any order.
+fn of_each(text: &str) -> BTreeMap<&str, Vec<&str>> {
+    let mut all: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut task = "";
+    for line in text.lines() {
+        if !line.starts_with("  ") {
+            task = line.rsplit_once("for task ").map_or("", |(_, task)| task);
+        }
+        all.entry(task).or_default().push(line);
+    }
+    all
 }

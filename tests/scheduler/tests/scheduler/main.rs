@@ -65,6 +65,11 @@ impl Node {
     fn leave(mut self) {
         // A plain agent does the rest: it needs no address that somebody else may have by now.
         self.ground.stop();
+        self.ground.start();
+        let api = self.ground.api();
+        let all = api.all().unwrap();
+        all.iter().filter(|name| !name.contains('.')).for_each(|name| api.destroy(name).unwrap());
+        self.ground.stop();
         let work = self.ground.work_dir();
         let agents = |below: &str| entries(&work.join(below)).into_iter();
         let kept = agents("slaves").flat_map(|agent| entries(&agent));
