@@ -27,7 +27,10 @@ fn what_was_fetched_is_shown_to_a_hook_before_anything_of_the_container_runs() {
     let exit = run(&ground, "c", &["--uri", &words], "cat shown");
     assert_eq!((exit.code, exit.stdout.as_str()), (Some(0), "some words"), "{exit:?}");
     let log = ground.log();
-    assert!(log.contains("after the fetch of") && log.contains("/post-fetch/a failed (exit status: 3)"), "{log}");
+    assert!(
+        log.contains("after the fetch of") && log.contains("/post-fetch/a failed (exit status: 3)"),
+        "{log}"
+    );
     // Nothing is fetched, and nothing is run.
     let exit = run(&ground, "without", &[], "test ! -e shown");
     assert_eq!(exit.code, Some(0), "{exit:?}");
