@@ -54,6 +54,8 @@ pub(crate) fn stop(global: &Global, args: &Stop) -> Result<u8, Failure> {
                 match c.kill(id, number).await {
                     // It has ended, or there is none: who waits is told.
                     Err(error) if error.is_unknown() => c.wait(id).await.map(drop),
+                    // Whose it is has no word for asking (a program of the operator's): it is ended.
+                    Err(error) if asked.is_none() && is_unsupported(&error) => c.kill(id, SIGKILL).await,
                     result => result,
                 }
             };
@@ -84,6 +86,11 @@ pub(crate) fn stop(global: &Global, args: &Stop) -> Result<u8, Failure> {
         code
     });
     done.map_err(|e| Failure::client(&e).code(1))
+}
+
+/// Whether the containerizer can not do it at all. As in Mesos the words alone tell that.
+fn is_unsupported(error: &Error) -> bool {
+    matches!(error, Error::Refused { text, .. } if text == "Unsupported")
 }
 
 /// Waits for the end, and brings it about when it is time.

@@ -69,7 +69,17 @@ async fn sample(connection: &mut Connection) -> Result<Sample, Error> {
     let mut all = Sample::new();
     for mut container in connection.containers().await? {
         let (name, statistics) = (container.executor_name.take(), container.resource_statistics.take());
-        if let (Some(id), Some(statistics)) = (find::id_of(container), statistics) {
+        let Some(id) = find::id_of(container) else { continue };
+        let statistics = match statistics {
+            Some(statistics) => Some(statistics),
+            // A list waits for nobody. Who has to start a program to measure is given the time when asked alone.
+            None => match connection.inspect(&id).await {
+                Ok(inspection) => inspection.used,
+                Err(Error::Refused { .. }) => None,
+                Err(error) => return Err(error),
+            },
+        };
+        if let Some(statistics) = statistics {
             all.insert(id, (name, statistics));
         }
     }

@@ -18,7 +18,7 @@ use crate::agent::Inner;
 use crate::events;
 use crate::host::moment;
 use crate::lifecycle::known;
-use crate::measure::{Measured, PATIENCE, Wanted, measure};
+use crate::measure::{Measured, PATIENCE, measure_one};
 use crate::table::Container;
 use crate::watch::{hear, lives};
 
@@ -33,7 +33,7 @@ pub(crate) async fn inspect(agent: &Arc<Inner>, id: &ContainerId) -> Result<Insp
     if !lives(&container) {
         return Ok(inspection);
     }
-    let measured = measure(agent, vec![container.id.clone()], Wanted::All).await.pop().unwrap_or_default();
+    let measured = measure_one(agent, container.id.clone()).await;
     inspection.used = measured.usage.as_ref().map(convert::statistics_of);
     inspection.status = measured.status.as_ref().map(convert::status_of);
     let pid = |measured: &Measured| measured.status.as_ref().and_then(|status| status.executor_pid);

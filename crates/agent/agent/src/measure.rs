@@ -18,6 +18,9 @@ use crate::agent::Inner;
 /// How long to wait for another answer when all were asked.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(40);
 
+/// The same when one alone was asked.
+const LONGER: Duration = Duration::from_secs(1);
+
 /// How long to wait when no answer comes from anybody, though not all were asked yet.
 const STANDSTILL: Duration = Duration::from_millis(400);
 
@@ -51,6 +54,20 @@ pub(crate) enum Wanted {
 
 /// Measures all of these; the answers are in the order of the ids.
 pub(crate) async fn measure(agent: &Arc<Inner>, ids: Vec<ContainerId>, wanted: Wanted) -> Vec<Measured> {
+    measure_within(agent, ids, wanted, PATIENCE).await
+}
+
+/// Measures one of which all is wanted. A program of an operator's may have to be started for it, which takes its time.
+pub(crate) async fn measure_one(agent: &Arc<Inner>, id: ContainerId) -> Measured {
+    measure_within(agent, vec![id], Wanted::All, LONGER).await.pop().unwrap_or_default()
+}
+
+async fn measure_within(
+    agent: &Arc<Inner>,
+    ids: Vec<ContainerId>,
+    wanted: Wanted,
+    patience: Duration,
+) -> Vec<Measured> {
     let mut all = vec![Measured::default(); ids.len()];
     let (sender, mut receiver) = mpsc::unbounded_channel();
     let ids: Arc<[ContainerId]> = ids.into();
@@ -70,13 +87,14 @@ pub(crate) async fn measure(agent: &Arc<Inner>, ids: Vec<ContainerId>, wanted: W
             ids: Arc::clone(&ids),
             next: Arc::clone(&next),
             sender: sender.clone(),
+            patience,
         };
         tokio::task::spawn_blocking(move || worker.work());
     }
     drop(sender);
     let mut last = Instant::now();
     loop {
-        match timeout(PATIENCE, receiver.recv()).await {
+        match timeout(patience, receiver.recv()).await {
             Ok(Some((index, part))) => {
                 last = Instant::now();
                 match part {
@@ -101,6 +119,7 @@ struct Worker {
     /// The one that nobody has taken yet.
     next: Arc<AtomicUsize>,
     sender: mpsc::UnboundedSender<(usize, Part)>,
+    patience: Duration,
 }
 
 impl Worker {
@@ -121,9 +140,9 @@ impl Worker {
             // Who has asked may have gone.
             Poll::Ready(part) => drop(self.sender.send((index, part))),
             Poll::Pending => {
-                let sender = self.sender.clone();
+                let (sender, patience) = (self.sender.clone(), self.patience);
                 self.runtime.spawn(async move {
-                    if let Ok(part) = timeout(PATIENCE, asking).await {
+                    if let Ok(part) = timeout(patience, asking).await {
                         drop(sender.send((index, part)));
                     }
                 });

@@ -164,7 +164,9 @@ fn a_program_that_can_not_be_started_is_the_failure_of_each_call() {
 fn a_list_that_is_none_keeps_the_agent_from_starting() {
     let ground = Ground::new("list");
     let failing = |does: &str| {
-        let external = External::new(ground.settings(&[("containers", does)]), EventLog::default()).unwrap();
+        let mut settings = ground.settings(&[("containers", does)]);
+        settings.deadlines.containers = Duration::from_millis(300);
+        let external = External::new(settings, EventLog::default()).unwrap();
         failure(external.recover(None))
     };
     for (does, text) in [
@@ -180,22 +182,43 @@ fn a_list_that_is_none_keeps_the_agent_from_starting() {
         ),
         (r"printf '\002\0\0\0\377\377'", "Could not receive any result: Failed to deserialize message"),
         (r"printf '\0\0\0\0'; exit 4", "Externel containerizer exited with status 4"),
+        (
+            r"printf '\0\0\0\0'; kill -11 $$",
+            "Externel containerizer terminated with signal Segmentation fault",
+        ),
+        ("sleep 1000", "External containerizer did not end within 300ms"),
+        ("exec yes >&2", "External containerizer did not end within 300ms"),
     ] {
-        assert_eq!(failing(does), format!("Containers failed: {text}"));
+        let said = failing(does);
+        assert!(said.starts_with(&format!("Containers failed: {text}")), "{does}: {said}");
     }
     // What follows a record is nobody's.
     ground.with(&[("containers", r"printf '\0\0\0\0and more'")]);
 }
 
 #[test]
-fn a_recovery_that_hangs_is_ended_by_its_deadline() {
+fn a_recovery_that_hangs_or_fails_keeps_the_agent_from_starting() {
     let ground = Ground::new("hangs");
-    let mut settings = ground.settings(&[("recover", "sleep 1000 & sleep 1000")]);
-    settings.deadlines.recover = Duration::from_millis(200);
-    let external = External::new(settings, EventLog::default()).unwrap();
-    let text = failure(external.recover(None));
-    assert!(text.starts_with("Recover failed: External containerizer did not end within 200ms"), "{text}");
-    nobody_is_left(&ground.site);
+    let late = "External containerizer did not end within 200ms";
+    for (does, text) in [
+        ("sleep 1000 & sleep 1000", late),
+        ("exec yes", late),
+        ("exec yes >&2", late),
+        ("kill -11 $$", "Externel containerizer terminated with signal Segmentation fault"),
+        (
+            "printf garbage; head -c 3000000 /dev/zero >&2; exit 7",
+            "Externel containerizer exited with status 7",
+        ),
+    ] {
+        let mut settings = ground.settings(&[("recover", does)]);
+        settings.deadlines.recover = Duration::from_millis(200);
+        let external = External::new(settings, EventLog::default()).unwrap();
+        let said = failure(external.recover(None));
+        assert!(said.starts_with(&format!("Recover failed: {text}")), "{does}: {said}");
+        nobody_is_left(&ground.site);
+    }
+    // It has nothing to say, and whatever it says is nobody's.
+    ground.with(&[("recover", "printf garbage")]);
 }
 
 #[test]
@@ -236,12 +259,21 @@ fn usage_and_update_that_fail_do_not_harm_the_container() {
         let said = failure(external.usage(&id));
         assert!(said.starts_with(&format!("Usage on container 'x' failed: {text}")), "{does}: {said}");
     }
-    for (does, text) in [("exit 5", "Externel containerizer exited with status 5"), ("sleep 1000", late)] {
+    for (does, text) in [
+        ("exit 5", "Externel containerizer exited with status 5"),
+        ("kill -11 $$", "Externel containerizer terminated with signal Segmentation fault"),
+        ("sleep 1000", late),
+        ("exec yes >&2", late),
+        ("exec yes", late),
+        // What nobody asked for does not matter.
+        ("head -c 3000000 /dev/zero >&2; exit 5", "Externel containerizer exited with status 5"),
+    ] {
         ground.behave(&[("update", does)]);
         let said = failure(external.update(&id, Resources::default(), Limits::new()));
         assert!(said.starts_with(&format!("Update of container 'x' failed: {text}")), "{does}: {said}");
     }
-    assert!(ground.stderr(&id).len() <= 1 << 20, "a flood is not kept");
+    // Of each call a MiB at most, and three of them were floods.
+    assert!(ground.stderr(&id).len() <= 3 << 20, "a flood is not kept");
     ground.behave(&[]);
     assert_eq!(good(external.usage(&id)).timestamp, 1.0);
     good(external.update(&id, Resources::default(), Limits::new()));
@@ -284,6 +316,15 @@ fn a_complete_message_counts_though_wait_exits_with_the_containers_own_status() 
 fn a_destroy_that_fails_or_hangs_still_ends_the_wait_and_says_so() {
     for (number, (does, text)) in [
         ("exit 9", "Destroy of container 'x' failed: Externel containerizer exited with status 9"),
+        (
+            "kill -9 $$",
+            "Destroy of container 'x' failed: Externel containerizer terminated with signal Killed",
+        ),
+        ("exec yes >&2", "Destroy of container 'x' failed: External containerizer did not end within 300ms"),
+        (
+            "head -c 3000000 /dev/zero >&2; printf garbage; exit 9",
+            "Destroy of container 'x' failed: Externel containerizer exited with status 9",
+        ),
         ("sleep 1000", "Destroy of container 'x' failed: External containerizer did not end within 300ms"),
     ]
     .into_iter()

@@ -43,7 +43,9 @@ fn start(ground: &mut Ground, engine: &Daemon) {
 fn start_with(ground: &mut Ground, engine: &Daemon, flags: &[String]) {
     let mut command = ground.agent();
     command.args(flags);
-    command.arg("--containerizers=docker,mesos");
+    if !flags.iter().any(|flag| flag.starts_with("--containerizers=")) {
+        command.arg("--containerizers=docker,mesos");
+    }
     command.arg(format!("--docker_socket={}", engine.socket().display()));
     // What is fetched is fetched from here.
     command.args(["--docker_stop_timeout=2secs", "--fetcher_allow=127.0.0.0/8"]);
