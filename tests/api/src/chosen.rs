@@ -37,9 +37,14 @@ impl Chosen {
         Chosen { left: parts.filter(|((name, _), _)| is_replayed(name)).collect() }
     }
 
-    /// Whether this difference was chosen; it is seen by that.
+    /// Whether this difference was chosen; it is seen by that. One that need not be seen may be seen again.
     pub fn has(&mut self, name: &str, difference: &str) -> bool {
-        self.left.remove(&(name.to_owned(), difference.to_owned())).is_some()
+        let key = (name.to_owned(), difference.to_owned());
+        match self.left.get(&key) {
+            Some(Always::Yes) => self.left.remove(&key).is_some(),
+            Some(Always::No) => true,
+            None => false,
+        }
     }
 
     /// Whether this difference was chosen and not seen yet.
