@@ -166,7 +166,13 @@ fn lxc(flags: &Flags, events: &EventLog) -> Made {
             format!("berth/{}.lxc", berth_record::InstanceId::open(directory.as_fd())?)
         }
     };
-    let settings = berth_lxc::Settings::new(flags.runtime_dir.clone(), flags.work_dir.clone(), cgroup);
+    let mut settings = berth_lxc::Settings::new(flags.runtime_dir.clone(), flags.work_dir.clone(), cgroup);
+    // Each fetcher's cache is its own.
+    let mut fetcher = crate::fetcher::config(flags)?;
+    let name =
+        fetcher.cache_dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    fetcher.cache_dir.set_file_name(format!("{name}-lxc"));
+    settings.fetcher = Some(fetcher);
     Ok(Arc::new(berth_lxc::Lxc::new(settings, events.clone())?))
 }
 

@@ -91,9 +91,6 @@ pub(crate) fn source(config: &ContainerConfig) -> Result<(LxcInfo, Option<IdMap>
     if let Some(option) = lxc.template_options.iter().find(|option| option.chars().any(char::is_control)) {
         return Err(invalid(format!("template option {option:?} has a control character in it")));
     }
-    if !config.command_info.uris.is_empty() {
-        return Err(unsupported("URIs are not fetched"));
-    }
     if info.tty_info.is_some() {
         return Err(unsupported("there is no terminal"));
     }

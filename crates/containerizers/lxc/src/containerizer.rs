@@ -70,7 +70,11 @@ impl Containerizer for Lxc {
         }
         let own = Asked { checkpoint: pid_checkpoint.is_some() };
         let record = Record { id: id.clone(), config, own };
-        self.shared.launch(record, Phase::Provisioning, move |shared, entry| {
+        let first = match record.config.command_info.uris.is_empty() {
+            true => Phase::Provisioning,
+            false => Phase::Fetching,
+        };
+        self.shared.launch(record, first, move |shared, entry| {
             owner::launch(shared, entry, &environment, pid_checkpoint.as_deref());
         })
     }

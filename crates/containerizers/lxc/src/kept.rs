@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use berth_contract::{Error, EventLog, Limits};
+use berth_fetcher::{Fetcher, Stop};
 use berth_keeper::{Bell, Directory, Keeper, Kind, State, Threaded, Threads};
 use berth_model::{ContainerConfig, ContainerId, Resources};
 use berth_record::{BootId, Process, Versioned};
@@ -40,6 +41,23 @@ pub(crate) struct Common {
     pub(crate) settings: Settings,
     pub(crate) bases: Bases,
     threads: Threads,
+    /// None until the cache could be opened.
+    fetcher: Mutex<Option<Fetcher>>,
+}
+
+impl Common {
+    /// The fetcher, opened by the first who needs it; none where there is none.
+    pub(crate) fn fetcher(&self) -> Result<Option<Fetcher>, Error> {
+        let Some(config) = &self.settings.fetcher else { return Ok(None) };
+        let mut open = self.fetcher.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.is_none() {
+            let opened = Fetcher::open(config.clone());
+            *open = Some(
+                opened.map_err(|error| Error::because(error.class(), "open the fetcher's cache", error))?,
+            );
+        }
+        Ok(open.clone())
+    }
 }
 
 /// What is asked beside id and configuration.
@@ -54,6 +72,8 @@ pub(crate) struct Asked {
 pub(crate) struct Now {
     bell: Bell,
     init: Mutex<Option<Init>>,
+    /// What ends a fetch that is under way.
+    fetch: Mutex<Option<Stop>>,
 }
 
 impl Now {
@@ -72,6 +92,11 @@ impl Now {
         *self.lock() = Some(init);
     }
 
+    /// A fetch begins, or is over.
+    pub(crate) fn fetches(&self, stop: Option<Stop>) {
+        *self.fetch.lock().unwrap_or_else(PoisonError::into_inner) = stop;
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<Init>> {
         self.init.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -79,11 +104,15 @@ impl Now {
 
 impl State for Now {
     fn new() -> Result<Now, Error> {
-        Ok(Now { bell: Bell::new()?, init: Mutex::new(None) })
+        Ok(Now { bell: Bell::new()?, init: Mutex::new(None), fetch: Mutex::new(None) })
     }
 
     fn destroyed(&self) {
         self.bell.ring();
+        let fetch = self.fetch.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(stop) = fetch {
+            stop.kill();
+        }
     }
 }
 
@@ -140,7 +169,8 @@ impl Threaded for Common {
 
 pub(crate) fn shared(settings: Settings, events: EventLog) -> Result<Shared, Error> {
     let runtime_dir = settings.runtime_dir.clone();
-    let common = Common { settings, bases: Bases::default(), threads: Threads::new()? };
+    let common =
+        Common { settings, bases: Bases::default(), threads: Threads::new()?, fetcher: Mutex::new(None) };
     Ok(Keeper::new(common, &runtime_dir, events))
 }
 

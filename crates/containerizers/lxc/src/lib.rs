@@ -14,6 +14,7 @@ mod asked;
 mod base;
 mod containerizer;
 mod error;
+mod fetch;
 mod groups;
 mod kept;
 mod logs;

@@ -33,7 +33,7 @@ use crate::error::{of_io, of_tool, warn};
 use crate::kept::{Entry, LAUNCHED, Shared, Started, init_of, started};
 use crate::process::{self, Init, Monitor};
 use crate::tools::{self, Call, Config, Line};
-use crate::{base, groups, sandbox};
+use crate::{base, fetch, groups, sandbox};
 
 /// How long the killed may take.
 const AFTER_KILL: Duration = Duration::from_secs(10);
@@ -88,6 +88,12 @@ fn try_launch(
     still_wanted(shared, entry, Phase::Provisioning)?;
     let (lxc, map) = asked::source(&record.config)?;
     shared.records.begin(record)?;
+    if !record.config.command_info.uris.is_empty() {
+        let fetched = fetch::fetch(shared, entry);
+        still_wanted(shared, entry, Phase::Fetching)?;
+        fetched?;
+        shared.step(entry, Phase::Provisioning);
+    }
     let base = match (&lxc.template, &lxc.clone_from) {
         (Some(template), _) => {
             shared.own.bases.of_template(settings, entry, template, &lxc.template_options, map)?

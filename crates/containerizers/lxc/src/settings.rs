@@ -19,6 +19,8 @@ pub struct Settings {
     pub sandbox_directory: PathBuf,
     /// The control group of all its containers, without a slash in front.
     pub cgroup: String,
+    /// How URIs are fetched; without it, one who wants some is refused.
+    pub fetcher: Option<berth_fetcher::Config>,
     /// How long a template may take.
     pub create: Duration,
     /// How long `lxc-start` may take until the first process is there.
@@ -36,6 +38,7 @@ impl Settings {
             lxc_path: PathBuf::from(LXC_PATH),
             sandbox_directory: PathBuf::from("/mnt/mesos/sandbox"),
             cgroup,
+            fetcher: None,
             create: Duration::from_secs(15 * 60),
             start: Duration::from_secs(60),
             grace: Duration::from_secs(10),

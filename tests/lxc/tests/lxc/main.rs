@@ -109,11 +109,42 @@ fn a_command_runs_in_a_container_and_beside_an_init() {
     assert!(done.code == Some(125) && done.stderr.contains("--template"), "{done:?}");
     let done = ground.berth(run(&[], &["/no/such/program"]));
     assert!(done.code != Some(0) && done.stderr.contains("/no/such/program"), "{done:?}");
+    // URIs are in the sandbox before it runs, and one that can not be had is told.
+    let file = ground.work_dir().with_file_name("a-file");
+    fs::write(&file, "fetched\n").unwrap();
+    let uri = format!("file://{}", file.display());
+    let done = ground.berth(run(&["--rm", "--uri", &uri], &["cat", "a-file"]));
+    assert_eq!((done.code, done.stdout.as_str()), (Some(0), "fetched\n"), "{done:?}");
+    let done = ground.berth(run(&["--uri", &format!("{uri}-not")], &["true"]));
+    assert!(done.code != Some(0) && done.stderr.contains("a-file-not"), "{done:?}");
     // Kept, as it should be: what the template made.
     ground.stop();
     fs::remove_dir_all(ground.work_dir().join("lxc")).unwrap();
     let _ = fs::remove_dir_all(ground.runtime_dir().join("lxc"));
     assert_eq!(left(&ground), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_not_there_for_containers_of_lxc_is_refused_by_name() {
+    let Some(mut ground) = ground_of("what_is_not_there_for_containers_of_lxc_is_refused_by_name") else {
+        return;
+    };
+    let name = ground.name("runs");
+    ground.berth(run(&["-d", "--name", &name], &["sleep", "1000"])).good();
+    for (what, words) in [
+        (run(&["-d", "-t"], &["true"]), "there is no terminal"),
+        (vec!["exec", &name, "true"], "upport"),
+        (vec!["attach", &name], "upport"),
+    ] {
+        let done = ground.berth(what.iter());
+        assert!(done.code != Some(0) && done.stderr.contains(words), "{what:?}: {done:?}");
+    }
+    // It goes on.
+    assert_eq!(ground.api().state(&name).unwrap(), "RUNNING");
+    ground.api().destroy(&name).unwrap();
+    assert_eq!(left(&ground), Vec::<String>::new());
+    ground.stop();
+    fs::remove_dir_all(ground.work_dir().join("lxc")).unwrap();
 }
 
 #[test]
