@@ -60,11 +60,12 @@ pub(crate) fn request_with(
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let length = body.len();
-    write!(
-        stream,
+    // In one piece: a refusal may come before a second one is sent.
+    let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{headers}\
          Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-    )?;
+    );
+    stream.write_all(request.as_bytes())?;
     Ok(Pending(BufReader::new(stream)))
 }
 
