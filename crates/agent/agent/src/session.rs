@@ -187,7 +187,8 @@ pub(crate) async fn attach_output(
 ) -> Result<Stream<ProcessIo>, Refusal> {
     let id = agent.table.resolve(id);
     let attach = require(agent.containerizer.attach()).map_err(|error| refusal(&error))?;
-    let attached = attach.connect(&id, Streams::Output).await.map_err(|error| unattached(agent, &id, &error))?;
+    let attached =
+        attach.connect(&id, Streams::Output).await.map_err(|error| unattached(agent, &id, &error))?;
     let pipe = |fd: Option<std::os::fd::OwnedFd>| {
         let text = |error| Refusal::failed(format!("watch the output of container {id}: {error}"));
         fd.map(Pipe::new).transpose().map_err(text)
@@ -229,7 +230,8 @@ pub(crate) async fn attach_input(
         return until(silent.wait(), feed(agent, &id, &mut stdin, to, input)).await;
     }
     let attach = require(agent.containerizer.attach()).map_err(|error| refusal(&error))?;
-    let attached = attach.connect(&id, Streams::Input).await.map_err(|error| unattached(agent, &id, &error))?;
+    let attached =
+        attach.connect(&id, Streams::Input).await.map_err(|error| unattached(agent, &id, &error))?;
     let text = |error| Refusal::failed(format!("watch the input of container {id}: {error}"));
     let mut stdin = attached.stdin.map(Pipe::new).transpose().map_err(text)?;
     let record = agent.table.get(&id).and_then(|container| container.record());
