@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use berth_model::{ContainerId, ContainerStatus, ResourceStatistics};
+use berth_model::{ContainerId, ContainerStatus, ContainerType, ResourceStatistics};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -18,7 +18,7 @@ use crate::agent::Inner;
 /// How long to wait for another answer when all were asked.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(40);
 
-/// The same when one alone was asked.
+/// The same when one alone was asked that a program has to be started for.
 const LONGER: Duration = Duration::from_secs(1);
 
 /// How long to wait when no answer comes from anybody, though not all were asked yet.
@@ -57,9 +57,13 @@ pub(crate) async fn measure(agent: &Arc<Inner>, ids: Vec<ContainerId>, wanted: W
     measure_within(agent, ids, wanted, PATIENCE).await
 }
 
-/// Measures one of which all is wanted. A program of an operator's may have to be started for it, which takes its time.
+/// Measures one of which all is wanted. A program of an operator's has to be started for it, which takes its time.
 pub(crate) async fn measure_one(agent: &Arc<Inner>, id: ContainerId) -> Measured {
-    measure_within(agent, vec![id], Wanted::All, LONGER).await.pop().unwrap_or_default()
+    let record = agent.table.get(&id).and_then(|container| container.record());
+    let info = record.as_ref().and_then(|record| record.config.container_info.as_ref());
+    let starts = info.is_some_and(|info| info.r#type == ContainerType::External);
+    let patience = if starts { LONGER } else { PATIENCE };
+    measure_within(agent, vec![id], Wanted::All, patience).await.pop().unwrap_or_default()
 }
 
 async fn measure_within(
