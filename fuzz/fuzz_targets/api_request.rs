@@ -3,7 +3,7 @@
 //! connection. The agent behind is the double of the API's own tests, so that what is looked at is the way to it.
 #![no_main]
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -21,6 +21,9 @@ fn socket() -> &'static PathBuf {
     static SOCKET: OnceLock<PathBuf> = OnceLock::new();
     SOCKET.get_or_init(|| {
         let socket = std::env::temp_dir().join(format!("berth-fuzz-{}.sock", std::process::id()));
+        // The main function here is not Rust's, which ignores SIGPIPE; either end may be closed at any time.
+        let seen = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        signal_hook::flag::register(signal_hook::consts::SIGPIPE, seen).expect("a signal can be caught");
         let (ready, started) = std::sync::mpsc::channel();
         let at = socket.clone();
         std::thread::spawn(move || {
@@ -49,13 +52,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut stream = UnixStream::connect(socket()).expect("the server is there");
     let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
     let _ = stream.set_write_timeout(Some(Duration::from_secs(10)));
-    // The server may have closed it by now, and the main function here is not Rust's, which would ignore SIGPIPE.
-    let mut left = bytes;
-    while let Ok(sent) = rustix::net::send(&stream, left, rustix::net::SendFlags::NOSIGNAL)
-        && sent < left.len()
-    {
-        left = &left[sent..];
-    }
+    let _ = stream.write_all(bytes);
     let _ = stream.shutdown(Shutdown::Write);
     let mut answer = Vec::new();
     let read = stream.read_to_end(&mut answer);
