@@ -155,8 +155,11 @@ fn offers_frameworks_and_executors_come_and_go_as_recorded() {
         }
         // Its tasks and its executor end before the next is launched, as if they had never been.
         "custom_launch" => {
+            // With the first the other ends too, also before it runs.
             for task in ["g1", "g2"] {
                 run.await_state("group_subscribe", task, "TASK_RUNNING");
+            }
+            for task in ["g1", "g2"] {
                 run.call("group_subscribe", "KILL", json!({"task_id": {"value": task}}));
             }
             until(run, "the group is over", |all| all["frameworks"][0]["executors"] == json!([]));
