@@ -76,6 +76,8 @@ pub(crate) const WITHIN_ROW: &[(&str, &str)] = &[
     ("tests/lxc", "tests/agent"),
     ("tests/docker", "tests/agent"),
     ("tests/scheduler", "tests/agent"),
+    // Recordings compared: what is bound to ours, and the differences that were chosen.
+    ("tests/scheduler", "tests/api"),
 ];
 
 /// The one crate, beside tests and benches, that names concrete containerizers.
