@@ -49,6 +49,7 @@ impl Core {
         let framework_info = framework.info.clone();
         let subscribed = event::Subscribed { executor_info, framework_info, agent_info, container_id };
         self.tell(at, Event { subscribed: Some(subscribed), ..of(event::Type::Subscribed) });
+        self.tell_kills(at);
         self.advance(at);
     }
 

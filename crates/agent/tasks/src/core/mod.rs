@@ -351,6 +351,8 @@ pub(crate) struct Executor {
     /// Tasks and groups that wait to be delivered, in their order.
     queue: VecDeque<Vec<String>>,
     groups: u64,
+    /// Kills of what it was given that came while it did not listen, with their policies.
+    kills: BTreeMap<String, Option<v1::KillPolicy>>,
     /// Its stream, and the number of it.
     link: Option<u64>,
     /// It has subscribed at least once.
@@ -378,6 +380,7 @@ impl Executor {
             tasks: BTreeMap::new(),
             queue: VecDeque::new(),
             groups: 0,
+            kills: BTreeMap::new(),
             link: None,
             registered: false,
             speaking: false,

@@ -203,7 +203,11 @@ impl Core {
         let (at, executor) = (at.clone(), Box::new(info));
         self.effects.push(Effect::Start { at: at.clone(), kind, executor, recovered });
         // Its tasks were killed before it had them.
-        if idle { self.shutdown(&at) } else { self.advance(&at) }
+        if idle {
+            return self.shutdown(&at);
+        }
+        self.tell_kills(&at);
+        self.advance(&at);
     }
 
     /// Gives an executor what its tasks need now, and then the tasks.
@@ -276,6 +280,18 @@ impl Core {
         }
     }
 
+    /// Tells of the kills that were asked for, those too that came while it did not listen: it may have lost its
+    /// connection, or the agent may have come back just now.
+    pub(super) fn tell_kills(&mut self, at: &At) {
+        let Some(executor) = self.current(at) else { return };
+        let mut kills = std::mem::take(&mut executor.kills);
+        kills.retain(|id, _| executor.tasks.get(id).is_some_and(|task| task.stage == Stage::Launched));
+        for (id, kill_policy) in kills {
+            let kill = Some(event::Kill { task_id: v1::TaskId { value: id }, kill_policy });
+            self.tell(at, Event { kill, ..of(event::Type::Kill) });
+        }
+    }
+
     pub(super) fn kill(&mut self, framework: &str, id: &str, policy: Option<v1::KillPolicy>) {
         let Some(owner) = self.frameworks.get_mut(framework).filter(|owner| !owner.over) else {
             return tracing::warn!(
@@ -329,10 +345,11 @@ impl Core {
                     self.shutdown(&at);
                 }
             }
-            (Phase::Running, Stage::Launched) => {
-                let task_id = v1::TaskId { value: id.to_owned() };
-                let kill = Some(event::Kill { task_id, kill_policy: policy });
-                self.tell(&at, Event { kill, ..of(event::Type::Kill) });
+            (Phase::Registering | Phase::Running, Stage::Launched) => {
+                executor.kills.insert(id.to_owned(), policy);
+                if executor.phase == Phase::Running && executor.can_hear() {
+                    self.tell_kills(&at);
+                }
             }
             (phase, stage) => {
                 tracing::info!(

@@ -100,6 +100,34 @@ fn a_task_that_is_killed_before_its_executor_has_it_was_never_delivered() {
 }
 
 #[test]
+fn a_kill_while_the_executor_does_not_listen_is_told_when_it_does() {
+    let kill = || Input::Kill { framework: "f".to_owned(), task: "t".to_owned(), policy: None };
+    let listed = || call::Subscribe { unacknowledged_tasks: vec![task("t")], ..call::Subscribe::default() };
+    let comes = |at: &At, link| Input::Subscribed { at: at.clone(), link, subscribe: listed() };
+    let mut bench = Bench::new();
+    let at = bench.running(custom("e", &["t"]));
+    // It lost its connection.
+    bench.on(Input::Unlinked { at: at.clone(), link: 1 });
+    assert_eq!(told(&bench.on(kill())), []);
+    assert_eq!(told(&bench.on(comes(&at, 2))), [event::Type::Subscribed, event::Type::Kill]);
+    assert_eq!(told(&bench.on(kill())), [event::Type::Kill]);
+    // The agent came back, and the executor not yet.
+    bench.restart();
+    assert_eq!(told(&bench.on(kill())), []);
+    assert_eq!(told(&bench.on(comes(&at, 1))), [event::Type::Subscribed, event::Type::Kill]);
+    // What has ended by then is not killed.
+    bench.on(Input::Unlinked { at: at.clone(), link: 1 });
+    bench.on(kill());
+    let ended = said(&at, "t", TaskState::TaskFinished, 9).update.expect("a report").status;
+    let subscribe = call::Subscribe {
+        unacknowledged_updates: vec![call::Update { status: ended }],
+        ..call::Subscribe::default()
+    };
+    let effects = bench.on(Input::Subscribed { at, link: 2, subscribe });
+    assert!(!told(&effects).contains(&event::Type::Kill), "{effects:?}");
+}
+
+#[test]
 fn a_kill_of_one_ends_a_group_that_was_not_delivered() {
     let mut bench = Bench::new();
     bench.run(group("e", &["t", "u"]));
