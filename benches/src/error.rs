@@ -41,6 +41,8 @@ pub(crate) enum Error {
     Master { source: Box<berth_client::MasterError> },
     #[error("a task of the bench ended as {state}; only what finishes is measured")]
     Task { state: &'static str },
+    #[error("measure {what}: {reason}")]
+    Missing { what: &'static str, reason: String },
     #[error("write the result to stdout")]
     Output(#[source] io::Error),
 }

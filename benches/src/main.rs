@@ -11,6 +11,7 @@ mod contestant;
 mod error;
 mod images;
 mod logs;
+mod lxc;
 mod machine;
 mod memory;
 mod namespace;
@@ -73,6 +74,8 @@ enum Format {
 
 const IN_FLIGHT: usize = 16;
 const FLEET: usize = 500;
+/// Each takes LXC's tools half a second with what is between.
+const MOST_OF_LXC: usize = 50;
 
 #[derive(Debug, Clone, Subcommand)]
 enum Action {
@@ -115,6 +118,8 @@ enum Action {
         #[arg(long, default_value_t = FLEET)]
         running: usize,
     },
+    /// Launches of LXC's containers from a template, in turns with lxc-start of one that is there
+    Lxc,
     /// What each container looks like from within, compared with that of the floor program
     Check,
 }
@@ -186,6 +191,16 @@ fn run(options: &Options) -> Result<(), Error> {
                 Format::Json => json(&measured),
             }
         }
+        Some(Action::Lxc) => {
+            if let Some(reason) = lxc::missing(&programs) {
+                return Err(Error::Missing { what: "containers of LXC", reason });
+            }
+            let measured = lxc::measure(&programs, &site, options.times(), &stop)?;
+            match options.output {
+                Format::Table => measured.text(),
+                Format::Json => json(&measured),
+            }
+        }
         Some(Action::Check) => check_text(&programs, &site, &stop)?,
     };
     // Clean up before the answer: whoever reads it may start the next measurement.
@@ -224,6 +239,7 @@ fn measure(options: &Options, programs: &Programs, site: &Site, stop: &Stop) -> 
         exec_to_exit: exec_to_exit(options, site, stop)?,
         phases: Vec::new(),
         agent: None,
+        lxc: None,
     };
     for stage in &site.stages {
         for pace in [Pace::BURSTS, Pace::ONE_BY_ONE, Pace::PAUSES] {
@@ -241,6 +257,10 @@ fn measure(options: &Options, programs: &Programs, site: &Site, stop: &Stop) -> 
         let scale =
             Scale { only: Vec::new(), times: options.times(), in_flight: IN_FLIGHT, containers: FLEET };
         report.agent = Some(agent::measure(programs, site, &scale, stop)?);
+    }
+    match lxc::missing(programs) {
+        Some(reason) => report.skipped.push(Skipped { name: "containers of LXC", reason }),
+        None => report.lxc = Some(lxc::measure(programs, site, options.times().min(MOST_OF_LXC), stop)?),
     }
     Ok(report)
 }

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::agent::AgentReport;
+use crate::lxc::LxcReport;
 use crate::machine::Machine;
 use crate::phases::Phase;
 use crate::rounds::Timed;
@@ -26,6 +27,8 @@ pub(crate) struct Report {
     pub(crate) phases: Vec<Phases>,
     /// The same through an agent; none when there is no berth to run one.
     pub(crate) agent: Option<AgentReport>,
+    /// Containers of LXC; none where there is no LXC.
+    pub(crate) lxc: Option<LxcReport>,
 }
 
 /// What a peer says about itself.
@@ -144,6 +147,10 @@ impl Report {
         }
         if let Some(agent) = &self.agent {
             agent.text(&mut text);
+        }
+        if let Some(lxc) = &self.lxc {
+            line(&mut text, "");
+            text += &lxc.text();
         }
         text
     }
