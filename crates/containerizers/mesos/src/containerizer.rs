@@ -178,8 +178,9 @@ impl Containerizer for MesosContainerizer {
             );
             return ready(Err(Error::other(Class::Unsupported, text)));
         }
+        let asked = (requests.clone(), limits.clone());
         match measure::limits_of(requests, limits) {
-            Ok(limits) => Box::pin(entry.inbox.update(limits).wait()),
+            Ok(limits) => Box::pin(entry.inbox.update(limits, asked).wait()),
             Err(e) => ready(Err(e)),
         }
     }

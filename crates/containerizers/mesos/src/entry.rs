@@ -11,7 +11,7 @@ use berth_cgroup::Limits;
 use berth_contract::{Error, EventLog, LaunchResult, Phase, Settled, What};
 use berth_images::Cancel;
 use berth_model::{
-    Class, ContainerConfig, ContainerId, ContainerTermination, Denied, NativeEvent, NativeState,
+    Class, ContainerConfig, ContainerId, ContainerTermination, Denied, NativeEvent, NativeState, Resources,
 };
 use berth_sys::rustix::event::{EventfdFlags, eventfd};
 use berth_sys::rustix::io;
@@ -234,6 +234,8 @@ impl Entry {
 #[derive(Debug)]
 pub(crate) struct Update {
     pub(crate) limits: Limits,
+    /// As they were asked for.
+    pub(crate) asked: (Resources, berth_contract::Limits),
     pub(crate) answer: Settled<Result<(), Error>>,
 }
 
@@ -302,7 +304,11 @@ impl Inbox {
     }
 
     /// Hands in an update; its answer. Where no owner is, there is nothing to limit.
-    pub(crate) fn update(&self, limits: Limits) -> Settled<Result<(), Error>> {
+    pub(crate) fn update(
+        &self,
+        limits: Limits,
+        asked: (Resources, berth_contract::Limits),
+    ) -> Settled<Result<(), Error>> {
         let answer = Settled::new();
         let mut letters = self.lock();
         let Some(bell) = letters.bell.clone() else {
@@ -315,7 +321,7 @@ impl Inbox {
             answer.settle(Err(Error::other(Class::Exhausted, why)));
             return answer;
         }
-        letters.updates.push_back(Update { limits, answer: answer.clone() });
+        letters.updates.push_back(Update { limits, asked, answer: answer.clone() });
         ring(&bell);
         answer
     }

@@ -200,6 +200,19 @@ impl Native {
         Ok(all)
     }
 
+    /// Changes a container's record.
+    ///
+    /// # Errors
+    /// It can not be read, or not be written.
+    pub(crate) fn rewrite(&self, name: &str, change: impl FnOnce(&mut Record)) -> Result<()> {
+        let Some(dir) = self.existing(name)? else { return Ok(()) };
+        let mut record = berth_record::read::<Record>(dir.as_fd(), record::CONFIG, record::CAP)
+            .map_err(|source| Error::Record { what: "read the container's record", source })?;
+        change(&mut record);
+        berth_record::write(dir.as_fd(), record::CONFIG, &record, berth_record::Sync::No)
+            .map_err(|source| Error::Record { what: "write the container's record", source })
+    }
+
     /// One container, by name.
     ///
     /// # Errors

@@ -29,7 +29,7 @@ use crate::watching::Watching;
 use berth_contract::{Advance, Attached, Error, LaunchResult, Phase, What, block_on_until};
 use berth_launcher::{Event, Places};
 use berth_model::{
-    Class, ContainerLimitation, ContainerTermination, Denied, NativeEvent, NativeState, TaskState,
+    Class, ContainerLimitation, ContainerTermination, Denied, NativeEvent, NativeState, Resources, TaskState,
 };
 use berth_record::Sync;
 use berth_sys::Errno;
@@ -364,9 +364,24 @@ impl Owner<'_> {
     fn heed(&self, places: &Places) -> Wishes {
         let (wishes, updates) = self.entry.inbox.take();
         for update in updates {
-            update.answer.settle(self.shared.groups.update(&places.cgroup, &update.limits));
+            let updated = self.shared.groups.update(&places.cgroup, &update.limits);
+            if updated.is_ok() && self.entry.id.is_nested() {
+                self.note_limits(update.asked);
+            }
+            update.answer.settle(updated);
         }
         wishes
+    }
+
+    /// Writes down what a container within another was given: who lists them has no record of it. (Of one at the top the
+    /// agent has.)
+    fn note_limits(&self, (resources, limits): (Resources, berth_contract::Limits)) {
+        let change = |record: &mut record::Record| {
+            (record.config.resources, record.config.limits) = (resources, limits);
+        };
+        if let Err(error) = self.shared.native.rewrite(&self.entry.id.to_string(), change) {
+            warn(&format!("the new limits of {} are in force, and are forgotten: {error}", self.entry.id));
+        }
     }
 
     /// Ends what there is of a container whose launch failed.

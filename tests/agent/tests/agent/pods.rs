@@ -224,6 +224,23 @@ fn stands(ground: &Ground, pod: &str, ends: &Ends) -> Result<(), String> {
 }
 
 #[test]
+fn the_limits_that_a_container_of_a_pod_was_given_last_are_known_over_a_restart() {
+    let mut ground = ground!(the_limits_that_a_container_of_a_pod_was_given_last_are_known_over_a_restart);
+    let pod = ground.name("pod");
+    ground.berth(two(&ground, &pod)).good();
+    let name = format!("{pod}.a");
+    ground.berth(["update", "--memory", "48m", &name]).good();
+    for _ in 0..2 {
+        let asked = ground.api().inspect_whole(&name).unwrap().limits["mem"].value;
+        assert_eq!((asked, applied(&ground, &name).as_deref()), (48.0, Some("50331648")));
+        ground.kill();
+        ground.start();
+    }
+    ground.berth(["pod", "rm", "-f", &pod]).good();
+    ground.leave().unwrap();
+}
+
+#[test]
 fn an_agent_that_is_killed_anywhere_in_the_making_of_a_pod_leaves_what_can_be_made_whole() {
     let test = "an_agent_that_is_killed_anywhere_in_the_making_of_a_pod_leaves_what_can_be_made_whole";
     let mut ground =
