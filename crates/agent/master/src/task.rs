@@ -157,9 +157,15 @@ pub(crate) fn share_cgroups(container: Option<&ContainerInfo>) -> Option<bool> {
 }
 
 /// Whether two descriptions say the same: what is not said is the same as its default. An agent that comes back tells of an
-/// executor by its record, where defaults are written out.
+/// executor by its record, where defaults are written out, and the values of secrets are not.
 fn is_same(known: &ExecutorInfo, other: &ExecutorInfo) -> bool {
-    known == other || berth_proto::encode_json(known) == berth_proto::encode_json(other)
+    let all = |info: &ExecutorInfo| {
+        let text = berth_proto::encode_json(info);
+        serde_json::from_slice::<serde_json::Value>(&text).expect("the JSON of a message is JSON")
+    };
+    let recorded = |info: &ExecutorInfo| berth_tasks::without_secrets(info);
+    let is_from_record = || all(known) == recorded(known);
+    known == other || all(known) == all(other) || (is_from_record() && recorded(known) == recorded(other))
 }
 
 fn incompatible(known: &ExecutorInfo, other: &ExecutorInfo) -> String {
@@ -273,4 +279,31 @@ fn limits(task: &TaskInfo) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn info(value: &Value) -> ExecutorInfo {
+        berth_proto::decode_json(value.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn an_executor_is_the_same_as_its_record_and_not_as_one_with_another_secret() {
+        let with = |secret: Value, more: Value| {
+            let variable = json!({"name": "KEY", "type": "SECRET", "secret": secret});
+            let mut all = json!({"executor_id": {"value": "e"},
+                "command": {"value": "run", "environment": {"variables": [variable]}}});
+            all["command"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            info(&all)
+        };
+        let secret = |data: &str| json!({"type": "VALUE", "value": {"data": data}});
+        let recorded = with(json!({"type": "VALUE"}), json!({"shell": true}));
+        let known = with(secret("b25l"), json!({}));
+        assert!(is_same(&recorded, &known) && is_same(&known, &known.clone()));
+        assert!(!is_same(&known, &with(secret("dHdv"), json!({}))));
+        assert!(!is_same(&recorded, &with(json!({"type": "VALUE"}), json!({"shell": false}))));
+    }
 }

@@ -26,7 +26,7 @@ mod uuid;
 pub use crate::core::{ExecutorView, FrameworkView, Settings};
 pub use engine::{Engine, Events, Parts, Unheard};
 pub use environment::Surroundings;
-pub use store::Error;
+pub use store::{Error, tree as without_secrets};
 pub use stream::is_terminal;
 pub use text::duration;
 pub use token::{Claims, Tokens};

@@ -432,8 +432,8 @@ fn kind_of(name: &str) -> Kind {
     }
 }
 
-/// A message as a tree, without values of secrets.
-pub(crate) fn tree<M: prost::Message + Name>(message: &M) -> Value {
+/// A message as a tree, without values of secrets: as records have it.
+pub fn tree<M: prost::Message + Name>(message: &M) -> Value {
     let mut tree = serde_json::from_slice(&encode_json(message)).expect("the JSON of a message is JSON");
     strip(&mut tree);
     tree

@@ -27,7 +27,8 @@ impl Site {
     /// Makes `<tmp>/berth-<name>-<pid>-<n>/{work,run,sandboxes}`.
     pub fn new(name: &str) -> io::Result<Site> {
         let number = SITES.fetch_add(1, Ordering::Relaxed);
-        let marker = format!("berth-{name}-{}-{number}", std::process::id());
+        // None is the beginning of another: what bears a marker is found by its text.
+        let marker = format!("berth-{name}-{}-{number:03}", std::process::id());
         let root = std::env::temp_dir().join(&marker);
         // Left by a process with the same id in an earlier life, if it is there at all.
         let _ = fs::remove_dir_all(&root);
