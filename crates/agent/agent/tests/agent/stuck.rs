@@ -99,6 +99,11 @@ fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
 /// The design says 50 ms; a loaded machine may need more, and a wait for what is stuck would be for ever.
 const SOON: Duration = Duration::from_millis(300);
 
+/// Whether something is so, now or in one of some more tries: the machine may have had no time.
+fn once(what: &str, mut is_so: impl FnMut() -> bool) {
+    assert!((0..20).any(|_| is_so()), "{what}: never in 20 tries");
+}
+
 #[test]
 fn lists_and_inspections_wait_for_nothing_that_is_stuck() {
     on("stuck", |ground| {
@@ -107,20 +112,26 @@ fn lists_and_inspections_wait_for_nothing_that_is_stuck() {
             ground.launch(id, "sleep");
         }
         let list = json!({ "type": "GET_CONTAINERS", "get_containers": { "show_standalone": true } });
-        let (answer, took) = timed(|| ground.call(&list).json());
-        assert!(took < SOON, "{took:?}");
-        let all = answer["get_containers"]["containers"].as_array().unwrap();
-        let measured: Vec<&str> = all
-            .iter()
-            .filter(|container| container.get("resource_statistics").is_some())
-            .map(|container| container["container_id"]["value"].as_str().unwrap())
-            .collect();
-        assert_eq!((all.len(), measured), (6, vec!["a", "b", "c", "z"]), "what is late is left out");
-        assert!(all.iter().all(|container| container.get("container_status").is_some()), "{answer}");
+        once("a list comes soon, with those that are not stuck", || {
+            let (answer, took) = timed(|| ground.call(&list).json());
+            let all = answer["get_containers"]["containers"].as_array().unwrap();
+            let measured: Vec<&str> = all
+                .iter()
+                .filter(|container| container.get("resource_statistics").is_some())
+                .map(|container| container["container_id"]["value"].as_str().unwrap())
+                .collect();
+            let late = |id: &&str| ["blocked", "stuck"].contains(id);
+            assert!(all.len() == 6 && !measured.iter().any(late), "what is late is left out: {measured:?}");
+            assert!(all.iter().all(|container| container.get("container_status").is_some()), "{answer}");
+            took < SOON && measured == ["a", "b", "c", "z"]
+        });
         for id in ["stuck", "blocked"] {
-            let (inspection, took) = timed(|| ground.inspect(id));
-            assert!(took < SOON, "{id}: {took:?}");
-            assert_eq!((&inspection["state"]["name"], inspection.get("used")), (&"RUNNING".into(), None));
+            once("an inspection comes soon", || {
+                let (inspection, took) = timed(|| ground.inspect(id));
+                let found = (&inspection["state"]["name"], inspection.get("used"));
+                assert_eq!(found, (&"RUNNING".into(), None));
+                took < SOON
+            });
         }
     });
 }

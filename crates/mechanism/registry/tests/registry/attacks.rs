@@ -11,6 +11,9 @@ use berth_model::Class;
 
 use crate::support::*;
 
+/// An address that nobody answers from costs 8 s.
+const NO_CONNECTION: Duration = Duration::from_secs(7);
+
 fn refused(client: &berth_registry::Client, reference: &str) -> String {
     let error = manifest_by(client, reference).expect_err("it must be refused");
     chain(&error)
@@ -115,7 +118,7 @@ fn go_containerregistry_2193_a_realm_at_an_address_of_ours_is_not_asked() {
         let began = Instant::now();
         let text = refused(&client(&config), "r.example/a");
         assert!(text.contains("address") && text.contains("may not send us"), "{host}: {text}");
-        assert!(began.elapsed() < Duration::from_secs(2), "{host}: it was connected to");
+        assert!(began.elapsed() < NO_CONNECTION, "{host}: it was connected to");
     }
 }
 
@@ -140,7 +143,7 @@ fn go_containerregistry_2440_the_metadata_service_is_out_of_reach_for_everybody(
         let began = Instant::now();
         let text = refused(&client(""), &format!("{}/a", server.registry()));
         assert!(text.contains("link-local address"), "{kind}: {text}");
-        assert!(began.elapsed() < Duration::from_secs(2));
+        assert!(began.elapsed() < NO_CONNECTION);
     }
     let text = refused(&client(""), "169.254.169.254/a");
     assert!(text.contains("link-local address") && text.contains("a reference"), "{text}");
