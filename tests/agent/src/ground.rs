@@ -229,8 +229,10 @@ impl Ground {
         let api = self.api();
         let all = api.all().unwrap_or_else(|e| panic!("list all containers: {e}"));
         for name in all.iter().filter(|name| !name.contains('.')) {
-            if let Err(error) = api.destroy(name) {
-                return Err(format!("remove {name}: {error}"));
+            match api.destroy(name) {
+                // An executor's goes by itself when it has ended.
+                Err(error) if !error.is_unknown() => return Err(format!("remove {name}: {error}")),
+                _ => {}
             }
         }
         self.stop();
