@@ -132,7 +132,8 @@ pub(crate) fn status_in(log: &[u8], init: u32) -> Option<WaitStatus> {
     let (signal, error) =
         (format!("Child <{init}> ended on signal "), format!("Child <{init}> ended on error ("));
     let exited = format!("Container init process {init} exited");
-    let mut ended = None;
+    let began = format!("with pid \"{init}\"");
+    let (mut has_begun, mut ended) = (false, None);
     for line in text.lines() {
         if let Some((_, rest)) = line.split_once(&signal) {
             let number = rest.rsplit_once('(')?.1.trim_end_matches(')').parse().ok()?;
@@ -143,8 +144,10 @@ pub(crate) fn status_in(log: &[u8], init: u32) -> Option<WaitStatus> {
             return Some(WaitStatus(code << 8));
         }
         // Of a status of 0 nothing more is said; and not even that it ended, if another child of lxc-start ended in the same
-        // moment. But that lxc-start went on to take down what the container had.
-        if line.contains(&exited) || line.contains("lxc_delete_network") {
+        // moment. But that lxc-start went on to take down what the container had; which it does as well after a start that
+        // failed, and of such a one nobody saw how it ended.
+        has_begun |= line.contains("Started \"") && line.ends_with(&began);
+        if line.contains(&exited) || has_begun && line.contains("lxc_delete_network") {
             ended = Some(WaitStatus(0));
         }
     }
@@ -170,6 +173,10 @@ mod tests {
         assert_eq!(status("Child <7> ended on signal Real-time signal 1(35)"), Some(35));
         assert_eq!(status("nothing"), Some(0));
         assert_eq!(status("Child <8> ended on error (1)"), Some(0));
+        let began = "lxc-start t1 20261126202101.347 NOTICE   start - ../src/lxc/start.c:post_start:2205 - Started \"/bin/true\" with pid \"7\"\n";
+        let over = "lxc-start t1 20261126202101.348 DEBUG    network - ../src/lxc/network.c:lxc_delete_network:4173 - Deleted network devices\n";
+        assert_eq!(status_in(format!("{began}{over}").as_bytes(), 7), Some(WaitStatus(0)));
+        assert_eq!(status_in(over.as_bytes(), 7), None, "a start that failed");
         assert_eq!(status_in(b"lxc-start a INFO - Started \"x\" with pid \"7\"\n", 7), None);
     }
 }

@@ -102,5 +102,7 @@ fn a_pull_ends_at_once_with_a_signal_and_whoever_waits_takes_over() {
     first.wait().unwrap();
     let output = second.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // The second may have looked for what is left before the first was killed; whoever pulls next looks again.
+    ground.berth(&["image", "pull", "-q", &name]).good();
     ground.is_sound();
 }
