@@ -8,11 +8,13 @@
 //!   until it is removed.
 //! * [`Keeper`] has all of them, with the contract's answers that need no more.
 //! * [`Threads`] runs owners and questions on threads, for kinds without a runtime of their own.
+//! * [`Fetching`] brings what URIs name into sandboxes.
 //! * [`sandbox`] has what the owner of a sandbox that may be hostile needs.
 //!
 //! What kinds differ in is a [`Kind`].
 
 mod entry;
+mod fetching;
 mod keeper;
 mod kind;
 mod record;
@@ -25,6 +27,7 @@ use berth_contract::Error;
 use berth_model::Class;
 
 pub use entry::{Entry, Turn};
+pub use fetching::{Fetching, Wanted};
 pub use keeper::{Either, Keeper, Removal, check_signal, end_of};
 pub use kind::{Kind, State};
 pub use record::{Directory, Ended, Found, Record, Records, of_record};

@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use berth_cgroup::Hierarchies;
 use berth_contract::{Error, EventLog, Variables};
-use berth_fetcher::{Fetcher, OpenError, Stop};
-use berth_keeper::{Directory, Keeper, Kind, State, of_record};
+use berth_fetcher::Stop;
+use berth_keeper::{Directory, Fetching, Keeper, Kind, State, of_record};
 use berth_model::{ContainerId, NetworkInfo};
 use berth_record::{BootId, Versioned};
 use serde::{Deserialize, Serialize};
@@ -47,21 +47,10 @@ pub(crate) struct Common {
     /// Pulls so far, and how long they took, in milliseconds.
     pub(crate) pulls: AtomicU64,
     pub(crate) pull_time: AtomicU64,
-    /// None until the cache could be opened.
-    fetcher: Mutex<Option<Fetcher>>,
+    pub(crate) fetching: Fetching,
 }
 
 impl Common {
-    /// The fetcher, opened by the first who needs it; none where there is none.
-    pub(crate) fn fetcher(&self) -> Result<Option<Fetcher>, OpenError> {
-        let Some(config) = &self.settings.fetcher else { return Ok(None) };
-        let mut open = self.fetcher.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.is_none() {
-            *open = Some(Fetcher::open(config.clone())?);
-        }
-        Ok(open.clone())
-    }
-
     pub(crate) fn pulled(&self, took: Duration) {
         self.pulls.fetch_add(1, Ordering::Relaxed);
         self.pull_time.fetch_add(took.as_millis() as u64, Ordering::Relaxed);
@@ -77,7 +66,7 @@ pub(crate) fn shared(settings: Settings, events: EventLog) -> Shared {
         hierarchies: Hierarchies::probe(Path::new(Hierarchies::ROOT)).ok(),
         pulls: AtomicU64::new(0),
         pull_time: AtomicU64::new(0),
-        fetcher: Mutex::new(None),
+        fetching: Fetching::new(settings.fetcher.clone()),
         settings,
     };
     Keeper::new(common, &runtime_dir, events)

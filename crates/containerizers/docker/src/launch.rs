@@ -5,13 +5,13 @@
 //! A fetch and a pull are cancelled at once. Making and letting run are not: the engine would finish them with nobody there
 //! to hear of it. They are waited for as long as a kill may take, and then undone when the engine answers again.
 
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use berth_contract::{Advance, Error, LaunchResult, Phase, What};
-use berth_fetcher::{Progress, RunAs, Stop};
+use berth_fetcher::Stop;
+use berth_keeper::Wanted;
 use berth_keeper::sandbox::write_pid;
 use berth_model::{Class, Uri};
 use tokio::time::timeout;
@@ -120,48 +120,17 @@ async fn fetch(shared: &Arc<Shared>, entry: &Arc<Entry>, uris: &[Uri]) -> Result
 
 fn fetch_here(shared: &Shared, entry: &Entry, stop: &Stop) -> Result<(), Error> {
     let config = &entry.record.config;
-    let failed = |error: &dyn std::error::Error| {
-        let mut text = error.to_string();
-        let mut next = error.source();
-        while let Some(cause) = next {
-            text = format!("{text}: {cause}");
-            next = cause.source();
-        }
-        text
-    };
-    let fetcher = shared.own.fetcher().map_err(|error| Error::other(error.class(), failed(&error)))?;
-    let none = || Error::other(Class::Unsupported, "URIs can not be fetched here: there is no fetcher");
-    let fetcher = fetcher.ok_or_else(none)?;
     let sandbox_at = &config.directory;
     let open = |error| of_io(format!("open the sandbox {}", sandbox_at.display()), error);
-    let directory = sandbox::open_directory(sandbox_at).map_err(open)?;
-    let stdout = sandbox::open_output(sandbox_at, "stdout").map_err(open)?;
-    let stderr = sandbox::open_output(sandbox_at, "stderr").map_err(open)?;
-    // Whoever runs in it may be root there, whomever it is fetched as.
-    let (uid, gid) = config.user.as_deref().map(sandbox::user).transpose()?.unwrap_or((0, 0));
-    let user =
-        RunAs { name: format!("{uid}:{gid}"), uid, gid, groups: Vec::new(), has_file_capabilities: true };
-    let request = berth_fetcher::Request {
-        container: entry.id.value(),
+    let wanted = Wanted {
+        id: &entry.id,
         uris: &config.command_info.uris,
-        sandbox: directory.as_fd(),
-        stdout: stdout.as_fd(),
-        stderr: stderr.as_fd(),
-        user: Some(&user),
+        directory: sandbox::open_directory(sandbox_at).map_err(open)?,
+        stdout: sandbox::open_output(sandbox_at, "stdout").map_err(open)?,
+        stderr: sandbox::open_output(sandbox_at, "stderr").map_err(open)?,
+        user: config.user.as_deref(),
     };
-    let tell = |now: Progress<'_>| {
-        let advance = Advance {
-            what: now.uri.to_owned(),
-            index: now.index,
-            of: now.of,
-            bytes: now.bytes,
-            total: now.total,
-            unpacking: now.unpacking,
-        };
-        shared.events.publish(&entry.id, What::Advanced(Box::new(advance)));
-    };
-    let fetched = fetcher.fetch(&request, stop, &tell);
-    fetched.map(drop).map_err(|error| Error::other(error.class(), failed(&error)))
+    shared.own.fetching.fetch(&wanted, stop, &shared.events)
 }
 
 // ---- PULLING ----

@@ -8,7 +8,6 @@ use std::path::{Component, Path};
 
 use berth_contract::Error;
 pub(crate) use berth_keeper::sandbox::open_directory;
-use berth_model::Class;
 use berth_sys::rustix::fs::{AtFlags, FileType, Mode, OFlags, fchown, fstat, mkdirat, open, openat, statat};
 use berth_sys::rustix::io::Errno;
 use berth_sys::rustix::process::{Gid, Uid};
@@ -80,20 +79,10 @@ pub(crate) fn open_output(sandbox: &Path, name: &str) -> io::Result<File> {
     Ok(file)
 }
 
-/// The numbers of a user of this host, given by name or by number.
-pub(crate) fn user(name: &str) -> Result<(u32, u32), Error> {
-    let found = berth_keeper::sandbox::user(name)
-        .map_err(|error| of_io("read /etc/passwd".to_owned(), error))?
-        .or_else(|| name.parse().ok().map(|number| (number, number)));
-    found.ok_or_else(|| {
-        let text = format!("URIs are fetched as user '{name}', who is not in this host's /etc/passwd");
-        Error::other(Class::NotFound, text)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use berth_model::Class;
     use std::os::unix::fs::symlink;
 
     #[test]

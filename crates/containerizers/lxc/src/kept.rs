@@ -15,8 +15,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use berth_contract::{Error, EventLog, Limits};
-use berth_fetcher::{Fetcher, Stop};
-use berth_keeper::{Bell, Directory, Keeper, Kind, State, Threaded, Threads};
+use berth_fetcher::Stop;
+use berth_keeper::{Bell, Directory, Fetching, Keeper, Kind, State, Threaded, Threads};
 use berth_model::{ContainerConfig, ContainerId, Resources};
 use berth_record::{BootId, Process, Versioned};
 use serde::{Deserialize, Serialize};
@@ -41,23 +41,7 @@ pub(crate) struct Common {
     pub(crate) settings: Settings,
     pub(crate) bases: Bases,
     threads: Threads,
-    /// None until the cache could be opened.
-    fetcher: Mutex<Option<Fetcher>>,
-}
-
-impl Common {
-    /// The fetcher, opened by the first who needs it; none where there is none.
-    pub(crate) fn fetcher(&self) -> Result<Option<Fetcher>, Error> {
-        let Some(config) = &self.settings.fetcher else { return Ok(None) };
-        let mut open = self.fetcher.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.is_none() {
-            let opened = Fetcher::open(config.clone());
-            *open = Some(
-                opened.map_err(|error| Error::because(error.class(), "open the fetcher's cache", error))?,
-            );
-        }
-        Ok(open.clone())
-    }
+    pub(crate) fetching: Fetching,
 }
 
 /// What is asked beside id and configuration.
@@ -169,8 +153,8 @@ impl Threaded for Common {
 
 pub(crate) fn shared(settings: Settings, events: EventLog) -> Result<Shared, Error> {
     let runtime_dir = settings.runtime_dir.clone();
-    let common =
-        Common { settings, bases: Bases::default(), threads: Threads::new()?, fetcher: Mutex::new(None) };
+    let fetching = Fetching::new(settings.fetcher.clone());
+    let common = Common { settings, bases: Bases::default(), threads: Threads::new()?, fetching };
     Ok(Keeper::new(common, &runtime_dir, events))
 }
 
