@@ -54,6 +54,8 @@ pub extern "C" fn main() -> std::ffi::c_int {
     if berth_sys::fd::open_standard().is_err() {
         return exit::OURS.into();
     }
+    // Who starts this may have signals blocked, and whatever is started here would have them blocked too.
+    let _ = berth_sys::signal::set_mask(berth_sys::signal::Set::NONE);
     // A child that fetches: this program, started anew. It has its instructions from the socket it was given.
     if std::env::args_os().nth(1).is_some_and(|first| first == "fetch-role") {
         return berth_fetcher::role();

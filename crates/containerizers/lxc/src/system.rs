@@ -59,11 +59,15 @@ fn is_systemd(rootfs: &Path) -> bool {
 
 /// The signal that asks the init `pid` to stop the system, as `lxc-stop` finds it.
 pub(crate) fn halt(config: &Config, pid: u32) -> i32 {
+    halt_of(config, &std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default())
+}
+
+/// The same, by the `status` in /proc of the init.
+fn halt_of(config: &Config, status: &str) -> i32 {
     if let Some(named) = config.get("lxc.signal.halt").and_then(number) {
         return named;
     }
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    if blocks(&status, SYSTEMD_HALT) { SYSTEMD_HALT } else { POWER }
+    if blocks(status, SYSTEMD_HALT) { SYSTEMD_HALT } else { POWER }
 }
 
 /// Whether a process blocks a signal, by its `status` in /proc.
@@ -103,12 +107,15 @@ mod tests {
 
     #[test]
     fn the_signal_for_a_halt_is_the_configured_one_or_what_the_init_takes() {
-        assert!(blocks("Name:\tsystemd\nSigBlk:\t7fe3c0fe28014a03\n", SYSTEMD_HALT));
-        assert!(!blocks("Name:\tinit\nSigBlk:\t0000000000000000\n", SYSTEMD_HALT));
-        assert!(!blocks("Name:\tinit\n", SYSTEMD_HALT));
-        let own = std::process::id();
-        assert_eq!(halt(&Config::parse("lxc.signal.halt = SIGUSR1"), own), 10);
-        assert_eq!(halt(&Config::parse("lxc.uts.name = a"), own), POWER);
+        let (named, unnamed) =
+            (Config::parse("lxc.signal.halt = SIGUSR1"), Config::parse("lxc.uts.name = a"));
+        let systemd = "Name:\tsystemd\nSigBlk:\t7fe3c0fe28014a03\n";
+        assert_eq!(halt_of(&unnamed, systemd), SYSTEMD_HALT);
+        assert_eq!(halt_of(&named, systemd), 10);
+        for other in ["Name:\tinit\nSigBlk:\t0000000000000000\n", "Name:\tinit\n", ""] {
+            assert_eq!(halt_of(&unnamed, other), POWER);
+            assert_eq!(halt_of(&named, other), 10);
+        }
     }
 
     #[test]

@@ -340,3 +340,23 @@ fn inspect_tells_what_was_asked_what_is_and_how_it_ended() {
     assert!(missing.stderr.contains("no container is named nothing"), "{missing:?}");
     ground.leave().unwrap();
 }
+
+#[test]
+fn signals_that_who_started_it_has_blocked_are_heard_all_the_same() {
+    let mut ground = ground!(signals_that_who_started_it_has_blocked_are_heard_all_the_same);
+    let mut command = ground.command(["events"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::null());
+    // A child has the mask of the thread that makes it.
+    let before = berth_sys::signal::set_mask(berth_sys::signal::Set::ALL).unwrap();
+    let child = command.spawn();
+    berth_sys::signal::set_mask(before).unwrap();
+    let mut child = child.unwrap();
+    let blocked = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        status.lines().find_map(|line| line.strip_prefix("SigBlk:\t").map(str::to_owned))
+    };
+    until("nothing is blocked", || blocked().is_some_and(|mask| mask == "0000000000000000"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    ground.leave().unwrap();
+}
