@@ -39,6 +39,7 @@ want mmdebstrap mmdebstrap
 want stress-ng stress-ng
 want docker.io dockerd
 want docker-registry docker-registry
+want podman podman
 want skopeo skopeo
 want umoci umoci
 want libarchive-tools bsdtar

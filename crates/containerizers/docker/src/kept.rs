@@ -219,8 +219,15 @@ pub(crate) struct Written {
 pub(crate) struct StreamWritten {
     /// The time of the newest line that is whole there; with it are all before it.
     pub(crate) until: Option<String>,
+    /// How many whole lines with that time are there. Older records do not say so, and mean all.
+    #[serde(default = "all")]
+    pub(crate) lines: u64,
     /// The size of the file behind that line, or before the first.
     pub(crate) size: u64,
+}
+
+fn all() -> u64 {
+    u64::MAX
 }
 
 impl Versioned for Written {

@@ -103,6 +103,25 @@ impl Amounts {
         }
     }
 
+    /// The same for its control groups, where the engine can change nothing: podman 4, for one.
+    pub(crate) fn to_groups(self, with_swap: bool) -> berth_cgroup::Limits {
+        use berth_cgroup::{Bytes, Limit, MilliCpu};
+        let number = |n: i64| u64::try_from(n).unwrap_or(0);
+        let limit = |n: Option<i64>| n.map_or(Limit::Infinite, |n| Limit::At(number(n)));
+        let bytes = |n: Option<i64>| n.map_or(Limit::Infinite, |n| Limit::At(Bytes(number(n))));
+        let quota = |n: i64| MilliCpu(number(n).saturating_mul(1000) / number(PERIOD));
+        berth_cgroup::Limits {
+            cpu_shares: Some(number(self.shares.unwrap_or(SHARES))),
+            cpu_limit: Some(self.quota.map_or(Limit::Infinite, |n| Limit::At(quota(n)))),
+            memory_request: Some(Bytes(number(self.reservation.unwrap_or(0)))),
+            memory_limit: Some(bytes(self.memory)),
+            // As much again as there is memory, as the engine has it.
+            swap_limit: with_swap.then(|| bytes(self.memory)),
+            pids_limit: Some(limit(self.pids)),
+            ..berth_cgroup::Limits::default()
+        }
+    }
+
     /// The less memory a container asked for of what it may use, the sooner it ends when there is none.
     pub(crate) fn oom_score_adj(self, host_memory: Option<i64>) -> i64 {
         match (self.burst_of, host_memory) {
@@ -152,6 +171,22 @@ mod tests {
         assert_eq!((none.memory, none.memory_swap, none.memory_reservation), (ALL_MEMORY, ALL_MEMORY, -1));
         let some = amounts("mem:64", &[], false).unwrap().to_change();
         assert_eq!((some.memory, some.memory_swap), (64 << 20, 128 << 20));
+    }
+
+    #[test]
+    fn control_groups_get_what_the_engine_would() {
+        use berth_cgroup::{Bytes, Limit, MilliCpu};
+        let some =
+            amounts("cpus:0.5;mem:64", &[("cpus", 1.5), ("pids", 7.0)], false).unwrap().to_groups(true);
+        assert_eq!((some.cpu_shares, some.cpu_limit), (Some(512), Some(Limit::At(MilliCpu(1500)))));
+        assert_eq!(some.memory_limit, Some(Limit::At(Bytes(64 << 20))));
+        assert_eq!(
+            (some.swap_limit, some.pids_limit),
+            (Some(Limit::At(Bytes(64 << 20))), Some(Limit::At(7)))
+        );
+        let none = amounts("", &[], false).unwrap().to_groups(false);
+        assert_eq!((none.cpu_limit, none.memory_limit), (Some(Limit::Infinite), Some(Limit::Infinite)));
+        assert_eq!((none.swap_limit, none.pids_limit), (None, Some(Limit::Infinite)));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a container uses, where it is, and its limits. Use is read from its control groups, of either version, without a
-//! word from the engine. Limits are set by the engine: it would undo what was done behind its back.
+//! word from the engine. Limits are set by the engine: it would undo what was done behind its back. One that can not change
+//! any (podman 4.3, for one) does not, and then they are set in the groups.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use berth_cgroup::{Group, Limit};
 use berth_contract::{Error, Limits};
 use berth_keeper::seconds;
-use berth_model::{IpAddress, IpProtocol, NetworkInfo, ResourceStatistics, Resources};
+use berth_model::{Class, IpAddress, IpProtocol, NetworkInfo, ResourceStatistics, Resources};
 
 use crate::engine::Inspected;
 use crate::error::warn;
@@ -70,13 +71,48 @@ pub(crate) async fn update(
         return Ok(());
     }
     let (key, change) = (key(entry), amounts.to_change());
-    match shared.own.engine.update(&key, &change, shared.own.settings.deadlines.ask).await {
+    let limit = shared.own.settings.deadlines.ask;
+    match shared.own.engine.update(&key, &change, limit).await {
         Ok(()) => Ok(()),
-        Err(error) if entry.is_over() || entry.is_destroyed() || error.is_missing() => {
+        Err(error) if error.is_missing() && !entry.is_over() && !entry.is_destroyed() => {
+            match shared.own.engine.inspect(&key, limit).await {
+                // It is there: what is missing is the question.
+                Ok(found) if found.state.running => update_groups(shared, entry, amounts).await,
+                Ok(_) => ended(entry),
+                Err(error) if error.is_missing() => ended(entry),
+                Err(error) => {
+                    Err(error.because(&format!("Failed to update container {}", entry.record.own.name)))
+                }
+            }
+        }
+        Err(error) if entry.is_over() || entry.is_destroyed() => {
             warn(&format!("an update of container {} is ignored: it has ended ({error})", entry.id));
             Ok(())
         }
         Err(error) => Err(error.because(&format!("Failed to update container {}", entry.record.own.name))),
+    }
+}
+
+fn ended(entry: &Entry) -> Result<(), Error> {
+    warn(&format!("an update of container {} is ignored: it has ended", entry.id));
+    Ok(())
+}
+
+/// Sets them in its control groups: podman 4.3 has no call for it.
+async fn update_groups(shared: &Shared, entry: &Entry, amounts: Amounts) -> Result<(), Error> {
+    let tried = format!("Failed to update container {}", entry.record.own.name);
+    let Some(mut group) = group(shared, entry) else {
+        let text = format!("{tried}: the engine can not, and its control groups are not found");
+        return Err(Error::other(Class::Internal, text));
+    };
+    let updated = tokio::task::spawn_blocking(move || {
+        let with_swap = group.usage().memory_and_swap.is_some();
+        group.update(&amounts.to_groups(with_swap))
+    });
+    match updated.await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(Error::because(error.class(), tried, error)),
+        Err(error) => Err(Error::because(Class::Internal, tried, error)),
     }
 }
 

@@ -5,7 +5,9 @@
 //! of the files, is skipped when the log is read again.
 //!
 //! The times of one stream only grow; lines of the other may come between them with earlier ones, so each stream has its own.
+//! Several lines may have one time (podman tells whole seconds), so it is also written down how many with that time are there.
 
+use std::cmp::Ordering;
 use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
@@ -31,6 +33,10 @@ struct Stream {
     file: Option<File>,
     /// The time of the last line of which everything up to its end is there.
     until: Option<String>,
+    /// How many whole lines with that time are there.
+    lines: u64,
+    /// How many of those this read has come by.
+    passed: u64,
     /// Where that line ends in the file.
     whole: u64,
     /// Bytes of the line behind it that have come.
@@ -53,9 +59,14 @@ impl Stream {
                 None
             }
         };
-        let mut stream = Stream { file, until: written.until, whole: written.size, part: 0, skip: 0 };
+        let mut stream = Stream::of(file, written);
         stream.again();
         stream
+    }
+
+    fn of(file: Option<File>, written: StreamWritten) -> Stream {
+        let StreamWritten { until, lines, size } = written;
+        Stream { file, until, lines, passed: 0, whole: size, part: 0, skip: 0 }
     }
 
     /// The file's size. The container can make it shorter, and then there is nothing to skip.
@@ -68,11 +79,19 @@ impl Stream {
         self.whole = self.whole.min(self.size());
         self.skip = self.size() - self.whole;
         self.part = 0;
+        self.passed = 0;
     }
 
-    /// Whether this line, with its time before it, is there already.
-    fn has(&self, time: &str) -> bool {
-        self.until.as_deref().is_some_and(|until| time <= until)
+    /// Whether this part of a line, with its time before it, is there already.
+    fn has(&mut self, time: &str, text: &[u8]) -> bool {
+        match self.until.as_deref().map(|until| compare(time, until)) {
+            Some(Ordering::Less) => true,
+            Some(Ordering::Equal) if self.passed < self.lines => {
+                self.passed += u64::from(text.ends_with(b"\n"));
+                true
+            }
+            _ => false,
+        }
     }
 
     /// A part of a line.
@@ -82,6 +101,9 @@ impl Stream {
         self.part += text.len() as u64;
         self.write(&text[skipped..]).await;
         if text.ends_with(b"\n") {
+            let same = self.until.as_deref().is_some_and(|until| compare(time, until).is_eq());
+            self.lines = if same { self.lines.saturating_add(1) } else { 1 };
+            self.passed = self.lines;
             self.until = Some(time.to_owned());
             self.whole += std::mem::take(&mut self.part);
         }
@@ -107,7 +129,7 @@ impl Stream {
         if self.skip == 0 {
             self.whole = self.size().saturating_sub(self.part);
         }
-        StreamWritten { until: self.until.clone(), size: self.whole }
+        StreamWritten { until: self.until.clone(), lines: self.lines, size: self.whole }
     }
 }
 
@@ -120,7 +142,7 @@ pub(crate) fn begin(shared: &Shared, entry: &Entry) -> Result<(), Error> {
     let size = |name: &str| {
         let file = sandbox::open_output(&entry.record.config.directory, name);
         let size = file.and_then(|file| file.metadata()).map_or(0, |metadata| metadata.len());
-        StreamWritten { until: None, size }
+        StreamWritten { size, ..StreamWritten::default() }
     };
     written(shared, &entry.id, &Written { stdout: size("stdout"), stderr: size("stderr") })
 }
@@ -175,10 +197,10 @@ impl Copy {
         }
         // From the older of the two on: the stream that is further has its lines twice, and knows them.
         let since = match (&self.stdout.until, &self.stderr.until) {
-            (Some(one), Some(other)) => Some(one.min(other)),
+            (Some(one), Some(other)) => Some(if compare(one, other).is_lt() { one } else { other }),
             _ => None,
         };
-        let since = since.and_then(|time| unix_time(time));
+        let since = since.and_then(|time| since_of(time));
         let mut flow = shared.own.engine.logs(&key(entry), since.as_deref(), (true, follow), limit).await?;
         let mut frames = Demultiplexed::default();
         let mut next = Instant::now() + NOTED;
@@ -192,7 +214,7 @@ impl Copy {
                 };
                 let (time, text) =
                     timed(line).ok_or_else(|| strange("a line without its time".to_owned()))?;
-                if !stream.has(time) {
+                if !stream.has(time, text) {
                     stream.take(time, text).await;
                 }
             }
@@ -235,15 +257,42 @@ impl Copy {
 fn timed(line: &[u8]) -> Option<(&str, &[u8])> {
     let space = line.iter().position(|byte| *byte == b' ')?;
     let time = std::str::from_utf8(&line[..space]).ok()?;
-    (time.len() >= 20 && time.ends_with('Z')).then_some((time, &line[space + 1..]))
+    moment(time).map(|_| (time, &line[space + 1..]))
 }
 
-/// `2026-11-26T10:03:05.123456789Z` as seconds since 1970, with their fraction.
-fn unix_time(time: &str) -> Option<String> {
-    let (date, clock) = time.strip_suffix('Z')?.split_once('T')?;
+/// Which of two times is the earlier one.
+fn compare(one: &str, other: &str) -> Ordering {
+    // Those of one zone and one length are in the order of their texts, which is almost always so.
+    if one.len() == other.len() && one.ends_with('Z') && other.ends_with('Z') {
+        return one.cmp(other);
+    }
+    moment(one).cmp(&moment(other))
+}
+
+/// From when on lines are asked for so that those of this time come, too.
+fn since_of(time: &str) -> Option<String> {
+    let (seconds, nanos) = moment(time)?;
+    // Who tells whole seconds has lines of every moment in it.
+    let seconds = if time.contains('.') { seconds } else { seconds - 1 };
+    Some(format!("{seconds}.{nanos:0>9}"))
+}
+
+/// `2026-11-26T10:03:05.123456789Z`, or with another zone and no fraction, as seconds since 1970 and nanoseconds.
+fn moment(time: &str) -> Option<(i64, u32)> {
+    let (date, clock) = time.split_once('T')?;
     let mut date = date.splitn(3, '-').map(|part| part.parse::<i64>().ok());
     let (year, month, day) = (date.next()??, date.next()??, date.next()??);
+    let (clock, zone) = clock.split_at(clock.find(['Z', '+', '-'])?);
+    let zone = match zone {
+        "Z" => 0,
+        zone => {
+            let (hours, minutes) = zone[1..].split_once(':')?;
+            let minutes = hours.parse::<i64>().ok()? * 60 + minutes.parse::<i64>().ok()?;
+            if zone.starts_with('-') { -minutes } else { minutes }
+        }
+    };
     let (clock, fraction) = clock.split_once('.').unwrap_or((clock, "0"));
+    let nanos = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
     let mut clock = clock.splitn(3, ':').map(|part| part.parse::<i64>().ok());
     let (hours, minutes, seconds) = (clock.next()??, clock.next()??, clock.next()??);
     // Days since 1970 of the Gregorian calendar, counted in years that begin in March.
@@ -253,7 +302,7 @@ fn unix_time(time: &str) -> Option<String> {
         + (153 * month + 2) / 5
         + day
         - 719_469;
-    Some(format!("{}.{fraction:0<9}", ((days * 24 + hours) * 60 + minutes) * 60 + seconds))
+    Some((((days * 24 + hours) * 60 + minutes - zone) * 60 + seconds, nanos))
 }
 
 #[cfg(test)]
@@ -262,10 +311,23 @@ mod tests {
 
     #[test]
     fn a_time_becomes_seconds_since_1970() {
-        assert_eq!(unix_time("1970-01-01T00:00:00.000000001Z").as_deref(), Some("0.000000001"));
-        assert_eq!(unix_time("2000-02-29T12:00:00Z").as_deref(), Some("951825600.000000000"));
-        assert_eq!(unix_time("2026-11-26T10:03:05.123456789Z").as_deref(), Some("1795687385.123456789"));
-        assert_eq!(unix_time("yesterday"), None);
+        assert_eq!(moment("1970-01-01T00:00:00.000000001Z"), Some((0, 1)));
+        assert_eq!(moment("2000-02-29T12:00:00Z"), Some((951_825_600, 0)));
+        assert_eq!(moment("2026-11-26T10:03:05.123456789Z"), Some((1_795_687_385, 123_456_789)));
+        assert_eq!(moment("2026-11-26T11:03:05+01:00"), Some((1_795_687_385, 0)));
+        assert_eq!(moment("2026-11-26T04:33:05.5-05:30"), Some((1_795_687_385, 500_000_000)));
+        assert_eq!(moment("yesterday"), None);
+        assert_eq!(moment("2026-11-26T10:03:05+"), None);
+    }
+
+    #[test]
+    fn lines_are_asked_for_from_before_the_last_that_is_there() {
+        assert_eq!(
+            since_of("2026-11-26T10:03:05.123456789Z").as_deref(),
+            Some("1795687385.123456789"),
+            "the engine sends the line with that very time"
+        );
+        assert_eq!(since_of("2026-11-26T10:03:05Z").as_deref(), Some("1795687384.000000000"));
     }
 
     #[test]
@@ -278,10 +340,15 @@ mod tests {
 
     #[test]
     fn what_is_there_is_not_written_again_however_the_copy_was_cut() {
-        let path = std::env::temp_dir().join(format!("berth-docker-output-{}", std::process::id()));
+        // Each line with a time of its own, and seven with each.
+        cut_everywhere("fine", |n| format!("2026-11-26T10:03:05.{n:0>9}Z"));
+        cut_everywhere("coarse", |n| format!("2026-11-26T10:03:{:0>2}Z", n / 7));
+    }
+
+    fn cut_everywhere(name: &str, time: impl Fn(u32) -> String) {
+        let path = std::env::temp_dir().join(format!("berth-docker-output-{name}-{}", std::process::id()));
         let open = || File::options().create(true).append(true).open(&path).unwrap();
-        let lines: Vec<(String, String)> =
-            (10..99).map(|n| (format!("{n}Z"), format!("line {n}\n"))).collect();
+        let lines: Vec<(String, String)> = (10..99).map(|n| (time(n), format!("line {n}\n"))).collect();
         let whole: String = lines.iter().map(|(_, line)| line.as_str()).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
@@ -289,25 +356,20 @@ mod tests {
                 let mut noted = StreamWritten::default();
                 // Three copies, of which the first two are killed somewhere; each reads from the beginning.
                 for end in [10 + cut, 40 + cut, lines.len()] {
-                    let mut stream = Stream {
-                        file: Some(open()),
-                        until: noted.until.clone(),
-                        whole: noted.size,
-                        part: 0,
-                        skip: 0,
-                    };
+                    let mut stream = Stream::of(Some(open()), noted.clone());
                     stream.again();
                     for (at, (time, line)) in lines[..end].iter().enumerate() {
-                        if stream.has(time) {
-                            continue;
-                        }
                         // Lines come in parts.
                         let (one, two) = line.as_bytes().split_at(at % 5);
-                        stream.take(time, one).await;
+                        if !stream.has(time, one) {
+                            stream.take(time, one).await;
+                        }
                         if at + 1 == end && end < lines.len() {
                             break;
                         }
-                        stream.take(time, two).await;
+                        if !stream.has(time, two) {
+                            stream.take(time, two).await;
+                        }
                         if at % 7 == 0 {
                             noted = stream.written();
                         }

@@ -76,7 +76,13 @@ async fn ended(shared: &Shared, entry: &Entry) {
                 Err(error) => warn(&format!("wait for container {}: {error}", entry.id)),
             }
         }
-        match shared.own.engine.wait(&key(entry), shared.own.settings.deadlines.ask).await {
+        let (key, limit) = (key(entry), shared.own.settings.deadlines.ask);
+        // podman waits 20 s for the status of one that has ended before it was asked.
+        let found = shared.own.engine.inspect(&key, limit).await;
+        if found.is_ok_and(|found| found.state.has_started() && found.state.pid().is_none()) {
+            return;
+        }
+        match shared.own.engine.wait(&key, limit).await {
             Ok(()) => return,
             Err(error) if error.is_missing() => return,
             // It is there again sooner or later, or somebody destroys it.

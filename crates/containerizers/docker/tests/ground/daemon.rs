@@ -39,13 +39,17 @@ pub(crate) struct Daemon {
 
 /// What this host lacks for it, if anything.
 pub(crate) fn lacked() -> Option<String> {
+    lacked_of(&["dockerd", "docker", "containerd", "runc", "busybox"])
+}
+
+/// What of root and these programs this host lacks.
+pub(crate) fn lacked_of(programs: &[&str]) -> Option<String> {
     if fs::metadata("/proc/self").map(|m| std::os::unix::fs::MetadataExt::uid(&m)).ok() != Some(0) {
         return Some("root".to_owned());
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let absent = |program: &&&str| !std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
-    let lacked = ["dockerd", "docker", "containerd", "runc", "busybox"];
-    lacked.iter().find(absent).map(|program| format!("the program {program}"))
+    programs.iter().find(absent).map(|program| format!("the program {program}"))
 }
 
 /// One for all tests of this process that need nothing special.
@@ -205,19 +209,7 @@ impl Daemon {
 
     /// Makes an image of busybox with these changes, and these files.
     pub(crate) fn import(&self, name: &str, changes: &[&str], files: &[(&str, &[u8])]) {
-        let mut docker = self.docker();
-        docker.arg("import");
-        changes.iter().for_each(|change| _ = docker.arg("--change").arg(change));
-        let mut child = docker
-            .args(["-", name])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("docker import");
-        let mut stdin = child.stdin.take().expect("a pipe");
-        stdin.write_all(&busybox(files)).expect("the image");
-        drop(stdin);
-        assert!(child.wait().expect("its end").success(), "docker import");
+        import_into(self.docker(), name, changes, files);
     }
 
     /// Everything that the engine has: containers, volumes, and what is mounted for it.
@@ -259,6 +251,22 @@ impl Drop for Daemon {
         }
         let _ = guard.wait();
     }
+}
+
+/// Makes an image of busybox, by the command line client that is given.
+pub(crate) fn import_into(mut client: Command, name: &str, changes: &[&str], files: &[(&str, &[u8])]) {
+    client.arg("import");
+    changes.iter().for_each(|change| _ = client.arg("--change").arg(change));
+    let mut child = client
+        .args(["-", name])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("a client that imports");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    stdin.write_all(&busybox(files)).expect("the image");
+    drop(stdin);
+    assert!(child.wait().expect("its end").success(), "the import of {name}");
 }
 
 fn run(command: &mut Command) {

@@ -3,7 +3,10 @@
 #![allow(dead_code, unused_imports, reason = "each test program uses its part")]
 
 pub(crate) mod daemon;
+pub(crate) mod podman;
+pub(crate) mod subject;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use berth_conformance::Site;
@@ -24,8 +27,13 @@ pub(crate) fn skipped() -> bool {
 
 /// Settings on a site, with deadlines that a test can wait for.
 pub(crate) fn settings(site: &Site, daemon: &Daemon) -> Settings {
+    settings_at(site, daemon.socket())
+}
+
+/// The same for what listens there.
+pub(crate) fn settings_at(site: &Site, socket: PathBuf) -> Settings {
     Settings {
-        socket: daemon.socket(),
+        socket,
         deadlines: Deadlines {
             kill: Duration::from_secs(3),
             recover: Duration::from_secs(5),
