@@ -6,10 +6,12 @@
 //!   config       with its name and its launch's mark
 //!   created      the engine's id of it, when the engine has made it
 //!   started      it was let run, and its launch will be told as a success
+//!   volumes      the persistent ones, once an update has changed them
 //!   output       how much of what it wrote is in the sandbox
 //!   cleared      the engine has taken it away: what other kinds call tidied
 //! ```
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,10 +29,12 @@ use crate::engine::Engine;
 use crate::exec::Sessions;
 use crate::process::Process;
 use crate::settings::Settings;
+use crate::volumes::Persistent;
 
 const CREATED: &str = "created";
 const STARTED: &str = "started";
 const OUTPUT: &str = "output";
+const VOLUMES: &str = "volumes";
 
 pub(crate) type Shared = Keeper<Common>;
 pub(crate) type Entry = berth_keeper::Entry<Common>;
@@ -97,6 +101,8 @@ pub(crate) struct Facts {
     pub(crate) signal: Option<i32>,
     /// Whether somebody writes what it reads.
     pub(crate) input: bool,
+    /// The persistent volumes that are mounted in it.
+    pub(crate) volumes: BTreeSet<Persistent>,
     /// What ends a fetch that is under way.
     fetch: Option<Stop>,
 }
@@ -153,6 +159,8 @@ pub(crate) fn key(entry: &Entry) -> String {
 pub(crate) struct Launched {
     pub(crate) engine_id: Option<String>,
     pub(crate) started: bool,
+    /// Its persistent volumes, where they are not those of its configuration any more.
+    pub(crate) volumes: Option<BTreeSet<Persistent>>,
     /// Its process, if it is still the same that was let run.
     pub(crate) process: Option<berth_record::Process>,
 }
@@ -164,7 +172,7 @@ impl Kind for Common {
     const MARK: &'static str = "docker-mark";
     const ENDED: &'static str = "docker-termination";
     const TIDIED: &'static str = "cleared";
-    const FILES: &'static [&'static str] = &[CREATED, STARTED, OUTPUT];
+    const FILES: &'static [&'static str] = &[CREATED, STARTED, OUTPUT, VOLUMES];
     type Asked = Asked;
     type Found = Launched;
     type State = Now;
@@ -176,6 +184,7 @@ impl Kind for Common {
         Ok(Launched {
             engine_id: directory.read::<Created>(CREATED)?.map(|created| created.engine_id),
             started: started.is_some(),
+            volumes: directory.read::<Mounted>(VOLUMES)?.map(|mounted| mounted.volumes),
             process: process.filter(|process| process.exists().unwrap_or(false)),
         })
     }
@@ -233,6 +242,25 @@ fn all() -> u64 {
 impl Versioned for Written {
     const KIND: &'static str = "docker-output";
     const VERSION: u32 = 1;
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Mounted {
+    volumes: BTreeSet<Persistent>,
+}
+
+impl Versioned for Mounted {
+    const KIND: &'static str = "docker-volumes";
+    const VERSION: u32 = 1;
+}
+
+/// These are its persistent volumes now.
+pub(crate) fn mounted(
+    shared: &Shared,
+    id: &ContainerId,
+    volumes: &BTreeSet<Persistent>,
+) -> Result<(), Error> {
+    shared.records.open(id)?.write(VOLUMES, &Mounted { volumes: volumes.clone() })
 }
 
 /// The engine has made it.

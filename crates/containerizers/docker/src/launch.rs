@@ -23,7 +23,7 @@ use crate::options::{self, Plan};
 use crate::owner;
 use crate::process::Process;
 use crate::reaper::{self, Whose};
-use crate::{auth, names, output, sandbox};
+use crate::{auth, names, output, sandbox, volumes};
 
 /// How often progress is told.
 const TOLD: Duration = Duration::from_millis(200);
@@ -64,7 +64,7 @@ async fn steps(shared: &Arc<Shared>, entry: &Arc<Entry>, pid_file: Option<&Path>
     pull(shared, entry, &plan).await?;
     shared.step(entry, Phase::Mounting);
     go_on(entry)?;
-    mount(entry, &plan).await?;
+    mount(shared, entry, &plan).await?;
     let engine_id = create(shared, entry, plan.create).await?;
     entry.own.change(|facts| facts.engine_id = Some(engine_id.clone()));
     created(shared, &entry.id, &engine_id)?;
@@ -189,13 +189,18 @@ async fn pull_here(shared: &Shared, entry: &Entry, plan: &Plan) -> Result<(), Er
 
 // ---- MOUNTING ----
 
-async fn mount(entry: &Entry, plan: &Plan) -> Result<(), Error> {
+async fn mount(shared: &Arc<Shared>, entry: &Arc<Entry>, plan: &Plan) -> Result<(), Error> {
     if plan.needed.is_empty() {
         return Ok(());
     }
-    let (directory, needed) = (entry.record.config.directory.clone(), plan.needed.clone());
-    let made = tokio::task::spawn_blocking(move || sandbox::make(&directory, &needed)).await;
-    made.unwrap_or_else(|error| {
+    entry.own.change(|facts| facts.volumes.clone_from(&plan.volumes));
+    let (own, owner) = (Arc::clone(shared), Arc::clone(entry));
+    let (needed, volumes) = (plan.needed.clone(), plan.volumes.clone());
+    let made = tokio::task::spawn_blocking(move || {
+        sandbox::make(&owner.record.config.directory, &needed)?;
+        volumes::own(&own, &owner, &volumes)
+    });
+    made.await.unwrap_or_else(|error| {
         Err(Error::because(Class::Internal, "make the volumes of a container", error))
     })
 }

@@ -24,6 +24,7 @@ mod reaper;
 mod recover;
 mod sandbox;
 mod settings;
+mod volumes;
 
 pub use containerizer::Docker;
 pub use settings::{Deadlines, DefaultDns, Dns, DnsNetwork, Settings};

@@ -15,6 +15,7 @@ use crate::engine::Inspected;
 use crate::error::warn;
 use crate::kept::{Entry, Shared, key};
 use crate::limits::Amounts;
+use crate::volumes;
 
 /// How long killing everything in a group may take.
 const KILL: Duration = Duration::from_secs(2);
@@ -61,15 +62,24 @@ pub(crate) fn usage(shared: &Shared, entry: &Entry) -> ResourceStatistics {
 /// Sets the complete new requests and limits. What ends meanwhile is no error.
 pub(crate) async fn update(
     shared: &Arc<Shared>,
-    entry: &Entry,
+    entry: &Arc<Entry>,
     requests: &Resources,
     limits: &Limits,
 ) -> Result<(), Error> {
     let amounts = Amounts::of(requests, limits, shared.own.settings.enable_cfs)?;
+    let wanted = volumes::among(requests, &shared.own.settings.work_dir)?;
     if entry.launched.wait().await.is_err() || entry.is_over() || entry.is_destroyed() {
         warn(&format!("an update of container {} is ignored: it does not run", entry.id));
         return Ok(());
     }
+    volumes::check(entry, &wanted)?;
+    set(shared, entry, amounts).await?;
+    let mounted = volumes::update(shared, entry, wanted).await;
+    // What ends takes its volumes with it.
+    if entry.is_over() || entry.is_destroyed() { Ok(()) } else { mounted }
+}
+
+async fn set(shared: &Arc<Shared>, entry: &Entry, amounts: Amounts) -> Result<(), Error> {
     let (key, change) = (key(entry), amounts.to_change());
     let limit = shared.own.settings.deadlines.ask;
     match shared.own.engine.update(&key, &change, limit).await {

@@ -6,7 +6,7 @@
 //! is passed on; GPU devices are really asked for; what of `linux_info` and `rlimit_info` the engine can do is done; and
 //! whatever can not be done is refused by name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use berth_contract::{Error, Variables};
@@ -23,6 +23,7 @@ use crate::error::{invalid, unsupported};
 use crate::kept::Record;
 use crate::limits::{Amounts, host_memory};
 use crate::settings::{DefaultDns, DnsNetwork, Settings};
+use crate::volumes::Persistent;
 use crate::{names, parameters};
 
 const MIB: i64 = 1 << 20;
@@ -41,6 +42,8 @@ pub(crate) enum Needed {
 pub(crate) struct Plan {
     pub(crate) create: Create,
     pub(crate) needed: Vec<Needed>,
+    /// The persistent volumes among the mounts.
+    pub(crate) volumes: BTreeSet<Persistent>,
     /// Whether somebody wants it brought though it may be there.
     pub(crate) force_pull: bool,
 }
@@ -65,6 +68,7 @@ pub(crate) fn plan(record: &Record, settings: &Settings) -> Result<Plan, Error> 
     limits(config, settings, &mut create)?;
     let mut needed = Vec::new();
     volumes(config, container, docker, settings, &mut create, &mut needed)?;
+    let persistent = persistent(config, settings, &mut create, &mut needed)?;
     network(container, docker, &mut create)?;
     ports(config, container, docker, &mut create)?;
     default_dns(container, docker, settings, &mut create);
@@ -79,7 +83,7 @@ pub(crate) fn plan(record: &Record, settings: &Settings) -> Result<Plan, Error> 
     if !container.hostname.as_deref().unwrap_or_default().is_empty() && is_host(&create) {
         return Err(invalid("Unable to set hostname with host network mode"));
     }
-    Ok(Plan { create, needed, force_pull: docker.force_pull_image.unwrap_or(false) })
+    Ok(Plan { create, needed, volumes: persistent, force_pull: docker.force_pull_image.unwrap_or(false) })
 }
 
 fn is_host(create: &Create) -> bool {
@@ -184,6 +188,26 @@ fn volumes(
     let sandbox = text(&config.directory)?;
     create.host_config.mounts.push(bind(sandbox, &settings.sandbox_directory, VolumeMode::Rw));
     Ok(())
+}
+
+/// Those are directories, as those of the host are; the engine makes their places in the container.
+fn persistent(
+    config: &ContainerConfig,
+    settings: &Settings,
+    create: &mut Create,
+    needed: &mut Vec<Needed>,
+) -> Result<BTreeSet<Persistent>, Error> {
+    let all = crate::volumes::among(&config.resources, &settings.work_dir)?;
+    for volume in &all {
+        needed.push(Needed::Host(volume.source.clone()));
+        if volume.at.is_relative() {
+            needed.push(Needed::Sandbox(volume.at.clone()));
+        }
+        let mode = if volume.read_only { VolumeMode::Ro } else { VolumeMode::Rw };
+        let target = volume.target(&settings.sandbox_directory);
+        create.host_config.mounts.push(bind(text(&volume.source)?, text(&target)?, mode));
+    }
+    Ok(all)
 }
 
 fn mount(

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use berth_model::WaitStatus;
@@ -34,6 +34,11 @@ impl Process {
         // Looked at after it was opened: so it is about the process that the descriptor is of, or about one that has ended.
         let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
         groups.contains(engine_id).then_some(Process { pid, fd })
+    }
+
+    /// Stays its own.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 
     /// Sends a signal; an error without a process is [`Errno::SRCH`].

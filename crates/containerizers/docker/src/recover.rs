@@ -28,7 +28,7 @@ use crate::error::warn;
 use crate::kept::{Entry, Found, Shared, key};
 use crate::process::Process;
 use crate::reaper::{self, Whose};
-use crate::{launch, names, owner};
+use crate::{launch, names, owner, volumes};
 
 /// Takes over what is there.
 pub(crate) async fn recover(shared: &Arc<Shared>, state: Option<AgentState>) -> Result<(), Error> {
@@ -123,7 +123,10 @@ fn take(
         return Ok(None);
     }
     let entry = Arc::new(Entry::running(record)?);
-    entry.own.change(|facts| facts.engine_id = found.own.engine_id);
+    // Whoever could not be told what it has was never launched.
+    let launched = || volumes::among(&entry.record.config.resources, &shared.own.settings.work_dir).ok();
+    let volumes = found.own.volumes.or_else(launched).unwrap_or_default();
+    entry.own.change(|facts| (facts.engine_id, facts.volumes) = (found.own.engine_id, volumes));
     if !found.own.started {
         return Ok(Some(forget(shared, &entry)));
     }
