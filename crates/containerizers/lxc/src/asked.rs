@@ -9,8 +9,8 @@ use berth_contract::{Error, Variables};
 use berth_image::{Root, resolve_user};
 use berth_isolator::DEFAULT_CAPABILITIES;
 use berth_model::{
-    Capability, ContainerConfig, ContainerInfo, ContainerType, LxcInfo, LxcMode, UserNamespaceMode,
-    VolumeMode,
+    Capability, CommandInfo, ContainerConfig, ContainerInfo, ContainerType, LxcInfo, LxcMode,
+    UserNamespaceMode, VolumeMode,
 };
 
 use crate::base::Base;
@@ -272,6 +272,16 @@ fn run(
     mode: LxcMode,
 ) -> Result<Run, Error> {
     let command = &record.config.command_info;
+    let words = words(command)?;
+    let directory = directory(settings, command);
+    let variables = variables(settings, record, environment)?;
+    let user = command.user.as_ref().or(record.config.user.as_ref());
+    let user = user.map(|user| user_in(base, user)).transpose()?;
+    Ok(Run { mode, words, user, variables: variables.into_iter().collect(), directory, logs: None })
+}
+
+/// The program and its arguments.
+pub(crate) fn words(command: &CommandInfo) -> Result<Vec<String>, Error> {
     let value = command.value.clone().ok_or_else(|| invalid("a container of LXC without a command"))?;
     let words: Vec<String> = if command.shell {
         vec!["/bin/sh".to_owned(), "-c".to_owned(), value]
@@ -282,24 +292,39 @@ fn run(
     if words[0].chars().any(char::is_control) || words[0].is_empty() {
         return Err(invalid(format!("program {:?} has a control character in its name, or none", words[0])));
     }
-    let directory = match &command.working_directory {
-        Some(directory) => directory.clone(),
-        None => settings.sandbox_directory.display().to_string(),
-    };
+    Ok(words)
+}
+
+/// Where a command begins.
+pub(crate) fn directory(settings: &Settings, command: &CommandInfo) -> String {
+    let own = command.working_directory.clone();
+    own.unwrap_or_else(|| settings.sandbox_directory.display().to_string())
+}
+
+/// The container's own variables.
+pub(crate) fn variables(
+    settings: &Settings,
+    record: &Record,
+    environment: &Variables,
+) -> Result<Variables, Error> {
     let mut variables = environment.clone();
     variables.insert("MESOS_SANDBOX".to_owned(), settings.sandbox_directory.display().to_string());
+    add_variables(&mut variables, &record.config.command_info)?;
+    Ok(variables)
+}
+
+/// Those of a command on top of others.
+pub(crate) fn add_variables(variables: &mut Variables, command: &CommandInfo) -> Result<(), Error> {
     for variable in &command.environment.variables {
         let Some(value) = &variable.value else {
             return Err(unsupported("secret variables are not resolved"));
         };
         variables.insert(variable.name.clone(), value.clone());
     }
-    if let Some(name) = variables.keys().find(|name| !is_variable(name)) {
-        return Err(invalid(format!("{name:?} can not be the name of a variable")));
+    match variables.keys().find(|name| !is_variable(name)) {
+        Some(name) => Err(invalid(format!("{name:?} can not be the name of a variable"))),
+        None => Ok(()),
     }
-    let user = command.user.as_ref().or(record.config.user.as_ref());
-    let user = user.map(|user| user_in(base, user)).transpose()?;
-    Ok(Run { mode, words, user, variables: variables.into_iter().collect(), directory, logs: None })
 }
 
 fn is_variable(name: &str) -> bool {

@@ -10,16 +10,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use berth_contract::{
-    AgentState, Answer, Containerizer, Error, EventLog, LaunchResult, Limits, Pause, Phase, Subscription,
-    Variables, ready,
+    AgentState, Answer, Attach, Containerizer, Error, EventLog, Exec, LaunchResult, Limits, Pause, Phase,
+    Subscription, Variables, ready,
 };
+use berth_keeper::{check_signal, end_of};
 use berth_model::{
     ContainerConfig, ContainerId, ContainerStatus, ContainerTermination, Image, ResourceStatistics, Resources,
 };
 
 use crate::kept::{Asked, Entry, Record, Shared, shared};
 use crate::settings::Settings;
-use crate::{asked, groups, owner, recover, system};
+use crate::{asked, groups, owner, recover, session, system};
 
 /// SIGTERM: a wish that it end.
 const TERMINATE: i32 = 15;
@@ -68,7 +69,7 @@ impl Containerizer for Lxc {
         if !asked::is_ours(&config) {
             return ready(Ok(LaunchResult::NotSupported));
         }
-        let own = Asked { checkpoint: pid_checkpoint.is_some() };
+        let own = Asked { checkpoint: pid_checkpoint.is_some(), environment: environment.clone() };
         let record = Record { id: id.clone(), config, own };
         let first = match record.config.command_info.uris.is_empty() {
             true => Phase::Provisioning,
@@ -96,6 +97,11 @@ impl Containerizer for Lxc {
     }
 
     fn status(&self, id: &ContainerId) -> Answer<'_, ContainerStatus> {
+        if let Some(session) = self.shared.own.sessions.get(id) {
+            let executor_pid = session.pid().filter(|_| !session.is_over());
+            let container_id = Some(id.clone());
+            return ready(Ok(ContainerStatus { container_id, executor_pid, ..ContainerStatus::default() }));
+        }
         ready(match self.shared.get(id) {
             Some(entry) => Ok(ContainerStatus {
                 container_id: Some(id.clone()),
@@ -107,14 +113,26 @@ impl Containerizer for Lxc {
     }
 
     fn wait(&self, id: &ContainerId) -> Answer<'_, Option<ContainerTermination>> {
-        self.shared.wait(id)
+        match self.shared.own.sessions.get(id) {
+            Some(session) => end_of(&session.ended),
+            None => self.shared.wait(id),
+        }
     }
 
     fn destroy(&self, id: &ContainerId) -> Answer<'_, Option<ContainerTermination>> {
-        self.shared.destroy(id)
+        match self.shared.own.sessions.get(id) {
+            Some(session) => {
+                session.end();
+                end_of(&session.ended)
+            }
+            None => self.shared.destroy(id),
+        }
     }
 
     fn kill(&self, id: &ContainerId, signal: i32) -> Answer<'_, bool> {
+        if let Some(session) = self.shared.own.sessions.get(id).filter(|session| !session.is_over()) {
+            return ready(check_signal(signal).and_then(|()| session.signal(signal)));
+        }
         let entry = match self.shared.for_signal(id, signal) {
             Ok(entry) => entry,
             Err(answer) => return ready(answer),
@@ -135,15 +153,20 @@ impl Containerizer for Lxc {
     }
 
     fn containers(&self) -> Answer<'_, Vec<ContainerId>> {
-        ready(Ok(self.shared.containers()))
+        let mut all = self.shared.own.sessions.living();
+        all.extend(self.shared.containers());
+        ready(Ok(all))
     }
 
     fn knows(&self, id: &ContainerId) -> bool {
-        self.shared.knows(id)
+        self.shared.knows(id) || self.shared.own.sessions.get(id).is_some()
     }
 
     fn remove(&self, id: &ContainerId) -> Answer<'_, ()> {
-        self.shared.remove(id)
+        match id.is_nested() {
+            true => ready(session::remove(&self.shared, id)),
+            false => self.shared.remove(id),
+        }
     }
 
     fn remove_here(&self, id: &ContainerId) -> Result<(), Error> {
@@ -163,6 +186,14 @@ impl Containerizer for Lxc {
             let launches = shared.entries().values().any(|entry| entry.phase().is_launching());
             if launches { Ok(()) } else { shared.own.bases.prune(settings, &used) }
         })
+    }
+
+    fn attach(&self) -> Option<&dyn Attach> {
+        Some(self)
+    }
+
+    fn exec(&self) -> Option<&dyn Exec> {
+        Some(self)
     }
 
     fn pause(&self) -> Option<&dyn Pause> {
@@ -185,6 +216,10 @@ impl Pause for Lxc {
 }
 
 impl Lxc {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// The signal by which the first process is asked to end.
     fn wish(&self, entry: &Entry, pid: u32) -> i32 {
         if !asked::is_system(&entry.record.config) {

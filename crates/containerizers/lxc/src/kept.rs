@@ -9,12 +9,13 @@
 //!   started      the first process and lxc-start, before the first process may go on
 //!   launched     the launch has succeeded
 //!   attached     how the command of a system container ended
+//!   sessions     what lxc-attach says of further commands that it could not start
 //! ```
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use berth_contract::{Error, EventLog, Limits};
+use berth_contract::{Error, EventLog, Limits, Variables};
 use berth_fetcher::Stop;
 use berth_keeper::{Bell, Directory, Fetching, Keeper, Kind, State, Threaded, Threads};
 use berth_model::{ContainerConfig, ContainerId, Resources};
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::Bases;
 use crate::process::Init;
+use crate::session::Sessions;
 use crate::settings::Settings;
 use crate::{asked, groups};
 
@@ -40,6 +42,7 @@ pub(crate) type Found = berth_keeper::Found<Common>;
 pub(crate) struct Common {
     pub(crate) settings: Settings,
     pub(crate) bases: Bases,
+    pub(crate) sessions: Sessions,
     threads: Threads,
     pub(crate) fetching: Fetching,
 }
@@ -49,6 +52,9 @@ pub(crate) struct Common {
 pub(crate) struct Asked {
     /// Whether the caller wanted the pid.
     pub(crate) checkpoint: bool,
+    /// What the caller gave beside the configuration's own.
+    #[serde(default)]
+    pub(crate) environment: Variables,
 }
 
 /// What is so of a container at the moment.
@@ -114,7 +120,7 @@ impl Kind for Common {
     const MARK: &'static str = "lxc-mark";
     const ENDED: &'static str = "lxc-termination";
     const FILES: &'static [&'static str] =
-        &[STARTED, LAUNCHED, "at", "go", "hook", "log", "attached", "attached.tmp"];
+        &[STARTED, LAUNCHED, "at", "go", "hook", "log", "attached", "attached.tmp", crate::session::LOG];
     type Asked = Asked;
     type Found = Launched;
     type State = Now;
@@ -143,6 +149,7 @@ impl Threaded for Common {
     fn remove(shared: &Shared, entry: &Entry) -> Result<(), Error> {
         let config = &entry.record.config;
         berth_keeper::sandbox::remove(&config.directory)?;
+        shared.own.sessions.remove_below(&entry.id);
         if asked::keeps(config) {
             return Ok(());
         }
@@ -154,7 +161,13 @@ impl Threaded for Common {
 pub(crate) fn shared(settings: Settings, events: EventLog) -> Result<Shared, Error> {
     let runtime_dir = settings.runtime_dir.clone();
     let fetching = Fetching::new(settings.fetcher.clone());
-    let common = Common { settings, bases: Bases::default(), threads: Threads::new()?, fetching };
+    let common = Common {
+        settings,
+        bases: Bases::default(),
+        sessions: Sessions::default(),
+        threads: Threads::new()?,
+        fetching,
+    };
     Ok(Keeper::new(common, &runtime_dir, events))
 }
 

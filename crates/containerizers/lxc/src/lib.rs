@@ -11,6 +11,7 @@
 //! ended.
 
 mod asked;
+mod attach;
 mod base;
 mod containerizer;
 mod error;
@@ -22,8 +23,10 @@ mod owner;
 mod process;
 mod recover;
 mod sandbox;
+mod session;
 mod settings;
 mod system;
+mod terminal;
 pub mod tools;
 
 pub use containerizer::Lxc;

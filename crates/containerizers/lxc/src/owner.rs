@@ -269,17 +269,8 @@ fn attach(shared: &Shared, entry: &Entry, run: &Run) -> Result<(), Error> {
         "cd \"$1\" && shift && { \"$@\"; printf '%s\\n' $? >attached.tmp && mv attached.tmp attached; }";
     let (settings, record) = (&shared.own.settings, &entry.record);
     let place = shared.records.place(&entry.id);
-    let mut call =
-        Call::new("lxc-attach", &settings.containers(), &asked::name(record)).argument("--clear-env");
-    for (name, value) in &run.variables {
-        call = call.option("--set-var=", format!("{name}={value}"));
-    }
-    if let Some((uid, gid)) = run.user {
-        call = call.option("--uid=", uid.to_string()).option("--gid=", gid.to_string());
-    }
-    // lxc-attach begins in the root directory.
-    let inside = ["/bin/sh", "-c", "cd \"$1\" && shift && exec \"$@\"", "sh", run.directory.as_str()];
-    let words: Vec<&str> = inside.into_iter().chain(run.words.iter().map(String::as_str)).collect();
+    let call = Call::new("lxc-attach", &settings.containers(), &asked::name(record));
+    let (call, words) = entering(call, &run.variables, run.user, &run.directory, &run.words);
     let inner = call.words(words).command().map_err(of_tool)?;
     let mut command = std::process::Command::new("/bin/sh");
     command.args(["-c", NOTE, "sh"]).arg(&place).arg(inner.get_program()).args(inner.get_args());
@@ -287,10 +278,34 @@ fn attach(shared: &Shared, entry: &Entry, run: &Run) -> Result<(), Error> {
         |name| sandbox::output(&record.config, name).map_err(of_io(format!("open {name} in the sandbox")));
     command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
     command.stdin(Stdio::null()).stdout(output("stdout")?).stderr(output("stderr")?);
+    // lxc-attach would pass them on.
+    berth_sys::session::close_others(&mut command);
     let mut child = berth_sys::session::lead(&mut command).spawn().map_err(of_io("start lxc-attach"))?;
     // It ends with the container at the latest.
     let reaper = std::thread::Builder::new().name("lxc-reap".to_owned()).stack_size(64 << 10);
     reaper.spawn(move || drop(child.wait())).map(drop).map_err(of_io("make a thread for lxc-attach"))
+}
+
+/// How lxc-attach is told what to run: its options, and the words behind them. It begins in the root directory.
+pub(crate) fn entering<'a>(
+    call: Call<'a>,
+    variables: &[(String, String)],
+    user: Option<(u32, u32)>,
+    directory: &str,
+    words: &[String],
+) -> (Call<'a>, Vec<String>) {
+    let mut call = call.argument("--clear-env");
+    for (name, value) in variables {
+        call = call.option("--set-var=", format!("{name}={value}"));
+    }
+    if let Some((uid, gid)) = user {
+        call = call.option("--uid=", uid.to_string()).option("--gid=", gid.to_string());
+    }
+    if directory == "/" {
+        return (call, words.to_vec());
+    }
+    let shell = ["/bin/sh", "-c", "cd \"$1\" && shift && exec \"$@\"", "sh", directory].map(str::to_owned);
+    (call, shell.into_iter().chain(words.iter().cloned()).collect())
 }
 
 /// What lxc-start said of a start that came to nothing.
@@ -402,6 +417,7 @@ pub(crate) fn finish(shared: &Arc<Shared>, entry: &Entry, command: Option<WaitSt
     };
     shared.noted(entry, shared.records.ended(&entry.id, &termination));
     shared.step(entry, Phase::Destroying);
+    shared.own.sessions.end_below(&entry.id);
     clean(shared, entry);
     shared.noted(entry, shared.records.tidied(&entry.id));
     shared.terminated(entry, termination);

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Child;
 use std::sync::Arc;
@@ -65,6 +66,12 @@ impl Monitor {
         }
     }
 
+    /// How one ended that this process has started.
+    pub(crate) fn code(&mut self) -> Option<i32> {
+        let status = self.child.as_mut()?.try_wait().ok()??;
+        Some(status.into_raw())
+    }
+
     /// Waits for its end, so long.
     pub(crate) fn wait(&mut self, patience: Duration) -> bool {
         let until = Instant::now() + patience;
@@ -101,6 +108,13 @@ pub(crate) fn is_readable(fd: &OwnedFd) -> bool {
 
 /// The processes `lxc-start` that work on a container of this path: for what a killed agent had no time to write down.
 pub(crate) fn monitors(lxcpath: &Path) -> Vec<(Process, String)> {
+    let name = |words: &[&str]| words.iter().find_map(|word| word.strip_prefix("--name=")).map(str::to_owned);
+    let of = |(process, words): (Process, Vec<u8>)| Some((process, name(&split(&words))?));
+    tools_at_work("lxc-start", lxcpath).into_iter().filter_map(of).collect()
+}
+
+/// The processes of one of LXC's tools that work on a container of this path, with their words.
+pub(crate) fn tools_at_work(program: &str, lxcpath: &Path) -> Vec<(Process, Vec<u8>)> {
     let path = format!("--lxcpath={}", lxcpath.display());
     let own = fs::read_link("/proc/self/ns/pid").ok();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -108,22 +122,23 @@ pub(crate) fn monitors(lxcpath: &Path) -> Vec<(Process, String)> {
         .filter_map(|entry| {
             let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
             let line = fs::read(entry.path().join("cmdline")).ok()?;
-            let words: Vec<&str> =
-                line.split(|byte| *byte == 0).filter_map(|word| std::str::from_utf8(word).ok()).collect();
-            if !words.contains(&path.as_str()) {
+            if !split(&line).contains(&path.as_str()) {
                 return None;
             }
             let process = Process::of(pid).ok()??;
             // What a container says of itself is not believed: only LXC's own program, in our pid namespace, counts.
-            let program = fs::read_link(entry.path().join("exe")).ok()?;
-            let is_lxc = program.file_name().is_some_and(|name| name == "lxc-start");
-            if !is_lxc || fs::read_link(entry.path().join("ns/pid")).ok() != own {
-                return None;
-            }
-            let name = words.iter().find_map(|word| word.strip_prefix("--name="))?;
-            Some((process, name.to_owned()))
+            let tool = fs::read_link(entry.path().join("exe")).ok()?;
+            // Or its copy in memory, which is what lxc-attach executes.
+            let copy = format!("/memfd:{program} (deleted)");
+            let is_lxc = tool.file_name().is_some_and(|name| name == program) || tool == Path::new(&copy);
+            (is_lxc && fs::read_link(entry.path().join("ns/pid")).ok() == own).then_some((process, line))
         })
         .collect()
+}
+
+/// The words of a command line.
+pub(crate) fn split(line: &[u8]) -> Vec<&str> {
+    line.split(|byte| *byte == 0).filter_map(|word| std::str::from_utf8(word).ok()).collect()
 }
 
 /// How the first process ended, by lxc-start's log: None if it does not say, because lxc-start was killed.

@@ -9,6 +9,8 @@
 //! ended             -          its termination is kept
 //! none              any        ours by its path, so an orphan: ended and removed
 //! ```
+//! Further commands in containers are ended: nobody has the other ends of their streams any more.
+//!
 //! All is in an lxcpath, control groups and directories of our own; what is elsewhere is not looked at.
 
 use std::collections::BTreeMap;
@@ -21,7 +23,7 @@ use berth_record::BootId;
 use crate::error::of_tool;
 use crate::kept::{Entry, Found, Shared};
 use crate::process::{self, Init, Monitor};
-use crate::{base, groups, owner, tools};
+use crate::{base, groups, owner, session, tools};
 
 /// Takes over what is there.
 pub(crate) fn recover(shared: &Arc<Shared>, state: Option<&AgentState>) -> Result<(), Error> {
@@ -31,6 +33,7 @@ pub(crate) fn recover(shared: &Arc<Shared>, state: Option<&AgentState>) -> Resul
         base::make_directory(&place, 0o711)?;
     }
     groups::make_root(settings);
+    session::end_left(settings);
     base::remove_configurations(settings)?;
     let found: BTreeMap<ContainerId, Found> = shared.records.all()?.into_iter().collect();
     orphans(shared, &found)?;

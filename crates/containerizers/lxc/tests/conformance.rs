@@ -38,5 +38,6 @@ fn subject(site: &Site) -> Subject {
 }
 
 berth_conformance::suite! {
-    subject, but what "../conformance.txt" declares: a_deadly_signal_is_in_the_status;
+    subject, but what "../conformance.txt" declares: a_deadly_signal_is_in_the_status
+        what_a_container_reads_and_writes_can_be_attached_to an_attachment_that_goes_disturbs_nothing;
 }

@@ -7,10 +7,11 @@ mod debian;
 mod killed;
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use berth_test_agent::{Ground, skip};
+use berth_test_agent::{Ground, Terminal, skip};
 use berth_testing::{Build, berth};
 
 fn lacked() -> Option<&'static str> {
@@ -131,16 +132,103 @@ fn what_is_not_there_for_containers_of_lxc_is_refused_by_name() {
     };
     let name = ground.name("runs");
     ground.berth(run(&["-d", "--name", &name], &["sleep", "1000"])).good();
-    for (what, words) in [
-        (run(&["-d", "-t"], &["true"]), "there is no terminal"),
-        (vec!["exec", &name, "true"], "upport"),
-        (vec!["attach", &name], "upport"),
-    ] {
-        let done = ground.berth(what.iter());
-        assert!(done.code != Some(0) && done.stderr.contains(words), "{what:?}: {done:?}");
-    }
+    let done = ground.berth(run(&["-d", "-t"], &["true"]));
+    assert!(done.code != Some(0) && done.stderr.contains("there is no terminal"), "{done:?}");
+    let done = ground.berth(["exec", &name, "/no/such/program"]);
+    assert!(done.code != Some(0) && done.stderr.contains("/no/such/program is not there"), "{done:?}");
     // It goes on.
     assert_eq!(ground.api().state(&name).unwrap(), "RUNNING");
+    ground.api().destroy(&name).unwrap();
+    assert_eq!(left(&ground), Vec::<String>::new());
+    ground.stop();
+    fs::remove_dir_all(ground.work_dir().join("lxc")).unwrap();
+}
+
+#[test]
+fn commands_run_in_a_container_and_what_it_writes_is_shown() {
+    let Some(mut ground) = ground_of("commands_run_in_a_container_and_what_it_writes_is_shown") else {
+        return;
+    };
+    let name = ground.name("runs");
+    let script =
+        "until [ -e go ]; do sleep 0.05; done; echo written; until [ -e end ]; do sleep 0.05; done; exit 7";
+    ground.berth(run(&["-d", "--name", &name, "-e", "A=of the container"], &["sh", "-c", script])).good();
+    let done = ground.berth(["exec", &name, "sh", "-c", "echo \"$A\"; echo error >&2; pwd; exit 9"]);
+    let told = (done.code, done.stdout.as_str(), done.stderr.as_str());
+    assert_eq!(told, (Some(9), "of the container\n/mnt/mesos/sandbox\n", "error\n"));
+    let mut command = ground.command(["exec", "-i", &name, "cat"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"in and out\n").unwrap();
+    assert_eq!(ground.output(child, "exec -i cat").stdout, b"in and out\n");
+
+    let mut terminal = Terminal::start(&mut ground.command(["exec", "-it", &name, "sh"]), 33, 77);
+    terminal.types("stty size; tty -s || echo no terminal\n");
+    terminal.shows("33 77");
+    terminal.resize(44, 88);
+    terminal.types("until [ \"$(stty size)\" = '44 88' ]; do :; done; echo resi''zed\n");
+    terminal.shows("resized");
+    terminal.types("echo re''ady; sleep 1000\n");
+    terminal.shows("ready");
+    terminal.types("\u{3}echo int''errupted\n");
+    terminal.shows("interrupted");
+    terminal.types("exit 9\n");
+    assert_eq!(terminal.end().code, Some(9));
+
+    // Whoever attaches sees what is written from then on, and the end.
+    let mut command = ground.command(["attach", "--no-stdin", &name]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    berth_testing::until("it is attached", || {
+        let own = format!("/proc/{}/fd", ground.process().pid());
+        let fds = fs::read_dir(own).unwrap().flatten();
+        fds.filter_map(|fd| fs::read_link(fd.path()).ok()).any(|to| to.ends_with(format!("{name}/stdout")))
+    });
+    fs::write(ground.sandbox(&name).join("go"), "").unwrap();
+    ground.api().wrote(&name, "written\n");
+
+    // A client that goes takes its command along; so does an agent that is killed, and both leave the container alone.
+    let word = format!("10{}", std::process::id());
+    let sleeps = || {
+        let lines = fs::read_dir("/proc")
+            .unwrap()
+            .flatten()
+            .filter_map(|it| fs::read(it.path().join("cmdline")).ok());
+        lines.filter(|line| *line == format!("sleep\0{word}\0").into_bytes()).count()
+    };
+    let mut client = ground.command(["exec", &name, "sleep", &word]).stdout(Stdio::null()).spawn().unwrap();
+    berth_testing::until("its command runs", || sleeps() == 1);
+    client.kill().unwrap();
+    client.wait().unwrap();
+    berth_testing::until("its command is gone", || sleeps() == 0);
+    let mut client = ground.command(["exec", &name, "sleep", &word]).stderr(Stdio::null()).spawn().unwrap();
+    berth_testing::until("the next runs", || sleeps() == 1);
+    fs::write(ground.sandbox(&name).join("end"), "").unwrap();
+    let attached = ground.output(child, "attach");
+    assert_eq!(
+        (attached.status.code(), attached.stdout.as_slice()),
+        (Some(7), b"written\n".as_slice()),
+        "{attached:?}"
+    );
+    client.wait().unwrap();
+    assert_eq!(sleeps(), 0, "a command outlives its container");
+
+    // Signals that the agent reads itself are blocked in none of these.
+    let name = ground.name("hears");
+    let script = "trap 'exit 5' TERM; echo up; while :; do sleep 0.05; done";
+    ground.berth(run(&["-d", "--name", &name], &["sh", "-c", script])).good();
+    ground.api().wrote(&name, "up\n");
+    ground.berth(["stop", &name]).good();
+    assert_eq!(ground.api().code(&name).unwrap(), Some(5));
+
+    let name = ground.name("stays");
+    ground.berth(run(&["-d", "--name", &name], &["sleep", "1000"])).good();
+    let mut client = ground.command(["exec", &name, "sleep", &word]).stderr(Stdio::null()).spawn().unwrap();
+    berth_testing::until("the last runs", || sleeps() == 1);
+    ground.kill();
+    client.wait().unwrap();
+    start(&mut ground, "mesos,lxc");
+    assert_eq!(sleeps(), 0, "a command outlives the agent and the next one's start");
+    assert_eq!(ground.berth(["exec", &name, "echo", "again"]).good(), "again\n");
     ground.api().destroy(&name).unwrap();
     assert_eq!(left(&ground), Vec::<String>::new());
     ground.stop();
