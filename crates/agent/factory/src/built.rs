@@ -55,6 +55,9 @@ enum Unmade {
     /// An exit status that is none, or that of success.
     #[error("--containerizer_not_supported_status={0} is no exit status of a failure: use 1 to 255")]
     NotSupportedStatus(String),
+    /// A deadline of the external containerizer that is none.
+    #[error("--external_deadlines")]
+    Deadlines(#[source] berth_external::DeadlinesError),
     /// Not root.
     #[error("containers are made by root, and this is not root (rootless mode is not built yet)")]
     NotRoot,
@@ -193,7 +196,10 @@ fn external_settings(flags: &Flags) -> Result<berth_external::Settings, Unmade> 
             _ => return Err(Unmade::NotSupportedStatus(status)),
         },
     };
+    let deadlines = text("external_deadlines").unwrap_or_default();
+    let deadlines = berth_external::Deadlines::from_flag(&deadlines).map_err(Unmade::Deadlines)?;
     Ok(berth_external::Settings {
+        deadlines,
         path: text("containerizer_path"),
         default_container_image: text("default_container_image"),
         hadoop_home: text("hadoop_home"),

@@ -101,6 +101,7 @@ pub const KNOWN: &[Known] = &[
     flag("containerizer_path", Text),
     flag("default_container_image", Text),
     flag("containerizer_not_supported_status", Integer),
+    flag("external_deadlines", Text),
     flag("strict_containerizers", Bool),
     // cgroups, limits, devices, security.
     flag("cgroups_hierarchy", Path),

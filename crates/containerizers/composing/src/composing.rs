@@ -19,7 +19,7 @@ use berth_model::{
 };
 
 use crate::driver::{Driver, all};
-use crate::launch::{Asked, Inner};
+use crate::launch::{Asked, Child, Inner};
 
 /// Whether one child that can not recover keeps the agent from starting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,7 +207,13 @@ impl Containerizer for ComposingContainerizer {
     }
 
     fn metrics(&self) -> Vec<(String, f64)> {
-        self.inner.children.iter().flat_map(|child| child.containerizer.metrics()).collect()
+        // Each may say more of itself; whether it takes containers at all is known here.
+        let up = |child: &Child| {
+            let up = f64::from(u8::from(child.down.get().is_none()));
+            (format!("containerizer/{}/up", child.containerizer.name()), up)
+        };
+        let all = self.inner.children.iter();
+        all.flat_map(|child| std::iter::once(up(child)).chain(child.containerizer.metrics())).collect()
     }
 
     fn attach(&self) -> Option<&dyn Attach> {

@@ -218,6 +218,9 @@ fn one_that_can_not_recover_does_not_take_the_others_away_and_is_named_where_it_
     );
     assert!(!two.both.knows(&b), "a launch that was refused is still known");
     assert!(two.second.called().is_empty());
+    let up = |name: &str| (format!("containerizer/{name}/up"), if name == "first" { 1.0 } else { 0.0 });
+    let told = two.both.metrics();
+    assert!(told.contains(&up("first")) && told.contains(&up("second")), "{told:?}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Child;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use berth_model::WaitStatus;
@@ -19,6 +20,7 @@ use berth_sys::rustix::io::Errno;
 
 use crate::error::CallError;
 use crate::frame::Reader;
+use crate::program::Health;
 use crate::session;
 
 /// How long a result may still come when the process has ended, from somebody who has its stdout as well.
@@ -74,6 +76,7 @@ pub(crate) struct Call {
     /// Whether there is nothing to wait for any more. Found out by [`step`] alone, so that who asks and then waits does not
     /// wait for one that was over in between.
     over: bool,
+    health: Arc<Health>,
 }
 
 /// What a call is made of.
@@ -86,6 +89,7 @@ pub(crate) struct Parts {
     pub(crate) reader: Option<Reader>,
     pub(crate) words: Words,
     pub(crate) deadline: Option<Duration>,
+    pub(crate) health: Arc<Health>,
 }
 
 /// How a call ended.
@@ -123,7 +127,7 @@ impl Ended {
 
 impl Call {
     pub(crate) fn new(parts: Parts) -> Call {
-        let Parts { subcommand, child, pidfd, stdin, stdout, reader, words, deadline } = parts;
+        let Parts { subcommand, child, pidfd, stdin, stdout, reader, words, deadline, health } = parts;
         Call {
             subcommand,
             child,
@@ -142,6 +146,7 @@ impl Call {
             killed: None,
             status: None,
             over: false,
+            health,
         }
     }
 
@@ -294,6 +299,7 @@ impl Call {
             (None, Some(status)) if !status.success() => Some(CallError::Status(status)),
             (None, Some(_)) => self.write_error.take().map(CallError::Write),
         };
+        self.health.heard(failure.as_ref());
         Ended {
             status,
             record: self.reader.take().map_or(Ok(None), Reader::finish),

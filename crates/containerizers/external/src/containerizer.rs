@@ -159,6 +159,11 @@ impl Containerizer for External {
     fn events(&self, since: u64) -> Subscription {
         self.shared.events.since(since)
     }
+
+    fn metrics(&self) -> Vec<(String, f64)> {
+        let named = |(name, value)| (format!("containerizer/external/{name}"), value);
+        self.shared.own.program.health.metrics().into_iter().map(named).collect()
+    }
 }
 
 /// What `launch` gets on top of what every call gets. What the caller gives wins.

@@ -20,4 +20,4 @@ mod session;
 mod settings;
 
 pub use containerizer::External;
-pub use settings::{Deadlines, Settings};
+pub use settings::{Deadlines, DeadlinesError, Settings};

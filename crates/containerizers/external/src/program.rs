@@ -9,6 +9,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use berth_contract::Variables;
@@ -61,6 +63,50 @@ impl<'a> Ask<'a> {
 pub(crate) struct Program {
     path: Option<String>,
     environment: BTreeMap<OsString, OsString>,
+    pub(crate) health: Arc<Health>,
+}
+
+/// How its calls went, for the operator.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    /// Whether the last call that ended did so by itself, with a program that there is.
+    up: AtomicBool,
+    calls: AtomicU64,
+    failed: AtomicU64,
+    late: AtomicU64,
+}
+
+impl Health {
+    /// A call has ended; `failure` says why it was none, if so.
+    pub(crate) fn heard(&self, failure: Option<&CallError>) {
+        let up = match failure {
+            None => true,
+            // Its time was not over when it was ended.
+            Some(CallError::Cancelled) => return,
+            Some(CallError::Late(..)) => {
+                self.late.fetch_add(1, Ordering::Relaxed);
+                false
+            }
+            // What the shell says of a program that is not there, or can not be run.
+            Some(CallError::Status(status)) => !matches!(status.0 >> 8, 126 | 127),
+            Some(CallError::Spawn(_) | CallError::NoPath | CallError::NoStatus) => false,
+            Some(_) => true,
+        };
+        self.up.store(up, Ordering::Relaxed);
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.failed.fetch_add(u64::from(failure.is_some()), Ordering::Relaxed);
+    }
+
+    /// By their names in the metrics.
+    pub(crate) fn metrics(&self) -> Vec<(String, f64)> {
+        let count = |name: &str, value: &AtomicU64| (name.to_owned(), value.load(Ordering::Relaxed) as f64);
+        vec![
+            ("program_up".to_owned(), f64::from(u8::from(self.up.load(Ordering::Relaxed)))),
+            count("calls", &self.calls),
+            count("calls_failed", &self.failed),
+            count("calls_late", &self.late),
+        ]
+    }
 }
 
 impl Program {
@@ -68,7 +114,7 @@ impl Program {
         let mut environment: BTreeMap<OsString, OsString> = settings.environment.iter().cloned().collect();
         environment.insert("MESOS_LIBEXEC_DIRECTORY".into(), settings.launcher_dir.clone().into());
         environment.insert("MESOS_WORK_DIRECTORY".into(), settings.work_dir.clone().into());
-        Program { path: settings.path.clone(), environment }
+        Program { path: settings.path.clone(), environment, health: Arc::default() }
     }
 
     /// Starts a call and tells it its message.
@@ -78,6 +124,18 @@ impl Program {
 
     /// The same; `before` gets the pid, and the program learns nothing until that is done.
     pub(crate) fn call_after(
+        &self,
+        ask: Ask<'_>,
+        before: impl FnOnce(u32) -> Result<(), CallError>,
+    ) -> Result<Call, CallError> {
+        let call = self.start(ask, before);
+        if let Err(error) = &call {
+            self.health.heard(Some(error));
+        }
+        call
+    }
+
+    fn start(
         &self,
         ask: Ask<'_>,
         before: impl FnOnce(u32) -> Result<(), CallError>,
@@ -122,6 +180,7 @@ impl Program {
             reader: ask.reads.then(|| Reader::new(RECORD)),
             words,
             deadline: ask.deadline,
+            health: Arc::clone(&self.health),
         });
         before(call.pid())?;
         call.tell(ask.message, held);

@@ -89,3 +89,88 @@ impl Default for Deadlines {
         }
     }
 }
+
+/// What a text of deadlines has that can not be.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum DeadlinesError {
+    /// Not `call=duration`.
+    #[error("'{0}' is no deadline of a call: write it as launch=15mins")]
+    Form(String),
+    /// A call that there is not, or that has no deadline.
+    #[error(
+        "'{0}' is no call with a deadline: those are recover, containers, launch, update, usage, destroy and wait"
+    )]
+    Call(String),
+    /// A time that is none.
+    #[error("the deadline of '{call}' is '{text}', which is no time: {why}")]
+    Time {
+        /// Whose.
+        call: String,
+        /// What was given.
+        text: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl Deadlines {
+    /// The defaults but for those in a text such as `launch=1hrs,usage=5secs`. `wait` is that for a container which the
+    /// program does not list any more; while a container runs there is none.
+    ///
+    /// # Errors
+    /// It is no such text.
+    pub fn from_flag(text: &str) -> Result<Deadlines, DeadlinesError> {
+        let mut all = Deadlines::default();
+        for one in text.split(',').map(str::trim).filter(|one| !one.is_empty()) {
+            let (call, time) = one.split_once('=').ok_or_else(|| DeadlinesError::Form(one.to_owned()))?;
+            let place = match call {
+                "recover" => &mut all.recover,
+                "containers" => &mut all.containers,
+                "launch" => &mut all.launch,
+                "update" => &mut all.update,
+                "usage" => &mut all.usage,
+                "destroy" => &mut all.destroy,
+                "wait" => &mut all.late_wait,
+                _ => return Err(DeadlinesError::Call(call.to_owned())),
+            };
+            let wrong =
+                |why: String| DeadlinesError::Time { call: call.to_owned(), text: time.to_owned(), why };
+            *place = berth_model::parse_duration(time).map_err(|error| wrong(error.to_string()))?;
+            if place.is_zero() {
+                return Err(wrong("no call ends at once".to_owned()));
+            }
+        }
+        Ok(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_that_are_not_named_stay_as_they_are() {
+        let given = Deadlines::from_flag("launch=1hrs, usage=500ms,wait=3secs").unwrap();
+        let expected = Deadlines {
+            launch: Duration::from_secs(3600),
+            usage: Duration::from_millis(500),
+            late_wait: Duration::from_secs(3),
+            ..Deadlines::default()
+        };
+        assert_eq!(given, expected);
+        assert_eq!(Deadlines::from_flag(""), Ok(Deadlines::default()));
+    }
+
+    #[test]
+    fn a_deadline_that_can_not_be_is_refused() {
+        for (text, says) in [
+            ("launch", "'launch' is no deadline"),
+            ("exec=1secs", "'exec' is no call"),
+            ("usage=5", "'5', which is no time"),
+            ("usage=0secs", "no call ends at once"),
+        ] {
+            let error = Deadlines::from_flag(text).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+}

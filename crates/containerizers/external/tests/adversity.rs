@@ -532,3 +532,34 @@ fn two_hundred_waiting_containers_do_not_slow_other_calls() {
     drop(external);
     nobody_is_left(&ground.site);
 }
+
+#[test]
+fn the_metrics_say_how_the_program_does() {
+    let ground = Ground::new("health");
+    let says = |external: &External, name: &str| {
+        let name = format!("containerizer/external/{name}");
+        external.metrics().into_iter().find(|(known, _)| *known == name).expect("it is there").1
+    };
+    // It hangs when there is a file, and is gone when there is another.
+    let usage = r#"cat > /dev/null; test -e "$ASIDE/hang" && sleep 1000; test -e "$ASIDE/gone" && exec /no/such/program; \
+                   printf '\011\0\0\0\011\0\0\0\0\0\0\360\077'"#;
+    let mut settings = ground.settings(&[("usage", usage)]);
+    settings.deadlines = Deadlines { usage: Duration::from_secs(1), ..settings.deadlines };
+    let external = ground::recovered(settings);
+    let id = id("x");
+    ground::start(&external, &id, ground::config(&ground.site, &id, "-"));
+    good(external.usage(&id));
+    assert_eq!((says(&external, "program_up"), says(&external, "calls_failed")), (1.0, 0.0));
+    fs::write(ground.aside.join("hang"), "").unwrap();
+    failure(external.usage(&id));
+    assert_eq!((says(&external, "program_up"), says(&external, "calls_late")), (0.0, 1.0));
+    fs::remove_file(ground.aside.join("hang")).unwrap();
+    good(external.usage(&id));
+    assert_eq!((says(&external, "program_up"), says(&external, "calls_failed")), (1.0, 1.0));
+    fs::write(ground.aside.join("gone"), "").unwrap();
+    failure(external.usage(&id));
+    assert_eq!((says(&external, "program_up"), says(&external, "calls_failed")), (0.0, 2.0));
+    good(external.destroy(&id));
+    assert_eq!(says(&external, "program_up"), 1.0);
+    assert!(says(&external, "calls") >= 6.0);
+}

@@ -89,4 +89,8 @@ pub(super) const EXTERNAL: &[Row] = &[
     ),
     row("default_container_image", "The image of containers that name none, told to that program"),
     row("containerizer_not_supported_status", "The exit status with which its launch says: not mine"),
+    row(
+        "external_deadlines",
+        "How long its calls may take, where not as long as usual: launch=1hrs,usage=5secs",
+    ),
 ];
