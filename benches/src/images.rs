@@ -310,10 +310,15 @@ impl Bench<'_> {
 }
 
 /// A daemon of the bench's own. Dropped, it is ended, and waited for.
-struct Daemon(Child);
+pub(crate) struct Daemon(Child);
 
 impl Daemon {
-    fn start(mut command: Command, socket: &Path, room: &Path, stop: &Stop) -> Result<Daemon, Error> {
+    pub(crate) fn start(
+        mut command: Command,
+        socket: &Path,
+        room: &Path,
+        stop: &Stop,
+    ) -> Result<Daemon, Error> {
         let program = command.get_program().to_string_lossy().into_owned();
         let log = room.join("log");
         let file = fs::File::create(&log).map_err(Error::file("make", &log))?;
@@ -451,7 +456,7 @@ fn on_path(program: &str) -> bool {
 }
 
 /// Runs somebody's program, which has to succeed; what it wrote.
-fn done(when: &str, command: &mut Command) -> Result<String, Error> {
+pub(crate) fn done(when: &str, command: &mut Command) -> Result<String, Error> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.stdin(Stdio::null()).output();
     let output = output.map_err(|source| Error::Start { program: program.clone(), source })?;

@@ -8,6 +8,7 @@ mod agent;
 mod check;
 mod compile;
 mod contestant;
+mod docker;
 mod error;
 mod images;
 mod logs;
@@ -76,6 +77,8 @@ const IN_FLIGHT: usize = 16;
 const FLEET: usize = 500;
 /// Each takes LXC's tools half a second with what is between.
 const MOST_OF_LXC: usize = 50;
+/// Docker takes as long.
+const MOST_OF_DOCKER: usize = 50;
 
 #[derive(Debug, Clone, Subcommand)]
 enum Action {
@@ -120,6 +123,8 @@ enum Action {
     },
     /// Launches of LXC's containers from a template, in turns with lxc-start of one that is there
     Lxc,
+    /// Launches of a Docker engine's containers, in turns with the engine's own create and start
+    Docker,
     /// What each container looks like from within, compared with that of the floor program
     Check,
 }
@@ -201,6 +206,16 @@ fn run(options: &Options) -> Result<(), Error> {
                 Format::Json => json(&measured),
             }
         }
+        Some(Action::Docker) => {
+            if let Some(reason) = docker::missing(&programs) {
+                return Err(Error::Missing { what: "containers of Docker", reason });
+            }
+            let measured = docker::measure(&programs, &site, options.times(), &stop)?;
+            match options.output {
+                Format::Table => measured.text(),
+                Format::Json => json(&measured),
+            }
+        }
         Some(Action::Check) => check_text(&programs, &site, &stop)?,
     };
     // Clean up before the answer: whoever reads it may start the next measurement.
@@ -240,6 +255,7 @@ fn measure(options: &Options, programs: &Programs, site: &Site, stop: &Stop) -> 
         phases: Vec::new(),
         agent: None,
         lxc: None,
+        docker: None,
     };
     for stage in &site.stages {
         for pace in [Pace::BURSTS, Pace::ONE_BY_ONE, Pace::PAUSES] {
@@ -261,6 +277,13 @@ fn measure(options: &Options, programs: &Programs, site: &Site, stop: &Stop) -> 
     match lxc::missing(programs) {
         Some(reason) => report.skipped.push(Skipped { name: "containers of LXC", reason }),
         None => report.lxc = Some(lxc::measure(programs, site, options.times().min(MOST_OF_LXC), stop)?),
+    }
+    match docker::missing(programs) {
+        Some(reason) => report.skipped.push(Skipped { name: "containers of Docker", reason }),
+        None => {
+            let times = options.times().min(MOST_OF_DOCKER);
+            report.docker = Some(docker::measure(programs, site, times, stop)?);
+        }
     }
     Ok(report)
 }

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::agent::AgentReport;
+use crate::docker::DockerReport;
 use crate::lxc::LxcReport;
 use crate::machine::Machine;
 use crate::phases::Phase;
@@ -29,6 +30,8 @@ pub(crate) struct Report {
     pub(crate) agent: Option<AgentReport>,
     /// Containers of LXC; none where there is no LXC.
     pub(crate) lxc: Option<LxcReport>,
+    /// Containers of a Docker engine; none where there is no Docker.
+    pub(crate) docker: Option<DockerReport>,
 }
 
 /// What a peer says about itself.
@@ -151,6 +154,10 @@ impl Report {
         if let Some(lxc) = &self.lxc {
             line(&mut text, "");
             text += &lxc.text();
+        }
+        if let Some(docker) = &self.docker {
+            line(&mut text, "");
+            text += &docker.text();
         }
         text
     }
