@@ -34,6 +34,11 @@ pub(crate) fn create(args: &Create) -> Result<u8, Failure> {
         remark(&format!("'{name}' is half-made, and whoever made it was killed: it is made anew"));
         lxc::clear(path, name).map_err(|error| failed(&error).code(1))?;
     }
+    if lxc::is_half(path, name) {
+        let mut half = lxc::Half::begin(path, name).map_err(|error| failed(&error).code(1))?;
+        super::clear_left(&mut half, name)?;
+        half.end();
+    }
     if name.place(path).symlink_metadata().is_ok() {
         let place = name.place(path);
         return Err(

@@ -87,6 +87,12 @@ fn start(args: &Start) -> Result<u8, Failure> {
         }
         Err(error) => return Err(failed(&error).code(1)),
     };
+    if lxc::is_half(path, name) {
+        let text = format!(
+            "'{name}' is half-made, and whoever changed it was killed: `berth lxc destroy {name}` takes it away"
+        );
+        return Err(Failure::text(text).code(1));
+    }
     for define in &args.define {
         let Some((key, value)) = define.split_once('=') else {
             return Err(Failure::text(format!("--define {define}: write KEY=VALUE")));
@@ -158,22 +164,40 @@ fn attach(args: &Attach) -> Result<u8, Failure> {
 
 fn destroy(args: &Destroy) -> Result<u8, Failure> {
     let flags = [(args.snapshots, "--snapshots"), (args.force, "--force")];
-    pass::on(with(one("lxc-destroy", &args.which, &args.common), &flags, &[]))
+    let call = with(one("lxc-destroy", &args.which, &args.common), &flags, &[]);
+    let (name, path) = (args.which.get(), &args.common.lxcpath);
+    if !lxc::is_half(path, name) && !name.exists(path) {
+        // LXC has the words for it.
+        return pass::on(call);
+    }
+    let mut half = lxc::Half::begin(path, name).map_err(|error| failed(&error).code(1))?;
+    if half.clear_left().map_err(|error| failed(&error).code(1))? {
+        remark(&format!("'{name}' was half-made, and whoever changed it was killed: it is taken away"));
+        half.end();
+        return Ok(0);
+    }
+    pass::changing(call, half, lxc::Change::Destroy)
 }
 
 fn copy(args: &Copy) -> Result<u8, Failure> {
     if args.newname.is_none() && !args.ephemeral {
         return Err(Failure::text("a copy needs a name: -N NAME (only an ephemeral one, -e, gets its own)"));
     }
-    if args.newname.is_some() && args.newpath.is_none() {
-        let new =
-            args.newname.as_ref().filter(|new| new.place(&args.common.lxcpath).symlink_metadata().is_ok());
-        if let Some(new) = new {
-            let place = new.place(&args.common.lxcpath);
-            return Err(
-                Failure::text(format!("{} is there already: choose another name", place.display())).code(1)
-            );
+    let above = args.newpath.as_deref().unwrap_or(&args.common.lxcpath);
+    let mut half = None;
+    if let (Some(new), false, false) = (&args.newname, args.ephemeral, args.rename) {
+        let mut own = lxc::Half::begin(above, new).map_err(|error| failed(&error).code(1))?;
+        clear_left(&mut own, new)?;
+        half = Some(own);
+    }
+    if let Some(new) = args.newname.as_ref().filter(|new| new.place(above).symlink_metadata().is_ok()) {
+        if let Some(half) = half {
+            half.end();
         }
+        let place = new.place(above);
+        return Err(
+            Failure::text(format!("{} is there already: choose another name", place.display())).code(1)
+        );
     }
     let flags = [
         (args.rename, "--rename"),
@@ -195,7 +219,20 @@ fn copy(args: &Copy) -> Result<u8, Failure> {
     ];
     let call = with(tool("lxc-copy", &args.name, &args.common), &flags, &values);
     let call = args.mount.iter().fold(call, |call, mount| call.option("--mount=", mount));
-    pass::on(call.words(&args.options))
+    let call = call.words(&args.options);
+    match half {
+        Some(half) => pass::changing(call, half, lxc::Change::Copy),
+        // A container that LXC takes away itself, or one that is there already, by another name.
+        None => pass::on(call),
+    }
+}
+
+/// Takes away what a copy or a removal left that was killed.
+fn clear_left(half: &mut lxc::Half, name: &Name) -> Result<(), Failure> {
+    if half.clear_left().map_err(|error| failed(&error).code(1))? {
+        remark(&format!("'{name}' is half-made, and whoever changed it was killed: it is made anew"));
+    }
+    Ok(())
 }
 
 /// A remark on stderr.

@@ -3,7 +3,7 @@
 
 use super::failed;
 use crate::exit::Failure;
-use berth_factory::lxc::{Call, Name, log_errors};
+use berth_factory::lxc::{Call, Change, Half, Name, log_errors};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,6 +12,22 @@ use std::process::Command;
 pub(crate) fn on(call: Call<'_>) -> Result<u8, Failure> {
     let mut command = call.command().map_err(|error| failed(&error))?;
     run(&mut command)
+}
+
+/// The same for what changes one container, by a mark that tells of one who is killed meanwhile.
+pub(crate) fn changing(call: Call<'_>, half: Half, change: Change) -> Result<u8, Failure> {
+    let code = half.command(&call, change).map_err(|error| failed(&error)).and_then(|mut it| run(&mut it))?;
+    match (code, change) {
+        (0, _) => half.end(),
+        (_, Change::Copy) => {
+            half.clear().map_err(|error| failed(&error).code(1))?;
+            half.end();
+        }
+        // Of one that was killed what is there now is not known; the next command sees to it.
+        (128.., Change::Destroy) => {}
+        (_, Change::Destroy) => half.end(),
+    }
+    Ok(code)
 }
 
 fn run(command: &mut Command) -> Result<u8, Failure> {

@@ -168,9 +168,11 @@ fn commands_run_in_a_container_and_what_it_writes_is_shown() {
     terminal.resize(44, 88);
     terminal.types("until [ \"$(stty size)\" = '44 88' ]; do :; done; echo resi''zed\n");
     terminal.shows("resized");
-    terminal.types("echo re''ady; sleep 1000\n");
+    // What hears of it is there before it is told, and whenever it comes.
+    terminal
+        .types("sh -c \"trap 'echo int''errupted; exit' INT; echo re''ady; while :; do sleep 0.1; done\"\n");
     terminal.shows("ready");
-    terminal.types("\u{3}echo int''errupted\n");
+    terminal.types("\u{3}");
     terminal.shows("interrupted");
     terminal.types("exit 9\n");
     assert_eq!(terminal.end().code, Some(9));

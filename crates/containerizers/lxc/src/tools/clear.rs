@@ -30,6 +30,11 @@ pub fn clear(lxcpath: &Path, name: &Name) -> Result<()> {
     if name.place(lxcpath).join(PARTIAL).symlink_metadata().is_err() {
         return Ok(());
     }
+    take_away(lxcpath, name)
+}
+
+/// Removes what there is of a container.
+pub(crate) fn take_away(lxcpath: &Path, name: &Name) -> Result<()> {
     // LXC knows how its storage is taken down: volumes, loop devices. What that leaves is files.
     let _ = Call::new("lxc-destroy", lxcpath, name).argument("--force").deadline(PATIENCE).end(&mut |_| {});
     remove_tree(lxcpath, name.as_str())

@@ -36,6 +36,12 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// Somebody else copies or removes it.
+    #[error("container '{name}' is being made or removed by another command: wait for that, or end it")]
+    Busy {
+        /// Which.
+        name: String,
+    },
     /// There is no such program.
     #[error("{0} is not installed: install LXC (on Debian: apt-get install lxc lxc-templates)")]
     NotInstalled(&'static str),
@@ -169,7 +175,7 @@ impl Error {
             Error::Failed { .. } | Error::Late { .. } => Class::Internal,
             Error::Cancelled { .. } => Class::Gone,
             Error::Bridge { .. } | Error::Missing { .. } | Error::NoPassword { .. } => Class::NotFound,
-            Error::BadPassword { .. } => Class::Conflict,
+            Error::Busy { .. } | Error::BadPassword { .. } => Class::Conflict,
         }
     }
 
