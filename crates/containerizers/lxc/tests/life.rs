@@ -130,6 +130,59 @@ fn a_system_boots_runs_its_command_and_stops_cleanly() {
     good(lxc.remove(&id));
 }
 
+/// A template of busybox whose init does this before it halts.
+fn halting(site: &Site, name: &str, before: &str) -> String {
+    let text = format!(
+        "/usr/share/lxc/templates/lxc-busybox \"$@\" && \
+         echo '::shutdown:/bin/sh -c \"cd /mnt/mesos/sandbox; : >stopping; {before}; : >stopped\"' >>\"$rootfs/etc/inittab\""
+    );
+    ground::template(site, name, &text)
+}
+
+#[test]
+fn an_init_that_is_asked_to_stop_does_so_in_good_order_and_is_stopped_hard_where_it_does_not() {
+    let Some(site) = site("lxc-halt") else { return };
+    let mut settings = settings(&site);
+    settings.grace = std::time::Duration::from_secs(20);
+    let lxc = recovered(settings.clone());
+    let system = |name: &str, template: &str| {
+        let id = id(name);
+        let mut config = config(&site, &id, "trap : TERM; : >up; while :; do sleep 0.1; done");
+        (lxc_of(&mut config).clone_from, lxc_of(&mut config).template) = (None, Some(template.to_owned()));
+        lxc_of(&mut config).mode = LxcMode::System;
+        (id, config)
+    };
+    let sandbox = |name: &str, file: &str| site.sandboxes().join(name).join(file).exists();
+    let template = halting(&site, "good", ":");
+    for name in ["destroyed", "asked"] {
+        let (id, config) = system(name, &template);
+        start(&lxc, &id, config);
+        berth_testing::until("it is up", || sandbox(name, "up"));
+        if name == "asked" {
+            // What `berth stop` sends: a wish.
+            assert!(good(lxc.kill(&id, 15)));
+            ended(&lxc, &id);
+        } else {
+            good(lxc.destroy(&id));
+        }
+        assert!(sandbox(name, "stopped"), "{name}: it was not stopped in good order");
+    }
+    // This one would take its time.
+    drop(lxc);
+    settings.grace = std::time::Duration::from_secs(1);
+    let lxc = recovered(settings);
+    let (own, config) = system("hard", &halting(&site, "slow", "sleep 1000"));
+    start(&lxc, &own, config);
+    berth_testing::until("it is up", || sandbox("hard", "up"));
+    let pid = good(lxc.status(&own)).executor_pid.expect("a pid");
+    good(lxc.destroy(&own));
+    assert!(
+        sandbox("hard", "stopping") && !sandbox("hard", "stopped"),
+        "it was not asked, or was waited for"
+    );
+    assert!(!Path::new("/proc").join(pid.to_string()).exists(), "its init goes on");
+}
+
 #[test]
 fn limits_are_in_force_before_the_command_and_can_be_changed() {
     let Some(site) = site("lxc-limits") else { return };
