@@ -19,6 +19,7 @@ const FILES: &[&str] = &[
     "mesos/v1/executor.proto",
     "mesos/v1/scheduler.proto",
     "mesos/v1/master.proto",
+    "mesos/internal/messages.proto",
     "berth/v1/container.proto",
 ];
 

@@ -28,6 +28,7 @@ use tokio::task::JoinHandle;
 
 use crate::core::Face;
 use crate::counters::Counters;
+use crate::driver::Driver;
 use crate::error::StartError;
 use crate::events::Events;
 use crate::level::LogLevel;
@@ -62,6 +63,8 @@ pub(crate) struct Inner {
     pub(crate) places: Arc<Places>,
     /// Frameworks, executors and tasks.
     pub(crate) engine: Engine,
+    /// Executors that speak by messages.
+    pub(crate) driver: Driver,
     pub(crate) hooks: Option<Hooks>,
     /// What executors show, if they get any.
     pub(crate) tokens: Option<Tokens>,
@@ -264,6 +267,7 @@ fn open(
         clerk: Clerk::default(),
         places,
         engine,
+        driver: Driver::default(),
         hooks,
         tokens,
         resources: determined.resources,

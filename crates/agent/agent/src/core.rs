@@ -36,6 +36,10 @@ impl Core for Face {
         Some(self)
     }
 
+    fn messages(&self) -> Option<&dyn berth_api::Messages> {
+        Some(self)
+    }
+
     fn version(&self) -> v1::VersionInfo {
         host::version()
     }

@@ -36,6 +36,7 @@ mod collect;
 mod contain;
 mod core;
 mod counters;
+mod driver;
 mod error;
 mod events;
 mod executors;

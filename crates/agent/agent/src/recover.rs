@@ -18,7 +18,7 @@
 //! ```
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,6 +76,7 @@ pub(crate) async fn recover(agent: &Arc<Inner>) -> Result<(), StartError> {
     }
     drop(guard);
     agent.engine.begin(Arc::new(Contained(Arc::downgrade(agent))), surroundings(agent));
+    crate::driver::seek_all(agent);
     Ok(())
 }
 
@@ -92,22 +93,27 @@ fn surroundings(agent: &Inner) -> Surroundings {
         backoff: flags.executor_reregistration_timeout,
         ..Surroundings::default()
     };
-    match agent.tcp.get() {
-        Some(address) => {
-            let mut address = *address;
-            if address.ip().is_unspecified() {
-                // Reached from this host by the loopback.
-                address.set_ip(match address.is_ipv4() {
-                    true => Ipv4Addr::LOCALHOST.into(),
-                    false => Ipv6Addr::LOCALHOST.into(),
-                });
-            }
-            surroundings.pid = format!("slave(1)@{address}");
-            surroundings.endpoint = Some(address.to_string());
-        }
-        None => surroundings.pid = format!("slave(1)@unix:{}", agent.flags.socket.display()),
-    }
+    (surroundings.pid, surroundings.endpoint) = pid(agent);
+    let endpoint = surroundings.endpoint.as_ref().and_then(|endpoint| endpoint.parse::<SocketAddr>().ok());
+    let given = std::env::var("LIBPROCESS_IP").ok();
+    surroundings.ip = given.or_else(|| endpoint.map(|address| address.ip().to_string()));
     surroundings
+}
+
+/// The agent as a process in the words of libprocess, and its address if it has one.
+pub(crate) fn pid(agent: &Inner) -> (String, Option<String>) {
+    let Some(address) = agent.tcp.get() else {
+        return (format!("slave(1)@unix:{}", agent.flags.socket.display()), None);
+    };
+    let mut address = *address;
+    if address.ip().is_unspecified() {
+        // Reached from this host by the loopback.
+        address.set_ip(match address.is_ipv4() {
+            true => Ipv4Addr::LOCALHOST.into(),
+            false => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    (format!("slave(1)@{address}"), Some(address.to_string()))
 }
 
 /// All records and sandboxes. One that can not be read is left alone, or with `strict` stops the agent; what a crash

@@ -165,6 +165,11 @@ pub trait Core: Send + Sync + 'static {
         None
     }
 
+    /// What processes say to the agent by messages, where anybody listens.
+    fn messages(&self) -> Option<&dyn crate::Messages> {
+        None
+    }
+
     /// The build.
     fn version(&self) -> v1::VersionInfo;
     /// When this agent started.

@@ -226,6 +226,16 @@ pub(crate) enum Socket {
 }
 
 impl Socket {
+    /// Whether the first that came through a connection begins like this. To be asked when it is readable.
+    pub(crate) async fn begins_with(&self, words: &[&[u8]]) -> bool {
+        let Socket::Tcp(stream) = self else { return false };
+        let mut first = [0; 64];
+        match stream.peek(&mut first).await {
+            Ok(length) => words.iter().any(|words| first[..length].starts_with(words)),
+            Err(_) => false,
+        }
+    }
+
     /// Waits until the client has said something, or is gone. A connection that says nothing needs no buffers.
     pub(crate) async fn readable(&self) -> io::Result<()> {
         match self {

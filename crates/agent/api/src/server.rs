@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::answer::{self, Body};
 use crate::auth::{self, Authenticate, Realm};
 use crate::listen::Socket;
+use crate::message::{self, Link};
 use crate::negotiate::accepts_gzip;
 use crate::patience::Patient;
 use crate::route::{Route, route};
@@ -229,11 +231,21 @@ async fn answer_all(
     limits: Limits,
     mut stage: watch::Receiver<Stage>,
 ) {
-    let service = service_fn(move |request| handler.clone().respond(caller.clone(), request));
+    // Who sends messages may say nothing for days, and takes the end of its connection for ours: it has a time to
+    // become known, and then all the time there is.
+    let sends = socket.begins_with(message::BEGINNINGS).await;
+    let link = Link::default();
+    let known = Arc::clone(&link.0);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(link.clone());
+        handler.clone().respond(caller.clone(), request)
+    });
+    let mut unknown = pin!(sleep(limits.head_timeout));
+    let mut asks = sends;
     let io = TokioIo::new(Patient::new(socket, limits.stall));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_timeout)
+        .header_read_timeout((!sends).then_some(limits.head_timeout))
         .max_buf_size(limits.head_bytes.max(8192))
         .serve_connection(io, service);
     let mut connection = pin!(connection);
@@ -244,6 +256,12 @@ async fn answer_all(
                     tracing::debug!(%error, "a connection ended early");
                 }
                 return;
+            }
+            () = unknown.as_mut(), if asks => {
+                if !known.load(Ordering::Relaxed) {
+                    return;
+                }
+                asks = false;
             }
             changed = stage.changed() => match *stage.borrow_and_update() {
                 Stage::Closing if changed.is_ok() => connection.as_mut().graceful_shutdown(),
@@ -282,6 +300,9 @@ async fn answer(
     request: Request<Incoming>,
     gzip: bool,
 ) -> Result<Response<Body>, Refusal> {
+    if let Some(sent) = message::addressed(&request) {
+        return message::answer(shared, sent?, request).await;
+    }
     let route = route(request.uri())?;
     if shared.options.executors_only && !matches!(route, Route::Executor) {
         return Err(Refusal::forbidden());

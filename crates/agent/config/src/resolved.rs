@@ -44,6 +44,8 @@ pub struct Resolved {
     pub executor_registration_timeout: Duration,
     /// `--executor_reregistration_timeout`.
     pub executor_reregistration_timeout: Duration,
+    /// `--executor_reregistration_retry_interval`.
+    pub executor_reregistration_retry_interval: Option<Duration>,
     /// `--recovery_timeout`.
     pub recovery_timeout: Duration,
     /// `--http_executor_domain_sockets`.
@@ -297,6 +299,10 @@ fn resolve(typed: &Typed) -> Result<Resolved, Box<Problem>> {
         executor_shutdown_grace_period: view.duration("executor_shutdown_grace_period"),
         executor_registration_timeout: view.duration("executor_registration_timeout"),
         executor_reregistration_timeout: view.duration("executor_reregistration_timeout"),
+        executor_reregistration_retry_interval: match view.value("executor_reregistration_retry_interval") {
+            Some(Value::Duration(interval)) => Some(*interval),
+            _ => None,
+        },
         recovery_timeout: view.duration("recovery_timeout"),
         http_executor_domain_sockets: view.bool("http_executor_domain_sockets"),
         // What is wrong with it the rules say.

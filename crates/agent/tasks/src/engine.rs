@@ -29,7 +29,7 @@ use tokio::task::JoinSet;
 
 use crate::built_in::{BuiltIn, Start};
 use crate::contain::Containing;
-use crate::core::{At, Core, Effect, FrameworkView, Input, Kind, NotLaunched, Settings, World, Write};
+use crate::core::{At, Core, Effect, FrameworkView, Input, Kind, NotLaunched, Phase, Settings, World, Write};
 use crate::environment::Surroundings;
 use crate::launch;
 use crate::link::{AgentSide, Held, Master, Run};
@@ -360,14 +360,46 @@ impl Engine {
                 return Err(Unheard::OtherContainer);
             }
         }
-        if executor.phase == crate::core::Phase::Registering && kind != call::Type::Subscribe {
+        if executor.phase == Phase::Registering && kind != call::Type::Subscribe {
             return Err(Unheard::NotSubscribed);
         }
         Ok(())
     }
 
+    /// Where an executor of a framework's stands; none if there is none of this name that is not over.
+    pub fn standing(&self, framework: &str, executor: &str) -> Option<Standing> {
+        let core = lock(&self.shared.core);
+        let framework = core.frameworks.get(framework).filter(|framework| !framework.over)?;
+        let executor = framework.executors.get(executor).filter(|executor| !executor.kind.is_built_in())?;
+        Some(Standing {
+            registering: executor.phase == Phase::Registering,
+            running: executor.phase == Phase::Running,
+            registered: executor.registered,
+            link: executor.link,
+            pid: executor.pid.clone(),
+        })
+    }
+
+    /// Executors that speak by messages and are not connected: framework, executor, and the process that it is.
+    pub fn apart(&self) -> Vec<(String, String, String)> {
+        let core = lock(&self.shared.core);
+        let all = core.frameworks.values().flat_map(|framework| framework.executors.values());
+        let apart = all.filter(|executor| {
+            executor.link.is_none() && matches!(executor.phase, Phase::Registering | Phase::Running)
+        });
+        apart
+            .filter_map(|one| Some((one.at.framework.clone(), one.at.executor.clone(), one.pid.clone()?)))
+            .collect()
+    }
+
     /// An executor of a framework's opens a stream; the events for it. To be called after [`Engine::hears`].
     pub fn subscribe(&self, call: Call) -> Option<Events> {
+        self.subscribe_as(call, None)
+    }
+
+    /// The same for one that speaks by messages, as the process of this id; whether it may is seen by its
+    /// [standing](Engine::standing).
+    pub fn subscribe_as(&self, call: Call, pid: Option<String>) -> Option<Events> {
         let at = self.shared.at(&call)?;
         let (sender, receiver) = mpsc::channel(UNREAD);
         let link = {
@@ -378,33 +410,58 @@ impl Engine {
             link
         };
         let subscribe = call.subscribe.unwrap_or_default();
-        let _ = self.shared.inbox.send(Some(Input::Subscribed { at: at.clone(), link, subscribe }));
+        let _ = self.shared.inbox.send(Some(Input::Subscribed { at: at.clone(), link, pid, subscribe }));
         Some(Events { receiver, shared: Arc::downgrade(&self.shared), at, link })
     }
 
     /// An executor of a framework's says something. To be called after [`Engine::hears`]. `false` when so much that it has
     /// said waits that it is to say this again later.
     pub fn call(&self, call: Call) -> bool {
-        let Some(at) = self.shared.at(&call) else { return true };
-        let Some(world) = lock(&self.shared.world).clone() else { return true };
-        let calls = {
-            let mut links = lock(&self.shared.links);
-            let open = links.calls.get(&at).filter(|calls| !calls.is_closed()).cloned();
-            open.unwrap_or_else(|| {
-                let (sender, mut receiver) = mpsc::channel(WAITING);
-                links.calls.insert(at.clone(), sender.clone());
-                let (shared, at) = (Arc::downgrade(&self.shared), at.clone());
-                let containing = Arc::clone(&world.containing);
-                self.shared.spawn(&world.runtime, async move {
-                    while let Some(call) = receiver.recv().await {
-                        pass_on(&shared, &*containing, &at, call).await;
-                    }
-                });
-                sender
-            })
-        };
+        let Some(calls) = self.calls(&call) else { return true };
         !matches!(calls.try_send(call), Err(mpsc::error::TrySendError::Full(_)))
     }
+
+    /// An executor of a framework's says something that it will not say again: waits until there is room for it.
+    pub async fn called(&self, call: Call) {
+        if let Some(calls) = self.calls(&call) {
+            let _ = calls.send(call).await;
+        }
+    }
+
+    /// Where the calls of an executor are put in order.
+    fn calls(&self, call: &Call) -> Option<mpsc::Sender<Call>> {
+        let at = self.shared.at(call)?;
+        let world = lock(&self.shared.world).clone()?;
+        let mut links = lock(&self.shared.links);
+        let open = links.calls.get(&at).filter(|calls| !calls.is_closed()).cloned();
+        Some(open.unwrap_or_else(|| {
+            let (sender, mut receiver) = mpsc::channel(WAITING);
+            links.calls.insert(at.clone(), sender.clone());
+            let shared = Arc::downgrade(&self.shared);
+            let containing = Arc::clone(&world.containing);
+            self.shared.spawn(&world.runtime, async move {
+                while let Some(call) = receiver.recv().await {
+                    pass_on(&shared, &*containing, &at, call).await;
+                }
+            });
+            sender
+        }))
+    }
+}
+
+/// Where an executor of a framework's stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// It is being started, or has not come back to a restarted agent.
+    pub registering: bool,
+    /// It takes tasks.
+    pub running: bool,
+    /// It has registered or subscribed before.
+    pub registered: bool,
+    /// The number of its stream, if it is connected.
+    pub link: Option<u64>,
+    /// The process that it is, if it speaks by messages.
+    pub pid: Option<String>,
 }
 
 /// What an executor of a framework's is told, until it hears nothing more.
@@ -416,6 +473,11 @@ pub struct Events {
 }
 
 impl Events {
+    /// The number of this stream.
+    pub fn link(&self) -> u64 {
+        self.link
+    }
+
     /// The next one; none when the stream is over.
     pub fn poll_next(&mut self, context: &mut std::task::Context<'_>) -> std::task::Poll<Option<Event>> {
         self.receiver.poll_recv(context)

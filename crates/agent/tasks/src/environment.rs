@@ -18,6 +18,8 @@ pub struct Surroundings {
     pub variables: BTreeMap<String, String>,
     /// The agent's process id: `slave(1)@address:port`.
     pub pid: String,
+    /// The address that processes of the host listen at, for drivers that speak by messages.
+    pub ip: Option<String>,
     /// What the tokens of frameworks' executors are made with, if they get any.
     pub tokens: Option<Tokens>,
     /// Its address and port, if it has one.
@@ -37,6 +39,7 @@ impl Default for Surroundings {
         Surroundings {
             variables: BTreeMap::new(),
             pid: "slave(1)@127.0.0.1:5051".to_owned(),
+            ip: None,
             tokens: None,
             endpoint: None,
             domain_socket: None,
@@ -58,7 +61,11 @@ impl Surroundings {
     ) -> BTreeMap<String, String> {
         let own = executor.shutdown_grace_period.as_ref();
         let grace = own.map(|own| Duration::from_nanos(own.nanoseconds.max(0).cast_unsigned()));
-        let mut all = self.variables.clone();
+        // Where a driver listens that speaks by messages: what it would find by the name of the host may be anything.
+        let ip = if has_own_network(executor) { Some("0.0.0.0".to_owned()) } else { self.ip.clone() };
+        let mut all: BTreeMap<String, String> =
+            ip.map(|ip| ("LIBPROCESS_IP".to_owned(), ip)).into_iter().collect();
+        all.extend(self.variables.clone());
         let mut set = |name: &str, value: String| all.insert(name.to_owned(), value);
         set("LIBPROCESS_PORT", "0".to_owned());
         set("MESOS_FRAMEWORK_ID", at.framework.clone());
@@ -82,6 +89,14 @@ impl Surroundings {
     }
 }
 
+/// Whether the addresses of the host are none of an executor's.
+fn has_own_network(executor: &v1::ExecutorInfo) -> bool {
+    use v1::container_info::docker_info::Network;
+    let Some(container) = &executor.container else { return false };
+    let named = container.network_infos.iter().any(|network| network.name.is_some());
+    named || container.docker.as_ref().is_some_and(|docker| docker.network() != Network::Host)
+}
+
 /// The role that a task's resources are of.
 pub(crate) fn role(task: &v1::TaskInfo) -> Option<String> {
     task.resources.first()?.allocation_info.as_ref()?.role.clone()
@@ -103,12 +118,14 @@ mod tests {
             ]),
             endpoint: Some("10.0.0.1:5051".to_owned()),
             pid: "slave(1)@10.0.0.1:5051".to_owned(),
+            ip: Some("10.0.0.1".to_owned()),
             ..Surroundings::default()
         };
         let grace = v1::DurationInfo { nanoseconds: 90_000_000_000 };
         let executor = v1::ExecutorInfo { shutdown_grace_period: Some(grace), ..Default::default() };
         let all = surroundings.of(&at, &executor, &agent, Path::new("/w/s"));
         let expected = [
+            ("LIBPROCESS_IP", "10.0.0.1"),
             ("LIBPROCESS_PORT", "0"),
             ("MESOS_AGENT_ENDPOINT", "10.0.0.1:5051"),
             ("MESOS_CHECKPOINT", "1"),
@@ -126,5 +143,11 @@ mod tests {
         let all: Vec<(&str, &str)> =
             all.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(all, expected);
+        // One with a network of its own has other addresses.
+        let network = v1::NetworkInfo { name: Some("n".to_owned()), ..Default::default() };
+        let container = v1::ContainerInfo { network_infos: vec![network], ..Default::default() };
+        let executor = v1::ExecutorInfo { container: Some(container), ..Default::default() };
+        let own = surroundings.of(&at, &executor, &agent, Path::new("/w/s"));
+        assert_eq!(own["LIBPROCESS_IP"], "0.0.0.0");
     }
 }

@@ -24,7 +24,7 @@ mod token;
 mod uuid;
 
 pub use crate::core::{ExecutorView, FrameworkView, Settings};
-pub use engine::{Engine, Events, Parts, Unheard};
+pub use engine::{Engine, Events, Parts, Standing, Unheard};
 pub use environment::Surroundings;
 pub use store::{Error, tree as without_secrets};
 pub use stream::is_terminal;

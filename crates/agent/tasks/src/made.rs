@@ -40,6 +40,8 @@ pub(crate) enum Made {
     NoSuchTask,
     /// It was on its way to its executor when the agent ended.
     Restarted,
+    /// A group, for an executor that can be sent single tasks only.
+    NoGroups,
 }
 
 /// State, reason and words of a report.
@@ -98,6 +100,11 @@ impl Made {
                     "A task within the task group was killed before delivery to the executor".to_owned();
                 (TaskState::TaskKilled, Reason::TaskKilledDuringLaunch, text)
             }
+            Made::NoGroups => lost(
+                Reason::TaskGroupInvalid,
+                "Task groups can not be given to an executor that speaks the older protocol of messages: one that \
+                 uses the HTTP API can run them",
+            ),
             Made::Restarted => lost(Reason::AgentRestarted, "Task launched during agent restart"),
         }
     }
@@ -230,6 +237,14 @@ mod tests {
                 killed("A task within the task group was killed before delivery to the executor"),
             ),
             (Made::NoSuchTask, d(ended, "Cannot find executor")),
+            (
+                Made::NoGroups,
+                d(
+                    "REASON_TASK_GROUP_INVALID",
+                    "Task groups can not be given to an executor that speaks the older protocol of messages: one that \
+                     uses the HTTP API can run them",
+                ),
+            ),
             (Made::Restarted, d("REASON_AGENT_RESTARTED", "Task launched during agent restart")),
         ];
         for (made, expected) in rows {

@@ -10,6 +10,7 @@
 //!         executors/<executor>/runs/<container>/
 //!             executor.info              and its framework's description, in case that one is lost
 //!             http.marker                it has subscribed
+//!             pids/libprocess.pid        or registered, by messages: the process that it is
 //!             executor.sentinel          it is over
 //!             records/                   a built-in executor's own
 //!             tasks/<task>/              task.info, delivered (its executor has it), task.updates
@@ -36,6 +37,10 @@ use serde_json::Value;
 
 use crate::core::{At, Found, FoundExecutor, FoundFramework, FoundTask, Kind, Place, Write};
 
+/// There for an executor that has subscribed.
+const MARKER: &str = "http.marker";
+/// Where the process is written down that an executor is which speaks by messages.
+const PID: &str = "pids/libprocess.pid";
 /// No record is larger.
 const CAP: usize = 64 << 20;
 
@@ -273,7 +278,7 @@ impl Store {
                 )
             }
             Write::Delivered { at, task } => mark(&self.task(at, task).join("delivered")),
-            Write::Registered(at) => mark(&self.run(at).join("http.marker")),
+            Write::Registered { at, pid } => register(&self.run(at), pid.as_deref()),
             Write::Over(at) => mark(&self.run(at).join("executor.sentinel")),
             Write::Update { place, task, status } => {
                 let line = Line { update: Some(tree(&**status)), ack: None };
@@ -360,16 +365,39 @@ fn read_run(at: At, dir: &Path, record: &ExecutorRecord) -> Result<FoundExecutor
         tasks.push(read_task(&task, &dir)?.0);
     }
     let info = message::<v1::ExecutorInfo>(&record.executor).unwrap_or_default();
+    // One that is torn is none: the executor is waited for, and ended if it does not come.
+    let pid = fs::read_to_string(dir.join(PID)).ok().filter(|pid| pid.contains('@'));
     let executor_id = v1::ExecutorId { value: at.executor.clone() };
     let framework_id = Some(v1::FrameworkId { value: at.framework.clone() });
     Ok(FoundExecutor {
         info: v1::ExecutorInfo { executor_id, framework_id, ..info },
         kind: kind_of(&record.kind),
         over: dir.join("executor.sentinel").exists(),
-        registered: dir.join("http.marker").exists(),
+        registered: dir.join(MARKER).exists() || pid.is_some(),
+        pid,
         tasks,
         at,
     })
+}
+
+/// Says how an executor is reached: it comes by itself, or is a process that is sent messages.
+fn register(run: &Path, pid: Option<&str>) -> Result<()> {
+    let place = run.join(PID);
+    match pid {
+        None => {
+            remove(&place, |path| fs::remove_file(path))?;
+            mark(&run.join(MARKER))
+        }
+        Some(pid) => {
+            let pids = place.parent().expect("it is in a directory");
+            make(pids, 0o700)?;
+            // It comes to its place whole.
+            let new = pids.join(".new");
+            fs::write(&new, pid).map_err(failed("write", &new))?;
+            fs::rename(&new, &place).map_err(failed("write", &place))?;
+            remove(&run.join(MARKER), |path| fs::remove_file(path))
+        }
+    }
 }
 
 /// A task, and what was to run it if it was refused.

@@ -28,6 +28,7 @@ mod wire;
 pub use codec::{DecodeError, Encoding, decode_json, decode_protobuf, encode_json, encode_protobuf};
 pub use json::ConvertError;
 pub use messages::berth::v1 as own;
+pub use messages::mesos::internal;
 pub use messages::mesos::v1;
 pub use messages::mesos::v1::{agent, executor, master, scheduler};
 pub use text::text;

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use berth_test_agent::skip;
 use berth_testing::{Running, Terminal, lacks};
 
-use crate::Node;
+use crate::{Node, entries};
 
 const FOREIGN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/foreign");
 
@@ -35,13 +35,12 @@ fn python(test: &str) -> Option<PathBuf> {
     Some(place.join("bin/python"))
 }
 
-#[test]
-fn a_framework_of_pymesos_runs_a_hundred_tasks_by_an_executor_of_its_own() {
-    let test = "a_framework_of_pymesos_runs_a_hundred_tasks_by_an_executor_of_its_own";
+/// A framework of pymesos with a hundred tasks, by this executor.
+fn a_hundred(test: &str, executor: &str) {
     let Some(python) = python(test) else { return };
     let Some(node) = Node::new(test) else { return };
     let mut command = Command::new(python);
-    command.arg(format!("{FOREIGN}/framework.py")).args([&*node.master, "100"]);
+    command.arg(format!("{FOREIGN}/framework.py")).args([&*node.master, "100", executor]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let output = node.ground.output(child, "the framework");
     let text = String::from_utf8_lossy(&output.stdout);
@@ -49,6 +48,49 @@ fn a_framework_of_pymesos_runs_a_hundred_tasks_by_an_executor_of_its_own() {
     assert!(output.status.success() && text.starts_with("all ok"), "{text}{errors}\n{log}");
     // The time is for people who read it: `cargo test -- --nocapture`.
     println!("{text}");
+    node.leave();
+}
+
+#[test]
+fn a_framework_of_pymesos_runs_a_hundred_tasks_by_an_executor_of_its_own() {
+    a_hundred("a_framework_of_pymesos_runs_a_hundred_tasks_by_an_executor_of_its_own", "executor.py");
+}
+
+#[test]
+fn an_executor_of_pesos_runs_a_hundred_tasks_by_messages() {
+    a_hundred("an_executor_of_pesos_runs_a_hundred_tasks_by_messages", "pesos_executor.py");
+}
+
+#[test]
+fn an_executor_of_pesos_outlives_agents_that_are_killed() {
+    let test = "an_executor_of_pesos_outlives_agents_that_are_killed";
+    let Some(python) = python(test) else { return };
+    let flags = ["--allocation_interval=200ms", "--executor_reregistration_timeout=15secs"];
+    let Some(mut node) = Node::with(test, &flags) else { return };
+    let mut command = Command::new(python);
+    command.arg(format!("{FOREIGN}/framework.py")).args([&*node.master, "20", "pesos_executor.py", "wait"]);
+    let mut framework = Running::start(command.stdin(Stdio::piped()));
+    framework.says("all run");
+    let executor = node.ground.work_dir().join("sandboxes");
+    let said = |words: &str| {
+        let logs = entries(&executor).into_iter().map(|sandbox| sandbox.join("stderr"));
+        let text: String = logs.filter_map(|log| std::fs::read_to_string(log).ok()).collect();
+        text.matches(words).count()
+    };
+    for back in 1..=3 {
+        node.ground.kill();
+        // One that is asked to come back before it has seen that the agent is gone gives up, and so does one that has not
+        // heard that it is back when the agent goes again: these are faults of pesos.
+        let seen = "Slave exited but framework has checkpointing enabled";
+        berth_testing::until("the executor has seen it", || said(seen) == back);
+        node.start();
+        berth_testing::until("the executor is back", || said("Executor re-registered on slave") == back);
+    }
+    // Now all are killed, by messages too.
+    drop(framework.stdin());
+    framework.says("all ok");
+    let ended = framework.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}\n{}", node.ground.log());
     node.leave();
 }
 

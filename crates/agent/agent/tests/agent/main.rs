@@ -5,6 +5,7 @@
 
 mod adversity;
 mod client;
+mod driver;
 mod dying;
 mod executors;
 mod frameworks;

@@ -107,6 +107,29 @@ async fn a_head_that_does_not_come_ends_the_connection() {
 }
 
 #[tokio::test]
+async fn a_known_process_may_say_nothing_for_long_and_an_unknown_one_may_not() {
+    let site = Site::with(limited(|limits| limits.head_timeout = Duration::from_millis(50))).await;
+    let message = |from: &str| {
+        let head =
+            format!("POST /slave(1)/mesos.internal.X HTTP/1.1\r\nLibprocess-From: {from}\r\nHost: x\r\n");
+        [format!("{head}Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n")].concat()
+    };
+    let mut known = site.tcp().await;
+    // Two at once, as processes send them.
+    known.send(message("known@1.2.3.4:5").repeat(2).as_bytes()).await;
+    assert_eq!([known.answer().await.status, known.answer().await.status], [202, 202]);
+    let mut unknown = site.tcp().await;
+    unknown.send(message("other@1.2.3.4:5").as_bytes()).await;
+    assert_eq!(unknown.answer().await.status, 202);
+    // When it has been let go, the other one has been there for longer.
+    assert!(unknown.ends().await);
+    known.send(message("known@1.2.3.4:5").as_bytes()).await;
+    assert_eq!(known.answer().await.status, 202);
+    let said = |from: &str| format!("mesos.internal.X from {from}@1.2.3.4:5: hi");
+    assert_eq!(site.double.asked(), ["known", "known", "other", "known"].map(said));
+}
+
+#[tokio::test]
 async fn a_body_that_does_not_come_is_refused() {
     let site = Site::with(limited(|limits| limits.body_timeout = Duration::from_millis(50))).await;
     let mut client = site.unix().await;

@@ -71,9 +71,20 @@ impl Drop for Rings {
     }
 }
 
+impl berth_api::Messages for Double {
+    fn message(&self, sent: berth_api::Sent, body: Vec<u8>) -> Answer<'_, bool> {
+        self.note(format!("{} from {}: {}", sent.name, sent.from, String::from_utf8_lossy(&body)));
+        answer(std::future::ready(Ok(sent.from.starts_with("known@"))))
+    }
+}
+
 impl Core for Double {
     fn is_recovering(&self) -> bool {
         self.recovering.load(Ordering::SeqCst)
+    }
+
+    fn messages(&self) -> Option<&dyn berth_api::Messages> {
+        Some(self)
     }
 
     fn authorize<'a>(

@@ -67,8 +67,10 @@ pub(super) const RECOVERY: &[Row] = &[
         .not_built(),
     row("executor_reregistration_timeout", "How long a restarted agent waits for executors; at most 15secs")
         .both("2secs"),
-    row("executor_reregistration_retry_interval", "How often old executors are asked to reconnect")
-        .not_built(),
+    row(
+        "executor_reregistration_retry_interval",
+        "How long executors that speak by messages have to come back before they are asked again",
+    ),
     row("gc_delay", "How long an ended container and its sandbox are kept").both("1weeks"),
     row(
         "gc_disk_headroom",

@@ -12,7 +12,7 @@ use crate::made::{self, Made};
 
 impl Core {
     /// An executor of a framework's opened a stream (reference 31 §1.4).
-    pub(super) fn subscribed(&mut self, at: &At, link: u64, subscribe: call::Subscribe) {
+    pub(super) fn subscribed(&mut self, at: &At, link: u64, pid: Option<String>, subscribe: call::Subscribe) {
         let agent_info = self.agent.clone();
         let over = self.frameworks.get(&at.framework).is_none_or(|framework| framework.over);
         let link_to = Effect::Link { at: at.clone(), link };
@@ -27,9 +27,11 @@ impl Core {
         executor.phase = Phase::Running;
         executor.link = Some(link);
         let first = !std::mem::replace(&mut executor.registered, true);
+        let moved = executor.pid != pid;
+        executor.pid.clone_from(&pid);
         self.effects.push(link_to);
-        if first {
-            self.write(Write::Registered(at.clone()));
+        if first || moved {
+            self.write(Write::Registered { at: at.clone(), pid });
         }
         for update in subscribe.unacknowledged_updates {
             self.reported(at, update.status, None);

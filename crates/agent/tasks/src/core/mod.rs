@@ -116,10 +116,12 @@ pub(crate) enum Input {
     Over {
         at: At,
     },
-    /// An executor of a framework's opened a stream.
+    /// An executor of a framework's opened a stream, or registered by a message.
     Subscribed {
         at: At,
         link: u64,
+        /// Where messages for it go, if it speaks the older protocol.
+        pid: Option<String>,
         subscribe: call::Subscribe,
     },
     /// That stream is gone.
@@ -234,8 +236,11 @@ pub(crate) enum Write {
         at: At,
         task: String,
     },
-    /// The executor has subscribed.
-    Registered(At),
+    /// The executor has subscribed, or registered as the process of this id.
+    Registered {
+        at: At,
+        pid: Option<String>,
+    },
     Update {
         place: Place,
         task: String,
@@ -351,12 +356,14 @@ pub(crate) struct Executor {
     /// Tasks and groups that wait to be delivered, in their order.
     queue: VecDeque<Vec<String>>,
     groups: u64,
-    /// Kills of what it was given that came while it did not listen, with their policies.
+    /// Kills of what it was given, with their policies, until it ends: they are told again to who subscribes again.
     kills: BTreeMap<String, Option<v1::KillPolicy>>,
     /// Its stream, and the number of it.
-    link: Option<u64>,
+    pub(crate) link: Option<u64>,
+    /// Where messages for it go, if it speaks the older protocol.
+    pub(crate) pid: Option<String>,
     /// It has subscribed at least once.
-    registered: bool,
+    pub(crate) registered: bool,
     /// A built-in one speaks.
     speaking: bool,
     /// The launch was answered.
@@ -382,6 +389,7 @@ impl Executor {
             groups: 0,
             kills: BTreeMap::new(),
             link: None,
+            pid: None,
             registered: false,
             speaking: false,
             launched: false,
@@ -514,7 +522,7 @@ impl Core {
             Input::Ended { at, termination } => self.ended(&at, termination),
             Input::Looked { at, exists } => self.looked(&at, exists),
             Input::Over { at } => self.over(&at),
-            Input::Subscribed { at, link, subscribe } => self.subscribed(&at, link, subscribe),
+            Input::Subscribed { at, link, pid, subscribe } => self.subscribed(&at, link, pid, subscribe),
             Input::Unlinked { at, link } => {
                 if let Some(executor) = self.current(&at)
                     && executor.link == Some(link)

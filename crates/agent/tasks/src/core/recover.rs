@@ -36,6 +36,8 @@ pub(crate) struct FoundExecutor {
     pub(crate) kind: Kind,
     pub(crate) over: bool,
     pub(crate) registered: bool,
+    /// The process that it is, if it speaks the older protocol.
+    pub(crate) pid: Option<String>,
     pub(crate) tasks: Vec<FoundTask>,
 }
 
@@ -162,6 +164,7 @@ impl Core {
 fn executor(found: FoundExecutor) -> Executor {
     let mut executor = Executor::new(found.at, found.info, found.kind);
     executor.registered = found.registered;
+    executor.pid = found.pid;
     if found.over {
         executor.phase = Phase::Terminated;
     }

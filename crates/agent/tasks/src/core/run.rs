@@ -246,9 +246,11 @@ impl Core {
     }
 
     fn deliver(&mut self, at: &At) {
+        let mut refused = false;
         loop {
             let Some(executor) = self.current(at).filter(|executor| executor.can_hear()) else { return };
-            let Some(ids) = executor.queue.pop_front() else { return };
+            let by_message = executor.pid.is_some();
+            let Some(ids) = executor.queue.pop_front() else { break };
             let mut infos = Vec::new();
             let mut is_group = false;
             for id in &ids {
@@ -258,6 +260,12 @@ impl Core {
                 task.stage = Stage::Launched;
                 is_group |= task.group.is_some();
                 infos.push((*task.info).clone());
+            }
+            if is_group && by_message {
+                // There is no message for it.
+                infos.iter().for_each(|task| self.say(at, &task.task_id.value, &Made::NoGroups));
+                refused = true;
+                continue;
             }
             for id in ids {
                 self.write(Write::Delivered { at: at.clone(), task: id });
@@ -278,18 +286,26 @@ impl Core {
             };
             self.tell(at, event);
         }
+        if refused {
+            // It needs less than was thought.
+            self.advance(at);
+        }
     }
 
-    /// Tells of the kills that were asked for, those too that came while it did not listen: it may have lost its
-    /// connection, or the agent may have come back just now.
+    /// Tells of all kills that were asked for and did not end their tasks yet: they may have come while it did not listen,
+    /// or have been lost with the connection before. One that is told twice changes nothing.
     pub(super) fn tell_kills(&mut self, at: &At) {
         let Some(executor) = self.current(at) else { return };
-        let mut kills = std::mem::take(&mut executor.kills);
-        kills.retain(|id, _| executor.tasks.get(id).is_some_and(|task| task.stage == Stage::Launched));
-        for (id, kill_policy) in kills {
-            let kill = Some(event::Kill { task_id: v1::TaskId { value: id }, kill_policy });
-            self.tell(at, Event { kill, ..of(event::Type::Kill) });
+        let tasks = &executor.tasks;
+        executor.kills.retain(|id, _| tasks.get(id).is_some_and(|task| task.stage == Stage::Launched));
+        for (id, policy) in executor.kills.clone() {
+            self.tell_kill(at, id, policy);
         }
+    }
+
+    fn tell_kill(&mut self, at: &At, id: String, kill_policy: Option<v1::KillPolicy>) {
+        let kill = Some(event::Kill { task_id: v1::TaskId { value: id }, kill_policy });
+        self.tell(at, Event { kill, ..of(event::Type::Kill) });
     }
 
     pub(super) fn kill(&mut self, framework: &str, id: &str, policy: Option<v1::KillPolicy>) {
@@ -348,7 +364,7 @@ impl Core {
             (Phase::Registering | Phase::Running, Stage::Launched) => {
                 executor.kills.insert(id.to_owned(), policy);
                 if executor.phase == Phase::Running && executor.can_hear() {
-                    self.tell_kills(&at);
+                    self.tell_kill(&at, id.to_owned(), policy);
                 }
             }
             (phase, stage) => {

@@ -310,7 +310,7 @@ fn a_line_that_was_not_written_to_its_end_is_cut_off_and_the_next_is_whole() {
     assert_eq!(std::fs::read(&path).unwrap(), whole);
     bench.on(Input::Looked { at: at.clone(), exists: true });
     let listed = call::Subscribe { unacknowledged_tasks: vec![task("t")], ..Default::default() };
-    bench.on(Input::Subscribed { at: at.clone(), link: 1, subscribe: listed });
+    bench.on(Input::Subscribed { at: at.clone(), link: 1, pid: None, subscribe: listed });
     bench.says(&at, "t", TaskState::TaskRunning, 2);
     let effects = bench.restart();
     assert_eq!(reports(&effects)[0].state(), TaskState::TaskStarting);

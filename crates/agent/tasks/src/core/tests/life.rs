@@ -145,7 +145,7 @@ fn an_executor_of_a_frameworks_gets_its_tasks_when_it_has_subscribed() {
     let subscribed = |link| {
         let unacknowledged_tasks = if link == 1 { Vec::new() } else { vec![task("t")] };
         let subscribe = call::Subscribe { unacknowledged_tasks, ..Default::default() };
-        Input::Subscribed { at: at.clone(), link, subscribe }
+        Input::Subscribed { at: at.clone(), link, pid: None, subscribe }
     };
     let effects = bench.on(subscribed(1));
     assert_eq!(told(&effects), [Subscribed, Launch]);

@@ -102,7 +102,7 @@ impl Bench {
         self.on(Input::Launched { at: at.clone(), result: Ok(true) });
         if self.core.executor("f", &executor).unwrap().kind == Kind::Custom {
             let subscribe = call::Subscribe::default();
-            self.on(Input::Subscribed { at: at.clone(), link: 1, subscribe });
+            self.on(Input::Subscribed { at: at.clone(), link: 1, pid: None, subscribe });
         }
         at
     }
@@ -204,8 +204,13 @@ fn reports(effects: &[Effect]) -> Vec<&v1::TaskStatus> {
 fn only(effects: &[Effect]) -> (String, String, String) {
     let all = reports(effects);
     assert_eq!(all.len(), 1, "{effects:?}");
-    let reason = all[0].reason.map(|_| all[0].reason().as_str_name().to_owned());
-    (all[0].state().as_str_name().to_owned(), reason.unwrap_or_default(), all[0].message().to_owned())
+    said_by(all[0])
+}
+
+/// State, reason and words of a report.
+fn said_by(status: &v1::TaskStatus) -> (String, String, String) {
+    let reason = status.reason.map(|_| status.reason().as_str_name().to_owned());
+    (status.state().as_str_name().to_owned(), reason.unwrap_or_default(), status.message().to_owned())
 }
 
 /// What executors are told among the effects.

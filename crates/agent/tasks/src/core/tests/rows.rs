@@ -95,7 +95,8 @@ fn a_task_that_is_killed_before_its_executor_has_it_was_never_delivered() {
     // The executor comes, and there is nothing for it.
     let at = bench.at("e");
     bench.on(Input::Launched { at: at.clone(), result: Ok(true) });
-    let effects = bench.on(Input::Subscribed { at, link: 1, subscribe: call::Subscribe::default() });
+    let effects =
+        bench.on(Input::Subscribed { at, link: 1, pid: None, subscribe: call::Subscribe::default() });
     assert_eq!(told(&effects), [event::Type::Shutdown]);
 }
 
@@ -103,7 +104,7 @@ fn a_task_that_is_killed_before_its_executor_has_it_was_never_delivered() {
 fn a_kill_while_the_executor_does_not_listen_is_told_when_it_does() {
     let kill = || Input::Kill { framework: "f".to_owned(), task: "t".to_owned(), policy: None };
     let listed = || call::Subscribe { unacknowledged_tasks: vec![task("t")], ..call::Subscribe::default() };
-    let comes = |at: &At, link| Input::Subscribed { at: at.clone(), link, subscribe: listed() };
+    let comes = |at: &At, link| Input::Subscribed { at: at.clone(), link, pid: None, subscribe: listed() };
     let mut bench = Bench::new();
     let at = bench.running(custom("e", &["t"]));
     // It lost its connection.
@@ -123,8 +124,29 @@ fn a_kill_while_the_executor_does_not_listen_is_told_when_it_does() {
         unacknowledged_updates: vec![call::Update { status: ended }],
         ..call::Subscribe::default()
     };
-    let effects = bench.on(Input::Subscribed { at, link: 2, subscribe });
+    let effects = bench.on(Input::Subscribed { at, link: 2, pid: None, subscribe });
     assert!(!told(&effects).contains(&event::Type::Kill), "{effects:?}");
+}
+
+#[test]
+fn a_group_is_not_given_to_who_speaks_by_messages() {
+    let mut bench = Bench::new();
+    bench.run(custom("e", &["t"]));
+    let at = bench.at("e");
+    bench.on(Input::Launched { at: at.clone(), result: Ok(true) });
+    let subscribe = call::Subscribe::default();
+    let pid = Some("executor(1)@127.0.0.1:7".to_owned());
+    bench.on(Input::Subscribed { at: at.clone(), link: 1, pid, subscribe });
+    let group = Run { group: true, launch_executor: false, ..custom("e", &["u", "v"]) };
+    let effects = [bench.run(group), bench.on(Input::Limited { at: at.clone(), result: Ok(()) })].concat();
+    assert!(!told(&effects).contains(&event::Type::LaunchGroup), "{effects:?}");
+    let text = "Task groups can not be given to an executor that speaks the older protocol of messages: one that uses \
+                the HTTP API can run them";
+    let refused = row("TASK_DROPPED", "TASK_GROUP_INVALID", text);
+    let refusals: Vec<_> = reports(&effects).into_iter().map(said_by).collect();
+    assert_eq!(refusals, [refused.clone(), refused]);
+    // It has what it had.
+    assert_eq!(bench.core.executor("f", "e").unwrap().phase, Phase::Running);
 }
 
 #[test]
@@ -218,7 +240,8 @@ fn a_task_that_an_executor_does_not_know_after_a_restart_is_dropped() {
     let at = bench.running(custom("e", &["t"]));
     bench.restart();
     bench.on(Input::Looked { at: at.clone(), exists: true });
-    let effects = bench.on(Input::Subscribed { at, link: 2, subscribe: call::Subscribe::default() });
+    let effects =
+        bench.on(Input::Subscribed { at, link: 2, pid: None, subscribe: call::Subscribe::default() });
     let text = "Task launched during agent restart";
     assert_eq!(only(&effects), row("TASK_DROPPED", "AGENT_RESTARTED", text));
 }

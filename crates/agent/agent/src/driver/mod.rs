@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Executors that speak by messages: the older driver, between the API and the engine of tasks (reference 31 §3).
+//!
+//! ```text
+//! executor ── RegisterExecutor, StatusUpdate, … ──> API ──> this ──Call──> engine
+//!          <── ExecutorRegistered, RunTask, … ── a connection of the agent's own ──Event──┘
+//! ```
+//!
+//! To the engine such an executor is as any other: registering is subscribing, and what it is told goes through a
+//! connection that the agent opens. When that breaks the executor is asked to say again who it is, as after a restart of
+//! the agent, so that nothing has to be known of what was under way. Only the process that registered is listened to.
+
+mod message;
+mod peer;
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use berth_api::{Messages, Refusal, Sent};
+use berth_proto::executor::{Call, call};
+use berth_proto::{decode_protobuf, internal, v1};
+use berth_tasks::{Events, Standing};
+
+use crate::agent::Inner;
+use crate::core::Face;
+use message::{Message, Told, Translate};
+use peer::Peer;
+
+/// How long an executor that is away is left alone before it is looked for again.
+const AWAY: Duration = Duration::from_millis(200);
+/// How long one has to say again who it is, before it is asked once more.
+const ASKED: Duration = Duration::from_secs(5);
+/// How often the engine is asked whether it has heard of the end of a connection.
+const TURN: Duration = Duration::from_millis(5);
+/// How long a message waits that comes before the agent has taken over what was there.
+const RECOVERING: Duration = Duration::from_millis(20);
+
+/// A process in the words of libprocess: `executor(1)@127.0.0.1:35543`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Upid {
+    text: String,
+    id: String,
+    address: SocketAddr,
+}
+
+impl Upid {
+    /// None if it is none, or nothing that can be connected to.
+    fn parse(text: &str) -> Option<Upid> {
+        let (id, address) = text.rsplit_once('@')?;
+        let address: SocketAddr = address.parse().ok()?;
+        // It is written into the line of a request, and into a file.
+        let plain =
+            id.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'/' | b'?' | b'#' | b'@'));
+        let reachable = address.port() != 0 && !address.ip().is_unspecified();
+        let right = !id.is_empty() && id.len() <= 256 && plain && reachable;
+        right.then(|| Upid { text: text.to_owned(), id: id.to_owned(), address })
+    }
+}
+
+/// What is kept for executors that speak by messages.
+#[derive(Debug, Default)]
+pub(crate) struct Driver {
+    /// One after the other comes in.
+    door: tokio::sync::Mutex<()>,
+}
+
+impl Messages for Face {
+    fn message(
+        &self,
+        sent: Sent,
+        body: Vec<u8>,
+    ) -> Pin<Box<dyn Future<Output = Result<bool, Refusal>> + Send + '_>> {
+        Box::pin(take(&self.0, sent, body))
+    }
+}
+
+/// Takes a message; whether the agent knows who sends it.
+async fn take(agent: &Arc<Inner>, sent: Sent, body: Vec<u8>) -> Result<bool, Refusal> {
+    if agent.flags.executors.authenticate {
+        let text = "Executors have to show who they are (--authenticate_http_executors), which messages can not: use the \
+                    HTTP API for executors";
+        return Err(Refusal::new(berth_api::StatusCode::UNAUTHORIZED, text));
+    }
+    let Some(from) = Upid::parse(&sent.from) else {
+        let text = format!("'{}' is no process that can be answered", sent.from);
+        return Err(Refusal::new(berth_api::StatusCode::INTERNAL_SERVER_ERROR, text));
+    };
+    let Some(message) = Message::read(&sent.name, &body) else {
+        // As Mesos does: nobody waits for an answer.
+        tracing::warn!(from = from.text, name = sent.name, "a message that is none is dropped");
+        return Ok(false);
+    };
+    while agent.recovering.load(std::sync::atomic::Ordering::SeqCst) {
+        tokio::time::sleep(RECOVERING).await;
+    }
+    match message {
+        Message::Register { framework, executor } => {
+            let subscribe = call::Subscribe::default();
+            Ok(enter(agent, from, framework, executor, subscribe, false).await)
+        }
+        Message::Reregister { framework, executor, subscribe } => {
+            Ok(enter(agent, from, framework, executor, subscribe, true).await)
+        }
+        Message::Call(call) => {
+            let (framework, executor) = (&call.framework_id.value, &call.executor_id.value);
+            let standing = agent.engine.standing(framework, executor);
+            let known = standing.as_ref().is_some_and(|at| at.pid.as_deref() == Some(&from.text));
+            // One that has not come back says it again when it does.
+            if known && standing.is_some_and(|at| !at.registering) {
+                agent.engine.called(*call).await;
+            } else {
+                tracing::warn!(
+                    framework,
+                    executor,
+                    from = from.text,
+                    "a message is dropped: nobody registered as this"
+                );
+            }
+            Ok(known)
+        }
+    }
+}
+
+/// An executor says who it is: it is let in, or told to end.
+async fn enter(
+    agent: &Arc<Inner>,
+    from: Upid,
+    framework: String,
+    executor: String,
+    subscribe: call::Subscribe,
+    again: bool,
+) -> bool {
+    let one = agent.driver.door.lock().await;
+    let standing = agent.engine.standing(&framework, &executor);
+    let entry = entry(standing.as_ref(), &from, again);
+    let call = Call {
+        framework_id: v1::FrameworkId { value: framework.clone() },
+        executor_id: v1::ExecutorId { value: executor.clone() },
+        subscribe: Some(subscribe),
+        r#type: Some(call::Type::Subscribe.into()),
+        ..Call::default()
+    };
+    let events = match entry {
+        Entry::Open => agent.engine.subscribe_as(call, Some(from.text.clone())),
+        Entry::Inside => return true,
+        Entry::Shut => None,
+    };
+    let own = own(agent);
+    let Some(mut events) = events else {
+        tracing::warn!(
+            framework,
+            executor,
+            from = from.text,
+            ?standing,
+            "no executor to be let in: it is told to end"
+        );
+        agent.tasks.spawn(async move {
+            let shutdown = internal::ShutdownExecutorMessage::default();
+            if let Ok(mut peer) = Peer::open(&from).await {
+                let _ = peer.post(&own, &Told::new(&shutdown)).await;
+            }
+        });
+        return false;
+    };
+    // The next one finds it registered.
+    let first = poll_fn(|context| events.poll_next(context)).await;
+    drop(one);
+    tracing::info!(framework, executor, from = from.text, again, "an executor registered by a message");
+    let translate = Translate::new(framework, executor, agent.engine.id(), again);
+    let weak = Arc::downgrade(agent);
+    agent.tasks.spawn(async move {
+        let mut speaker = Speaker { events, translate, own, to: from };
+        speaker.speak(first).await;
+        let Speaker { events, translate, to, .. } = speaker;
+        let (link, framework, executor) = (events.link(), translate.framework, translate.executor);
+        drop(events);
+        // The engine hears of that in its turn.
+        let linked = |agent: &Inner| {
+            agent.engine.standing(&framework, &executor).is_some_and(|at| at.link == Some(link))
+        };
+        while weak.upgrade().is_some_and(|agent| linked(&agent)) {
+            tokio::time::sleep(TURN).await;
+        }
+        seek(weak, framework, executor, to).await;
+    });
+    true
+}
+
+/// What becomes of who says that it is an executor.
+#[derive(Debug, PartialEq, Eq)]
+enum Entry {
+    Open,
+    /// It says so twice.
+    Inside,
+    Shut,
+}
+
+fn entry(standing: Option<&Standing>, from: &Upid, again: bool) -> Entry {
+    let Some(at) = standing else { return Entry::Shut };
+    let same = at.pid.as_deref() == Some(&from.text);
+    match again {
+        // Nobody else is let in where one was.
+        _ if at.registering && (same || !at.registered) => Entry::Open,
+        true if at.running && same && at.link.is_none() => Entry::Open,
+        true if at.running && same => Entry::Inside,
+        _ => Entry::Shut,
+    }
+}
+
+/// Asks executors that were there before the agent to say again who they are.
+pub(crate) fn seek_all(agent: &Arc<Inner>) {
+    for (framework, executor, pid) in agent.engine.apart() {
+        let Some(to) = Upid::parse(&pid) else {
+            tracing::warn!(
+                framework,
+                executor,
+                pid,
+                "an executor can not be asked to come back: it is no process"
+            );
+            continue;
+        };
+        agent.tasks.spawn(seek(Arc::downgrade(agent), framework, executor, to));
+    }
+}
+
+/// Asks an executor that is not connected to say again who it is, until it does or is over.
+async fn seek(agent: Weak<Inner>, framework: String, executor: String, to: Upid) {
+    loop {
+        let (own, message, again) = {
+            let Some(agent) = agent.upgrade() else { return };
+            let away = agent.engine.standing(&framework, &executor).is_some_and(|at| {
+                at.link.is_none() && (at.registering || at.running) && at.pid.as_deref() == Some(&to.text)
+            });
+            if !away {
+                return;
+            }
+            let slave_id = v1::AgentId { value: agent.engine.id().to_owned() };
+            let again = agent.flags.executor_reregistration_retry_interval.unwrap_or(ASKED);
+            (own(&agent), internal::ReconnectExecutorMessage { slave_id }, again)
+        };
+        let asked = match Peer::open(&to).await {
+            Ok(mut peer) => peer.post(&own, &Told::new(&message)).await,
+            Err(error) => Err(error),
+        };
+        match asked {
+            Ok(()) => tokio::time::sleep(again).await,
+            Err(error) => {
+                tracing::debug!(framework, executor, to = to.text, %error, "an executor is not there (yet)");
+                tokio::time::sleep(AWAY).await;
+            }
+        }
+    }
+}
+
+/// The agent as a process.
+fn own(agent: &Inner) -> String {
+    crate::recover::pid(agent).0
+}
+
+/// What tells an executor what is for it.
+struct Speaker {
+    events: Events,
+    translate: Translate,
+    own: String,
+    to: Upid,
+}
+
+impl Speaker {
+    /// Until there is nothing more to tell it, or its connection breaks.
+    async fn speak(&mut self, mut first: Option<berth_proto::executor::Event>) {
+        let mut peer = match Peer::open(&self.to).await {
+            Ok(peer) => peer,
+            Err(error) => return tracing::warn!(to = self.to.text, %error, "an executor can not be reached"),
+        };
+        loop {
+            let event = match first.take() {
+                Some(event) => Some(event),
+                None => tokio::select! {
+                    event = poll_fn(|context| self.events.poll_next(context)) => event,
+                    () = peer.closed() => None,
+                },
+            };
+            let Some(event) = event else { return };
+            for told in self.translate.event(event) {
+                if let Err(error) = peer.post(&self.own, &told).await {
+                    return tracing::warn!(to = self.to.text, told = told.name, %error, "an executor was not told");
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_an_id_at_an_address_that_can_be_reached() {
+        let upid = Upid::parse("executor(1)@127.0.0.1:35543").unwrap();
+        assert_eq!((upid.id.as_str(), upid.address.port()), ("executor(1)", 35543));
+        for none in [
+            "",
+            "executor(1)",
+            "@127.0.0.1:1",
+            "@0.0.0.0:0",
+            "executor(1)@0.0.0.0:7",
+            "executor(1)@127.0.0.1:0",
+            "executor(1)@host:1",
+            "a/b@127.0.0.1:1",
+            "a b@127.0.0.1:1",
+            "a\r\nX: y@127.0.0.1:1",
+            "a@b@127.0.0.1:1",
+        ] {
+            assert_eq!(Upid::parse(none), None, "{none:?}");
+        }
+    }
+
+    #[test]
+    fn only_who_is_expected_is_let_in() {
+        let (from, other) = (Upid::parse("a@1.2.3.4:5").unwrap(), Upid::parse("b@1.2.3.4:5").unwrap());
+        let pid = || Some("a@1.2.3.4:5".to_owned());
+        let at = |registering, registered, linked: bool, pid| Standing {
+            registering,
+            running: !registering,
+            registered,
+            link: linked.then_some(7),
+            pid,
+        };
+        let ending = Standing { running: false, ..at(false, true, true, pid()) };
+        let rows = [
+            (None, Entry::Shut, Entry::Shut),
+            (Some(at(true, false, false, None)), Entry::Open, Entry::Open),
+            // It comes back to an agent that was started anew.
+            (Some(at(true, true, false, pid())), Entry::Open, Entry::Open),
+            // One that speaks HTTP.
+            (Some(at(true, true, false, None)), Entry::Shut, Entry::Shut),
+            (Some(at(false, true, true, None)), Entry::Shut, Entry::Shut),
+            (Some(at(false, true, true, pid())), Entry::Shut, Entry::Inside),
+            (Some(at(false, true, false, pid())), Entry::Shut, Entry::Open),
+            (Some(ending), Entry::Shut, Entry::Shut),
+        ];
+        for (standing, first, again) in rows {
+            assert_eq!(entry(standing.as_ref(), &from, false), first, "{standing:?}");
+            assert_eq!(entry(standing.as_ref(), &from, true), again, "{standing:?}, again");
+            let is_new = standing.as_ref().is_some_and(|at| !at.registered);
+            let strange = if is_new { Entry::Open } else { Entry::Shut };
+            assert_eq!(entry(standing.as_ref(), &other, false), strange, "{standing:?}, from another");
+            assert_eq!(entry(standing.as_ref(), &other, true), strange, "{standing:?}, again from another");
+        }
+    }
+}

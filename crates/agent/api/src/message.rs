@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What comes by the older protocol, in which processes send each other messages (reference 32 §1): a POST for each,
+//! named by its type, answered with 202 before anything is known of what comes of it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hyper::body::Incoming;
+use hyper::header::{HeaderMap, HeaderName, USER_AGENT};
+use hyper::{Method, Request, Response, StatusCode};
+use percent_encoding::percent_decode_str;
+
+use crate::answer::{Body, Whole};
+use crate::server::Shared;
+use crate::{Refusal, body};
+
+/// What the requests begin with that carry messages for the agent.
+pub(crate) const BEGINNINGS: &[&[u8]] =
+    &[b"POST /slave(1)/mesos.internal.", b"POST /slave%281%29/mesos.internal."];
+/// The agent's own process.
+const OWN: &str = "slave(1)";
+/// What the names of messages begin with.
+const PACKAGE: &str = "mesos.internal.";
+const FROM: HeaderName = HeaderName::from_static("libprocess-from");
+const AGENT: &str = "libprocess/";
+
+/// A message without its body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    /// The process that sends it: `executor(1)@10.0.0.1:4000`. Nothing proves it.
+    pub from: String,
+    /// The name of its type, as `mesos.internal.RegisterExecutorMessage`.
+    pub name: String,
+}
+
+/// Who listens to messages.
+pub trait Messages: Send + Sync {
+    /// Takes one. The next of its connection comes when this one is answered: `true` if it came from a process that the
+    /// agent knows, whose connection stays open though it says nothing.
+    ///
+    /// # Errors
+    /// It is not listened to.
+    fn message(
+        &self,
+        sent: Sent,
+        body: Vec<u8>,
+    ) -> Pin<Box<dyn Future<Output = Result<bool, Refusal>> + Send + '_>>;
+}
+
+/// Whether what came through a connection was from a process that the agent knows.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Link(pub(crate) Arc<AtomicBool>);
+
+/// Whether a request is a message, and which; an error if it is for nobody, or from nobody.
+pub(crate) fn addressed<B>(request: &Request<B>) -> Option<Result<Sent, Refusal>> {
+    if request.method() != Method::POST {
+        return None;
+    }
+    let from = sender(request.headers())?;
+    let path = percent_decode_str(request.uri().path()).decode_utf8().ok()?;
+    let (to, name) = path.strip_prefix('/')?.split_once('/')?;
+    if !name.starts_with(PACKAGE) || name.contains('/') {
+        return None;
+    }
+    Some(match from {
+        _ if to != OWN => Err(Refusal::bare(StatusCode::NOT_FOUND)),
+        Some(from) => Ok(Sent { from, name: name.to_owned() }),
+        None => {
+            let text = "Failed to determine the sender of a message: neither 'Libprocess-From' nor 'User-Agent' names a \
+                        process as ID@ADDRESS:PORT";
+            Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, text))
+        }
+    })
+}
+
+/// The process that sends, by what a request says of it; none if it says nothing, and none within if that is no process.
+fn sender(headers: &HeaderMap) -> Option<Option<String>> {
+    let said = match headers.get(FROM) {
+        Some(from) => from.to_str().ok(),
+        None => Some(headers.get(USER_AGENT)?.to_str().ok()?.strip_prefix(AGENT)?),
+    };
+    Some(said.filter(|from| from.contains('@')).map(str::to_owned))
+}
+
+pub(crate) async fn answer(
+    shared: &Shared,
+    sent: Sent,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
+    let Some(messages) = shared.core.messages().filter(|_| !shared.options.executors_only) else {
+        return Err(Refusal::bare(StatusCode::NOT_FOUND));
+    };
+    let link = request.extensions().get::<Link>().cloned();
+    let (head, incoming) = request.into_parts();
+    let bytes = body::whole(incoming, &head.headers, &shared.options.limits).await?;
+    let known = messages.message(sent, bytes).await?;
+    if let Some(link) = link.filter(|_| known) {
+        link.0.store(true, Ordering::Relaxed);
+    }
+    Ok(Whole::empty(StatusCode::ACCEPTED).respond(false).await)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(method: &str, path: &str, headers: &[(&str, &str)]) -> Option<Result<Sent, u16>> {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let found = addressed(&request.body(()).unwrap());
+        found.map(|sent| sent.map_err(|refusal| refusal.status().as_u16()))
+    }
+
+    #[test]
+    fn a_message_has_a_sender_and_is_for_the_agent() {
+        let path = "/slave(1)/mesos.internal.RegisterExecutorMessage";
+        let from = "executor(1)@127.0.0.1:35543";
+        let sent = Sent { from: from.to_owned(), name: "mesos.internal.RegisterExecutorMessage".to_owned() };
+        let agent = format!("libprocess/{from}");
+        assert_eq!(asked("POST", path, &[("Libprocess-From", from)]), Some(Ok(sent.clone())));
+        assert_eq!(asked("POST", path, &[("User-Agent", &agent)]), Some(Ok(sent.clone())));
+        let encoded = "/slave%281%29/mesos.internal.RegisterExecutorMessage";
+        let both = [("Libprocess-From", from), ("User-Agent", "libprocess/other@1.2.3.4:5")];
+        assert_eq!(asked("POST", encoded, &both), Some(Ok(sent)));
+    }
+
+    #[test]
+    fn what_is_for_others_is_not_found_and_what_is_from_nobody_fails() {
+        let (path, from) = ("/slave(1)/mesos.internal.X", [("Libprocess-From", "executor(1)@127.0.0.1:1")]);
+        assert_eq!(asked("POST", "/master/mesos.internal.X", &from), Some(Err(404)));
+        assert_eq!(asked("POST", path, &[("Libprocess-From", "nobody")]), Some(Err(500)));
+        assert_eq!(asked("POST", path, &[("User-Agent", "libprocess/")]), Some(Err(500)));
+    }
+
+    #[test]
+    fn all_else_is_no_message() {
+        let (path, from) = ("/slave(1)/mesos.internal.X", [("Libprocess-From", "executor(1)@127.0.0.1:1")]);
+        assert_eq!(asked("GET", path, &from), None);
+        assert_eq!(asked("POST", path, &[("User-Agent", "curl")]), None);
+        assert_eq!(asked("POST", path, &[]), None);
+        for other in ["/slave(1)/api/v1/executor", "/api/v1", "/", "/slave(1)/mesos.internal.X/y"] {
+            assert_eq!(asked("POST", other, &from), None, "{other}");
+        }
+    }
+}
