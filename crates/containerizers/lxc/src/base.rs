@@ -197,7 +197,8 @@ pub(crate) fn kennel(settings: &Settings, key: &str) -> String {
 fn base(place: &Path) -> Result<Base, Error> {
     let config = Config::read(&place.join("config")).map_err(of_tool)?;
     let rootfs = rootfs(&config).unwrap_or_else(|| place.join("rootfs"));
-    let password = Some(place.join(tools::PASSWORD)).filter(|path| path.symlink_metadata().is_ok());
+    let name = place.file_name().and_then(|name| tools::Name::new(name.to_str()?).ok());
+    let password = name.zip(place.parent()).and_then(|(name, above)| tools::password_file(above, &name));
     Ok(Base { rootfs, config, password })
 }
 

@@ -5,6 +5,7 @@
 
 mod debian;
 mod killed;
+mod password;
 
 use std::fs;
 use std::io::Write;

@@ -256,7 +256,7 @@ impl<'a> Call<'a> {
 
 /// Variables of this process that tools and templates get.
 fn passed(name: &OsStr) -> bool {
-    const NAMES: [&str; 11] = [
+    const NAMES: [&str; 16] = [
         "http_proxy",
         "https_proxy",
         "no_proxy",
@@ -266,6 +266,12 @@ fn passed(name: &OsStr) -> bool {
         "MIRROR",
         "SECURITY_MIRROR",
         "SUITE",
+        // Where templates keep what they have downloaded, and what some are told of root's password.
+        "LXC_CACHE_PATH",
+        "root_password",
+        "root_display_password",
+        "root_store_password",
+        "root_expire_password",
         "TMPDIR",
         "BERTH_TEST_MARKER",
     ];

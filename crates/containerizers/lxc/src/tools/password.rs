@@ -32,10 +32,12 @@ impl Password {
     }
 }
 
-/// Where the container's password is, if its template made one.
+/// Where the container's password is, if its template made one. That of centos adds the name once more to the path that it
+/// is given.
 pub fn password_file(lxcpath: &Path, name: &Name) -> Option<PathBuf> {
-    let path = name.place(lxcpath).join(PASSWORD);
-    path.symlink_metadata().is_ok().then_some(path)
+    let place = name.place(lxcpath);
+    let places = [place.join(PASSWORD), place.join(name.as_str()).join(PASSWORD)];
+    places.into_iter().find(|path| path.symlink_metadata().is_ok())
 }
 
 /// The container's password.
