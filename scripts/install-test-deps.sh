@@ -38,6 +38,8 @@ want xfsprogs mkfs.xfs
 want mmdebstrap mmdebstrap
 want stress-ng stress-ng
 want docker.io dockerd
+# The VM has AppArmor, and a dockerd there needs it.
+want apparmor apparmor_parser
 want docker-registry docker-registry
 want podman podman
 want skopeo skopeo

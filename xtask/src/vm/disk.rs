@@ -11,12 +11,17 @@ use crate::vm::kernel::Kernel;
 use crate::vm::tool::{self, io, which};
 
 /// What tests start, beside busybox. What this machine lacks, the VM lacks.
-const TOOLS: [&str; 30] = [
+const TOOLS: [&str; 35] = [
+    "apparmor_parser",
     "bash",
     "bzip2",
     "cat",
+    "containerd",
+    "containerd-shim-runc-v2",
     "crun",
     "dash",
+    "docker",
+    "dockerd",
     "flock",
     "gzip",
     "ip",
@@ -44,6 +49,23 @@ const TOOLS: [&str; 30] = [
     "rm",
 ];
 
+/// Those of LXC, and what confines what it starts.
+const OF_LXC: [&str; 11] = [
+    "apparmor_parser",
+    "lxc-attach",
+    "lxc-copy",
+    "lxc-create",
+    "lxc-destroy",
+    "lxc-info",
+    "lxc-ls",
+    "lxc-start",
+    "lxc-stop",
+    "lxc-unshare",
+    "lxc-usernsexec",
+];
+/// What those read that is no library: templates and configurations, where root file systems are mounted, profiles.
+const FOLDERS: [&str; 3] = ["/usr/share/lxc", "/lib/x86_64-linux-gnu/lxc", "/etc/apparmor.d"];
+
 /// The folder from which the root disk is made.
 #[derive(Debug)]
 pub(super) struct Tree {
@@ -67,24 +89,30 @@ impl Tree {
             "sbin",
             "sys",
             "tmp",
-            "usr",
+            "usr/lib",
             "var/tmp",
             "var/lib",
             "vm",
         ] {
             tree.folder(folder)?;
         }
-        for (link, folder) in [("usr/bin", "../bin"), ("usr/sbin", "../sbin"), ("usr/lib", "../lib")] {
+        for (link, folder) in [("usr/bin", "../bin"), ("usr/sbin", "../sbin")] {
             tree.link(folder, link)?;
         }
         tree.write("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n")?;
         tree.write("etc/group", "root:x:0:\nnogroup:x:65534:\n")?;
         tree.write("etc/hostname", "berth-vm\n")?;
+        // apparmor_parser says that it lacks it where it is to say its version.
+        tree.folder("etc/apparmor")?;
+        tree.write("etc/apparmor/parser.conf", "")?;
         tree.busybox()?;
-        for tool in TOOLS {
+        for tool in TOOLS.into_iter().chain(OF_LXC) {
             if let Some(path) = which(tool) {
                 tree.tool(tool, &path)?;
             }
+        }
+        for folder in FOLDERS.map(Path::new) {
+            tree.tree(folder)?;
         }
         let _ = fs::remove_file(tree.root.join("bin/sh"));
         tree.link("dash", "bin/sh")?;
@@ -139,6 +167,14 @@ impl Tree {
             fs::copy(library, &place).map_err(io("copy", Path::new(library)))?;
         }
         Ok(())
+    }
+
+    /// A folder of this machine, where there is one.
+    fn tree(&self, folder: &Path) -> Result<(), Error> {
+        let Some(above) = folder.parent().filter(|_| folder.is_dir()) else { return Ok(()) };
+        self.folder(&above.to_string_lossy())?;
+        let to = self.root.join(above.strip_prefix("/").unwrap_or(above));
+        tool::output(Command::new("cp").arg("-a").arg(folder).arg(to)).map(|_| ())
     }
 
     /// A program of ours, without what only a debugger reads, at the very path where it was built: tests know their

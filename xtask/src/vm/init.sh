@@ -11,8 +11,12 @@ ln -s /proc/self/fd /dev/fd
 ln -s /proc/self/fd/0 /dev/stdin
 ln -s /proc/self/fd/1 /dev/stdout
 ln -s /proc/self/fd/2 /dev/stderr
+# No link: LXC wants to have none in the path where it mounts root file systems.
+mount --bind /lib /usr/lib
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t securityfs securityfs /sys/kernel/security
+# What LXC starts is confined by its own profile, as Debian has it.
+[ ! -e /etc/apparmor.d/lxc-containers ] || apparmor_parser -r -K /etc/apparmor.d/lxc-containers
 hostname -F /etc/hostname
 ip link set lo up
 chmod 1777 /tmp /var/tmp

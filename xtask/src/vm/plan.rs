@@ -53,9 +53,36 @@ pub(super) const RUNS: &[Run] = &[
     run("crates/containerizers/mesos", "sessions", 180),
     run("tests/faults", "fault_points", 180),
     run("tests/faults", "running", 180),
+    // LXC with nothing but cgroup v2, where it puts further commands into a group below the container's.
+    run("crates/containerizers/lxc", "conformance", 240),
+    run("crates/containerizers/lxc", "session", 120),
+    Run {
+        only: &["limits_are_in_force", "an_init_that_is"],
+        ..run("crates/containerizers/lxc", "life", 120)
+    },
     Run {
         // A kill at each of hundreds of system calls, and a loop of them; a program that needs a Python.
         without: &["sweep::", "cycles_of_attach", "containers_of_two_containerizers"],
         ..run("tests/agent", "agent", 600)
     },
+    // A dockerd with nothing but cgroup v2.
+    run("crates/containerizers/docker", "conformance", 480),
+    Run {
+        // What asks the kernel for something: there is no registry, and this kernel tells no exact status.
+        only: &[
+            "limits_that_were_asked_for",
+            "who_runs_out_of_memory",
+            "a_volume_of_each_kind",
+            "networks_are",
+        ],
+        ..run("crates/containerizers/docker", "engine", 180)
+    },
+    run("crates/containerizers/docker", "persistent", 135),
 ];
+
+impl Run {
+    /// Whether somebody means it by this name: `kernel`, or `mesos/conformance` where there are several.
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        name == self.target || format!("/{}/{}", self.folder, self.target).ends_with(&format!("/{name}"))
+    }
+}

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use berth_contract::{Attached, Error, ExecRequest, ExecSession, Phase, Settled, What};
@@ -31,6 +32,8 @@ pub(crate) struct Session {
     process: Mutex<Option<Arc<Process>>>,
     /// The engine's id of it, once it has begun.
     exec: Mutex<Option<String>>,
+    /// The last signal that was sent to it here; 0: none.
+    sent: AtomicI32,
 }
 
 impl Session {
@@ -49,7 +52,11 @@ impl Session {
 
     /// False when there is no process any more.
     pub(crate) fn signal(&self, signal: i32) -> Result<bool, Error> {
-        match self.process().map(|process| process.signal(signal)) {
+        let sent = self.process().map(|process| process.signal(signal));
+        if signal != 0 && matches!(sent, Some(Ok(()))) {
+            self.sent.store(signal, Ordering::Relaxed);
+        }
+        match sent {
             None | Some(Err(rustix::io::Errno::SRCH)) => Ok(false),
             Some(Ok(())) => Ok(true),
             Some(Err(errno)) => Err(Error::signal(&errno.into())),
@@ -130,6 +137,7 @@ pub(crate) async fn run(
         ended: Settled::new(),
         process: Mutex::new(None),
         exec: Mutex::new(None),
+        sent: AtomicI32::new(0),
     });
     {
         let mut sessions = lock(&shared.own.sessions.0);
@@ -378,12 +386,24 @@ async fn status(shared: &Shared, session: &Session, exec: &str) -> Option<WaitSt
     loop {
         match shared.own.engine.exec_inspect(exec, deadlines.ask).await {
             Ok(now) if !now.running => {
-                return now.exit_code.map(|code| WaitStatus::of_exit((code & 0xff) as u8));
+                let parent = session.id.parent().and_then(|parent| shared.get(parent));
+                let with_it = parent.is_none_or(|parent| parent.is_over() || parent.is_destroyed());
+                let sent = session.sent.load(Ordering::Relaxed);
+                return now.exit_code.map(|code| told((code & 0xff) as u8, sent, with_it));
             }
             Err(error) if error.is_missing() => return None,
             _ if Instant::now() >= until => return None,
             _ => sleep(ROUND * 10).await,
         }
+    }
+}
+
+/// The engine's number as a status: 128 and more is a signal where one was sent, or where its container ended under it.
+fn told(code: u8, sent: i32, with_its_container: bool) -> WaitStatus {
+    match code {
+        128.. if sent != 0 && i32::from(code) == 128 + sent => WaitStatus::of_signal(code - 128),
+        137 if sent != 0 || with_its_container => WaitStatus::KILLED,
+        code => WaitStatus::of_exit(code),
     }
 }
 
@@ -399,5 +419,21 @@ fn end(shared: &Shared, session: &Session, status: Option<WaitStatus>) {
     if session.ended.settle(termination.clone()) {
         shared.events.publish(&session.id, What::Moved { from: Phase::Running, to: Phase::Terminated });
         shared.events.publish(&session.id, What::Ended(termination));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_engines_number_is_a_signal_only_where_one_is_known_of() {
+        assert_eq!(told(3, 0, false), WaitStatus::of_exit(3));
+        assert_eq!(told(137, 0, false), WaitStatus::of_exit(137));
+        assert_eq!(told(137, 0, true), WaitStatus::KILLED);
+        assert_eq!(told(143, 15, false), WaitStatus::of_signal(15));
+        assert_eq!(told(137, 15, false), WaitStatus::KILLED);
+        assert_eq!(told(128, 0, false), WaitStatus::of_exit(128));
+        assert_eq!(told(143, 0, true), WaitStatus::of_exit(143));
     }
 }

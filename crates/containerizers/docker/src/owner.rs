@@ -79,7 +79,11 @@ async fn ended(shared: &Shared, entry: &Entry) {
         let (key, limit) = (key(entry), shared.own.settings.deadlines.ask);
         // podman waits 20 s for the status of one that has ended before it was asked.
         let found = shared.own.engine.inspect(&key, limit).await;
-        if found.is_ok_and(|found| found.state.has_started() && found.state.pid().is_none()) {
+        if let Ok(Inspected { state, .. }) = found
+            && state.has_started()
+            && state.pid().is_none()
+            && !state.restarting
+        {
             return;
         }
         match shared.own.engine.wait(&key, limit).await {

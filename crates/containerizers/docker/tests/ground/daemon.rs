@@ -142,7 +142,7 @@ impl Daemon {
         }
         let child = command.spawn().expect("dockerd");
         *self.child.lock().unwrap_or_else(PoisonError::into_inner) = Some(child);
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + PATIENCE * super::slow();
         while !self
             .docker()
             .arg("version")
@@ -180,7 +180,7 @@ impl Daemon {
         // Its containerd goes with it. The next one takes it for alive as long as nobody has reaped it.
         let file = self.root.join("exec/containerd/containerd.pid");
         let Some(pid) = fs::read_to_string(&file).ok() else { return };
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + PATIENCE * super::slow();
         let lives = || {
             let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
             stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
@@ -233,7 +233,7 @@ impl Daemon {
     /// Waits until it has what it had `before`.
     #[track_caller]
     pub(crate) fn settles(&self, before: &[String], what: &str) {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + PATIENCE * super::slow();
         while self.ledger() != before && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(5));
         }

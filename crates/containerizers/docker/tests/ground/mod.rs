@@ -17,6 +17,11 @@ use berth_model::{ContainerConfig, ContainerId, ContainerInfo, ContainerType, Do
 
 pub(crate) use daemon::{Daemon, How, IMAGE};
 
+/// How many times slower than usual this machine is, which an emulated one says by `BERTH_TEST_SLOW`.
+pub(crate) fn slow() -> u32 {
+    std::env::var("BERTH_TEST_SLOW").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
+}
+
 /// Says that this test was skipped, and why; true if it was.
 pub(crate) fn skipped() -> bool {
     let Some(lacked) = daemon::lacked() else { return false };
@@ -35,9 +40,12 @@ pub(crate) fn settings_at(site: &Site, socket: PathBuf) -> Settings {
     Settings {
         socket,
         deadlines: Deadlines {
-            kill: Duration::from_secs(3),
-            recover: Duration::from_secs(5),
+            kill: Duration::from_secs(3) * slow(),
+            recover: Duration::from_secs(5) * slow(),
             again: Duration::from_millis(100),
+            ask: Deadlines::default().ask * slow(),
+            late: Deadlines::default().late * slow(),
+            output: Deadlines::default().output * slow(),
             ..Deadlines::default()
         },
         ..Settings::new(site.runtime_dir(), site.work_dir())
