@@ -54,6 +54,8 @@ want openssl openssl
 want lxc lxc-start
 [ -e /usr/share/lxc/templates/lxc-busybox ] || missing="$missing lxc-templates"
 want uidmap newuidmap
+# lxc-copy copies files with it.
+want rsync rsync
 # The example of a program for the external containerizer.
 want python3 python3
 # Public clients of Mesos from PyPI (tests/scheduler/foreign/python.sh), one of which is compiled.

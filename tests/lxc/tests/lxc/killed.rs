@@ -170,7 +170,7 @@ fn a_copy_and_a_removal_that_are_killed_with_lxcs_tool_are_made_good_by_the_next
         command.args(["-c", fill, "sh"]).arg(&place.0);
         command
     });
-    let steps = berth_test_agent::number("BERTH_LXC_STEPS", 5, 60) as u32;
+    let steps = berth_test_agent::number("BERTH_LXC_STEPS", 4, 60) as u32;
     let took = |call: Command| {
         let began = Instant::now();
         good(call);
@@ -195,10 +195,9 @@ fn a_copy_and_a_removal_that_are_killed_with_lxcs_tool_are_made_good_by_the_next
             assert_eq!(place.list().split_whitespace().collect::<Vec<_>>(), ["box", "copy"], "{at}");
 
             killed_whole(place.lxc("destroy", &["copy"]), removing * step / steps);
-            let start = place.lxc("start", &["copy", "--", "/bin/true"]).output().unwrap();
+            let start = place.lxc("start", &["-F", "copy", "--", "/bin/true"]).output().unwrap();
             let words = String::from_utf8_lossy(&start.stderr).into_owned();
             half += u32::from(words.contains("half-made"));
-            let _ = place.lxc("stop", &["-k", "copy"]).output();
             let again = place.lxc("destroy", &["copy"]).output().unwrap();
             let at = format!("removal {mode:?} killed at {step} of {steps}: {again:?}");
             assert_eq!((place.list().as_str(), place.at_work()), ("box\n", Vec::new()), "{at}");
