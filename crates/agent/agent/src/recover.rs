@@ -170,7 +170,7 @@ async fn decide(
             Decision::Ended(Some(record), unknown("the machine was restarted while it ran"), true)
         }
         (record @ Some(_), None) => {
-            let why = "its records in --runtime_dir are gone";
+            let why = "it was being launched when the agent ended, or its records in --runtime_dir are gone";
             Decision::Ended(record, unknown(why), true)
         }
         // A part of a record without a sandbox: a removal that was killed.

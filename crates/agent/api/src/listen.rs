@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::UnixStream as BlockingStream;
@@ -233,6 +233,14 @@ impl Socket {
         match stream.peek(&mut first).await {
             Ok(length) => words.iter().any(|words| first[..length].starts_with(words)),
             Err(_) => false,
+        }
+    }
+
+    /// The address of the other end, if it has one.
+    pub(crate) fn peer(&self) -> Option<IpAddr> {
+        match self {
+            Socket::Tcp(stream) => stream.peer_addr().ok().map(|address| address.ip().to_canonical()),
+            Socket::Unix(_) => None,
         }
     }
 

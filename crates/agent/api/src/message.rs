@@ -2,6 +2,7 @@
 //! What comes by the older protocol, in which processes send each other messages (reference 32 §1): a POST for each,
 //! named by its type, answered with 202 before anything is known of what comes of it.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,6 +31,8 @@ const AGENT: &str = "libprocess/";
 pub struct Sent {
     /// The process that sends it: `executor(1)@10.0.0.1:4000`. Nothing proves it.
     pub from: String,
+    /// The address that it came from.
+    pub peer: Option<IpAddr>,
     /// The name of its type, as `mesos.internal.RegisterExecutorMessage`.
     pub name: String,
 }
@@ -48,9 +51,14 @@ pub trait Messages: Send + Sync {
     ) -> Pin<Box<dyn Future<Output = Result<bool, Refusal>> + Send + '_>>;
 }
 
-/// Whether what came through a connection was from a process that the agent knows.
+/// A connection that messages may come through.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Link(pub(crate) Arc<AtomicBool>);
+pub(crate) struct Link {
+    /// Whether what came was from a process that the agent knows.
+    pub(crate) known: Arc<AtomicBool>,
+    /// The address of the other end.
+    pub(crate) peer: Option<IpAddr>,
+}
 
 /// Whether a request is a message, and which; an error if it is for nobody, or from nobody.
 pub(crate) fn addressed<B>(request: &Request<B>) -> Option<Result<Sent, Refusal>> {
@@ -65,7 +73,7 @@ pub(crate) fn addressed<B>(request: &Request<B>) -> Option<Result<Sent, Refusal>
     }
     Some(match from {
         _ if to != OWN => Err(Refusal::bare(StatusCode::NOT_FOUND)),
-        Some(from) => Ok(Sent { from, name: name.to_owned() }),
+        Some(from) => Ok(Sent { from, peer: None, name: name.to_owned() }),
         None => {
             let text = "Failed to determine the sender of a message: neither 'Libprocess-From' nor 'User-Agent' names a \
                         process as ID@ADDRESS:PORT";
@@ -85,18 +93,19 @@ fn sender(headers: &HeaderMap) -> Option<Option<String>> {
 
 pub(crate) async fn answer(
     shared: &Shared,
-    sent: Sent,
+    mut sent: Sent,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
     let Some(messages) = shared.core.messages().filter(|_| !shared.options.executors_only) else {
         return Err(Refusal::bare(StatusCode::NOT_FOUND));
     };
-    let link = request.extensions().get::<Link>().cloned();
+    let link = request.extensions().get::<Link>().cloned().unwrap_or_default();
+    sent.peer = link.peer;
     let (head, incoming) = request.into_parts();
     let bytes = body::whole(incoming, &head.headers, &shared.options.limits).await?;
     let known = messages.message(sent, bytes).await?;
-    if let Some(link) = link.filter(|_| known) {
-        link.0.store(true, Ordering::Relaxed);
+    if known {
+        link.known.store(true, Ordering::Relaxed);
     }
     Ok(Whole::empty(StatusCode::ACCEPTED).respond(false).await)
 }
@@ -118,7 +127,11 @@ mod tests {
     fn a_message_has_a_sender_and_is_for_the_agent() {
         let path = "/slave(1)/mesos.internal.RegisterExecutorMessage";
         let from = "executor(1)@127.0.0.1:35543";
-        let sent = Sent { from: from.to_owned(), name: "mesos.internal.RegisterExecutorMessage".to_owned() };
+        let sent = Sent {
+            from: from.to_owned(),
+            peer: None,
+            name: "mesos.internal.RegisterExecutorMessage".to_owned(),
+        };
         let agent = format!("libprocess/{from}");
         assert_eq!(asked("POST", path, &[("Libprocess-From", from)]), Some(Ok(sent.clone())));
         assert_eq!(asked("POST", path, &[("User-Agent", &agent)]), Some(Ok(sent.clone())));

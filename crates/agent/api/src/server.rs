@@ -234,8 +234,8 @@ async fn answer_all(
     // Who sends messages may say nothing for days, and takes the end of its connection for ours: it has a time to
     // become known, and then all the time there is.
     let sends = socket.begins_with(message::BEGINNINGS).await;
-    let link = Link::default();
-    let known = Arc::clone(&link.0);
+    let link = Link { peer: socket.peer(), ..Link::default() };
+    let known = Arc::clone(&link.known);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(link.clone());
         handler.clone().respond(caller.clone(), request)

@@ -14,7 +14,7 @@ mod message;
 mod peer;
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -88,6 +88,12 @@ async fn take(agent: &Arc<Inner>, sent: Sent, body: Vec<u8>) -> Result<bool, Ref
         let text = format!("'{}' is no process that can be answered", sent.from);
         return Err(Refusal::new(berth_api::StatusCode::INTERNAL_SERVER_ERROR, text));
     };
+    if let Some(peer) = sent.peer.filter(|peer| !may_speak(*peer, &from)) {
+        // Else the agent would connect to whatever address anybody names.
+        let text =
+            format!("UPID IP address validation failed: Message from {} was sent from IP {peer}", from.text);
+        return Err(Refusal::bad_request(text));
+    }
     let Some(message) = Message::read(&sent.name, &body) else {
         // As Mesos does: nobody waits for an answer.
         tracing::warn!(from = from.text, name = sent.name, "a message that is none is dropped");
@@ -122,6 +128,11 @@ async fn take(agent: &Arc<Inner>, sent: Sent, body: Vec<u8>) -> Result<bool, Ref
             Ok(known)
         }
     }
+}
+
+/// Whether what comes from an address may be from a process: one of this host may listen at any address of it.
+fn may_speak(peer: IpAddr, from: &Upid) -> bool {
+    peer.is_loopback() || peer == from.address.ip().to_canonical()
 }
 
 /// An executor says who it is: it is let in, or told to end.
@@ -316,6 +327,16 @@ mod tests {
         ] {
             assert_eq!(Upid::parse(none), None, "{none:?}");
         }
+    }
+
+    #[test]
+    fn another_host_names_no_address_but_its_own() {
+        let from = Upid::parse("executor(1)@10.0.0.1:7").unwrap();
+        let may = |peer: &str| may_speak(peer.parse().unwrap(), &from);
+        assert_eq!(
+            ["127.0.0.1", "10.0.0.1", "10.0.0.2", "::1", "fe80::1"].map(may),
+            [true, true, false, true, false]
+        );
     }
 
     #[test]

@@ -106,6 +106,8 @@ impl Journals {
                     "No executor is expected to launch and there is none running",
                     // Its executor was being launched when the agent was killed.
                     "the exit status is unknown: its supervisor and its owner were killed while it ran",
+                    "the exit status is unknown: it was being launched when the agent ended, or its records in \
+                     --runtime_dir are gone",
                 ];
                 assert!(never.contains(&&**message), "{context}");
             }
