@@ -15,6 +15,7 @@ use crate::engine::Inspected;
 use crate::error::warn;
 use crate::kept::{Entry, Shared, key};
 use crate::limits::Amounts;
+use crate::process::Process;
 use crate::volumes;
 
 /// How long killing everything in a group may take.
@@ -57,6 +58,13 @@ pub(crate) fn usage(shared: &Shared, entry: &Entry) -> ResourceStatistics {
     statistics.mem_swap_bytes = bytes(usage.swap);
     statistics.mem_total_memsw_bytes = bytes(usage.memory_and_swap);
     statistics
+}
+
+/// Whether memory ran out in the control group of one that has ended: asked before the engine takes it away.
+pub(crate) fn ran_out(shared: &Shared, process: &Process) -> bool {
+    let group = shared.own.hierarchies.as_ref().zip(process.first_cgroup());
+    let group = group.and_then(|(hierarchies, path)| Group::open(hierarchies, path).ok());
+    group.is_some_and(|group| group.met().oom_kills > 0)
 }
 
 /// Sets the complete new requests and limits. What ends meanwhile is no error.

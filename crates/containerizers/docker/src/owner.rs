@@ -152,6 +152,8 @@ async fn kill(shared: &Arc<Shared>, entry: &Arc<Entry>) {
 /// What is known of the end.
 async fn end_of(shared: &Shared, entry: &Entry) -> End {
     let process = entry.own.process();
+    // The engine may hear of that too late to say so: it hears of the end by another way.
+    let ran_out = process.as_ref().is_some_and(|process| measure::ran_out(shared, process));
     let status = match &process {
         Some(process) => process.status().await,
         None => None,
@@ -160,7 +162,8 @@ async fn end_of(shared: &Shared, entry: &Entry) -> End {
     let until = Instant::now() + deadlines.late;
     loop {
         match shared.own.engine.inspect(&key(entry), deadlines.late).await {
-            Ok(found) if !found.state.running && !found.state.restarting => {
+            Ok(mut found) if !found.state.running && !found.state.restarting => {
+                found.state.oom_killed |= ran_out;
                 return End::Told(Box::new(found), status);
             }
             Ok(found) => {

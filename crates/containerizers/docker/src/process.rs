@@ -24,6 +24,8 @@ const ROUND: Duration = Duration::from_millis(2);
 pub(crate) struct Process {
     pub(crate) pid: u32,
     fd: OwnedFd,
+    /// The control group that it began in.
+    group: Option<String>,
 }
 
 impl Process {
@@ -33,7 +35,7 @@ impl Process {
         let fd = pidfd_open(number, PidfdFlags::empty()).ok()?;
         // Looked at after it was opened: so it is about the process that the descriptor is of, or about one that has ended.
         let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-        groups.contains(engine_id).then_some(Process { pid, fd })
+        groups.contains(engine_id).then(|| Process { pid, fd, group: group_of(&groups) })
     }
 
     /// Stays its own.
@@ -72,6 +74,11 @@ impl Process {
     /// Its control group, relative to the hierarchies.
     pub(crate) fn cgroup(&self) -> Option<String> {
         group_of(&fs::read_to_string(format!("/proc/{}/cgroup", self.pid)).ok()?)
+    }
+
+    /// The one that it began in: what has ended is in none that tells of it.
+    pub(crate) fn first_cgroup(&self) -> Option<&str> {
+        self.group.as_deref()
     }
 }
 
