@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use berth_factory::{CreateError, Host, check_flags, resources};
+use berth_factory::{CreateError, HooksError, Host, check_flags, hooks, resources};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
@@ -75,6 +75,23 @@ pub fn check_config(sources: &Sources) -> ConfigReport {
         match check_flags(&resolved.factory, &host) {
             Ok(plan) => warnings.extend(plan.warnings),
             Err(error) => problems.push(refusal(&error)),
+        }
+        if let Err(error) = hooks(&resolved.factory) {
+            let mut message = error.to_string();
+            let mut source = std::error::Error::source(&error);
+            while let Some(below) = source {
+                message = format!("{message}: {below}");
+                source = below.source();
+            }
+            let flag = match error {
+                HooksError::Timeout(_) => "hooks_timeout",
+                HooksError::Directory(_) => "hooks_dir",
+            };
+            problems.push(Finding {
+                flag: Some(flag),
+                class: error.class().to_string(),
+                message: escape(&message),
+            });
         }
         match resources(&resolved.factory, &host) {
             Ok(determined) => warnings.extend(determined.warnings),

@@ -143,3 +143,19 @@ fn a_problem_has_its_class_and_flag_for_programs() {
     assert_eq!(json["problems"][0]["flag"], "hooks");
     assert_eq!(json["ok"], false);
 }
+
+#[test]
+fn hooks_that_an_agent_would_not_run_are_a_problem() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("pre-launch")).unwrap();
+    let hook = dir.path().join("pre-launch/50-policy");
+    std::fs::write(&hook, "#!/bin/sh\n").unwrap();
+    std::fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let flag = format!("--hooks_dir={}", dir.path().display());
+    let json: serde_json::Value = serde_json::from_str(&check(&[&flag]).json()).unwrap();
+    assert_eq!((&json["ok"], &json["problems"][0]["flag"]), (&false.into(), &"hooks_dir".into()), "{json}");
+    assert!(
+        json["problems"][0]["message"].as_str().unwrap().contains("50-policy can not be a hook"),
+        "{json}"
+    );
+}
