@@ -37,6 +37,11 @@ pub(crate) struct Daemon {
     guard: Mutex<Child>,
 }
 
+/// How many times slower than usual this machine is, which an emulated one says by `BERTH_TEST_SLOW`.
+pub(crate) fn slow() -> u32 {
+    std::env::var("BERTH_TEST_SLOW").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
+}
+
 /// What this host lacks for it, if anything.
 pub(crate) fn lacked() -> Option<String> {
     lacked_of(&["dockerd", "docker", "containerd", "runc", "busybox"])
@@ -142,7 +147,7 @@ impl Daemon {
         }
         let child = command.spawn().expect("dockerd");
         *self.child.lock().unwrap_or_else(PoisonError::into_inner) = Some(child);
-        let until = Instant::now() + PATIENCE * super::slow();
+        let until = Instant::now() + PATIENCE * slow();
         while !self
             .docker()
             .arg("version")
@@ -180,7 +185,7 @@ impl Daemon {
         // Its containerd goes with it. The next one takes it for alive as long as nobody has reaped it.
         let file = self.root.join("exec/containerd/containerd.pid");
         let Some(pid) = fs::read_to_string(&file).ok() else { return };
-        let until = Instant::now() + PATIENCE * super::slow();
+        let until = Instant::now() + PATIENCE * slow();
         let lives = || {
             let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
             stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
@@ -233,7 +238,7 @@ impl Daemon {
     /// Waits until it has what it had `before`.
     #[track_caller]
     pub(crate) fn settles(&self, before: &[String], what: &str) {
-        let until = Instant::now() + PATIENCE * super::slow();
+        let until = Instant::now() + PATIENCE * slow();
         while self.ledger() != before && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -15,12 +15,7 @@ use berth_contract::{Containerizer, EventLog};
 use berth_docker::{Deadlines, Docker, Settings};
 use berth_model::{ContainerConfig, ContainerId, ContainerInfo, ContainerType, DockerInfo};
 
-pub(crate) use daemon::{Daemon, How, IMAGE};
-
-/// How many times slower than usual this machine is, which an emulated one says by `BERTH_TEST_SLOW`.
-pub(crate) fn slow() -> u32 {
-    std::env::var("BERTH_TEST_SLOW").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
-}
+pub(crate) use daemon::{Daemon, How, IMAGE, slow};
 
 /// Says that this test was skipped, and why; true if it was.
 pub(crate) fn skipped() -> bool {
