@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A pull of a large image from a real registry is cancelled by a destroy, early and late in it, and nothing goes on. In its
-//! long form (`BERTH_DOCKER_PULL=long`) the image is of 2 GB, the time is judged, and the image is pulled to its end after that.
+//! A pull of a large image from a real registry is cancelled by a destroy, and nothing goes on. In its long form
+//! (`BERTH_DOCKER_PULL=long`) the image is of 2 GB, it is also cancelled late in it, the time is judged, and the image is pulled to
+//! its end after that.
 
 #![allow(clippy::unwrap_used, reason = "a failure is a failed test")]
 
@@ -193,14 +194,14 @@ fn partly_there(engine: &Daemon) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_pull_of_a_large_image_from_a_registry_is_cancelled_early_and_late_and_nothing_goes_on() {
+fn a_pull_of_a_large_image_from_a_registry_is_cancelled_and_nothing_goes_on() {
     if ground::skipped() {
         return;
     }
     if let Some(lacked) = berth_testing::lacks(&["docker-registry"]) {
         return berth_testing::skip(std::thread::current().name().unwrap_or("a test"), &lacked);
     }
-    let size = if is_long() { 2048 * MIB } else { 256 * MIB };
+    let size = if is_long() { 2048 * MIB } else { 512 * MIB };
     let site = Site::new("large").unwrap();
     let place = site.work_dir().join("registry");
     let registry = Registry::with_image(&place, size);
@@ -214,8 +215,9 @@ fn a_pull_of_a_large_image_from_a_registry_is_cancelled_early_and_late_and_nothi
         info.image = format!("127.0.0.1:{}/large:1", registry.port);
         (own, config)
     };
-    // After the first bytes, and after a third of all.
-    for (name, part) in [("early", 1), ("late", size as u64 / 3)] {
+    // After the first bytes; and after a third of all, where there is so much that it is not over a moment later.
+    let moments = [("early", 1), ("late", size as u64 / 3)];
+    for (name, part) in moments.into_iter().take(if is_long() { 2 } else { 1 }) {
         let (own, config) = of_image(name);
         let mut events = docker.events(0);
         let launched = {
@@ -229,7 +231,6 @@ fn a_pull_of_a_large_image_from_a_registry_is_cancelled_early_and_late_and_nothi
             },
             _ => None,
         });
-        assert!(registry.connections() > 0, "it is being pulled");
         let begun = Instant::now();
         let ended = good(docker.destroy(&own)).unwrap();
         let took = begun.elapsed();
