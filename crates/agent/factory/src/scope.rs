@@ -151,6 +151,8 @@ fn make(unit: &str) -> Result<String, ScopeError> {
         command.env("PATH", path);
     }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    // What ends the scope is heard by what keeps it.
+    berth_sys::session::unblock(&mut command);
     let mut keeper =
         command.spawn().map_err(|source| ScopeError::Start { program: "systemd-run", source })?;
     let made = wait_for(&mut keeper, unit);

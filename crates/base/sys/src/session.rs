@@ -6,18 +6,22 @@ use std::process::Command;
 
 use crate::signal;
 
+/// Lets no signal be blocked in the command's process: the agent blocks those that it reads, and a program would be deaf to
+/// them, with all that it starts.
+pub fn unblock(command: &mut Command) -> &mut Command {
+    let unblock = || signal::set_mask(signal::Set::NONE).map(drop).map_err(Into::into);
+    // SAFETY: between fork and exec the child calls only rt_sigprocmask(2), which is async-signal-safe, and turns its error
+    // number into an `io::Error`, which allocates nothing. No handler runs when a signal is let in: there are none in berth.
+    unsafe { command.pre_exec(unblock) }
+}
+
 /// Lets the command's process lead a session of its own (setsid(2)), so that it and all that stay with it can be found and
-/// ended together. When `spawn` returns, it does. No signal is blocked in it: the agent blocks those that it reads, and a
-/// program would be deaf to them, with all that it starts.
+/// ended together. When `spawn` returns, it does. No signal is blocked in it.
 pub fn lead(command: &mut Command) -> &mut Command {
-    let lead = || {
-        signal::set_mask(signal::Set::NONE)?;
-        rustix::process::setsid().map(drop).map_err(Into::into)
-    };
-    // SAFETY: between fork and exec the child calls only rt_sigprocmask(2) and setsid(2), which are async-signal-safe, and
-    // turns their error numbers into an `io::Error`, which allocates nothing. No handler runs when a signal is let in: there
-    // are none in berth.
-    unsafe { command.pre_exec(lead) }
+    let lead = || rustix::process::setsid().map(drop).map_err(Into::into);
+    // SAFETY: between fork and exec the child calls only setsid(2), which is async-signal-safe, and turns its error number
+    // into an `io::Error`, which allocates nothing.
+    unsafe { unblock(command).pre_exec(lead) }
 }
 
 /// The same, and the terminal that is its standard input becomes that of the session (TIOCSCTTY).
@@ -43,6 +47,15 @@ pub fn close_others(command: &mut Command) -> &mut Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_process_hears_signals_that_are_blocked_here() {
+        let before = signal::set_mask(signal::Set::of(&[15])).unwrap();
+        let mut command = Command::new("/bin/grep");
+        let ran = unblock(command.args(["SigBlk", "/proc/self/status"])).output();
+        signal::set_mask(before).unwrap();
+        assert_eq!(ran.unwrap().stdout, b"SigBlk:\t0000000000000000\n");
+    }
 
     #[test]
     fn the_process_leads_its_session() {

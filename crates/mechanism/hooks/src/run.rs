@@ -29,7 +29,8 @@ pub(crate) fn run(
     question: &[u8],
     deadline: Duration,
 ) -> Result<Vec<u8>, String> {
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .arg(point)
         .env_clear()
         .env("PATH", PATH)
@@ -38,7 +39,8 @@ pub(crate) fn run(
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .process_group(0)
+        .process_group(0);
+    let mut child = berth_sys::session::unblock(&mut command)
         .spawn()
         .map_err(|error| format!("does not start: {error}"))?;
     let talked = talk(&mut child, question, deadline);

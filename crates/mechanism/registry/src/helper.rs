@@ -56,12 +56,9 @@ fn ask_within(
     let program = find(name, path).ok_or_else(|| {
         wrong(format!("there is no program docker-credential-{name} in PATH; install it, or use `auths`"))
     })?;
-    let mut child = Command::new(&program)
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .process_group(0)
+    let mut command = Command::new(&program);
+    command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
+    let mut child = berth_sys::session::unblock(&mut command)
         .spawn()
         .map_err(|error| wrong(format!("it does not start: {error}")))?;
     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
