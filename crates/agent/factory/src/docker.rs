@@ -38,6 +38,8 @@ pub(crate) fn settings(flags: &Flags) -> Result<Settings, Wrong> {
         }
         settings.socket = PathBuf::from(socket);
     }
+    // The name alone is the default, and means that no client is needed.
+    settings.client = text("docker").filter(|program| *program != "docker").map(PathBuf::from);
     if let Some(directory) = text("sandbox_directory") {
         if !directory.starts_with('/') {
             return Err(Wrong::SandboxDirectory(directory.to_owned()));
@@ -120,6 +122,9 @@ mod tests {
     #[test]
     fn what_can_not_be_is_refused_by_the_name_of_its_flag() {
         let refused = |flag: &str| read(&[flag]).unwrap_err().to_string();
+        let client = |flag: &str| read(&[flag]).unwrap().client;
+        assert_eq!(client("--docker=docker"), None);
+        assert_eq!(client("--docker=/usr/bin/docker"), Some(PathBuf::from("/usr/bin/docker")));
         assert_eq!(refused("--docker_socket=d.sock"), "Invalid Docker socket path: d.sock");
         assert!(refused("--sandbox_directory=s").starts_with("--sandbox_directory=s"));
         let host = r#"--default_container_dns={"docker": [{"network_mode": "HOST", "dns": {}}]}"#;

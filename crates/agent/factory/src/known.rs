@@ -190,7 +190,7 @@ pub const KNOWN: &[Known] = &[
     flag("fetcher_local_files", Bool),
     flag("fetcher_certificates", Path),
     // The Docker containerizer's.
-    flag("docker", Path).not_built(),
+    flag("docker", Text),
     flag("docker_socket", Text),
     flag("docker_mesos_image", Text).not_built(),
     flag("docker_kill_orphans", Bool),

@@ -64,7 +64,7 @@ impl Common {
 pub(crate) fn shared(settings: Settings, events: EventLog) -> Shared {
     let runtime_dir = settings.runtime_dir.clone();
     let common = Common {
-        engine: Engine::at(&settings.socket),
+        engine: Engine::at(&settings.socket, settings.client.as_deref()),
         sessions: Sessions::default(),
         // Without control groups there is nothing to measure.
         hierarchies: Hierarchies::probe(Path::new(Hierarchies::ROOT)).ok(),

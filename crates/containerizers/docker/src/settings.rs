@@ -11,6 +11,8 @@ use serde::Deserialize;
 pub struct Settings {
     /// `--docker_socket`.
     pub socket: PathBuf,
+    /// `--docker`: the client that connects to the socket; none: it is opened.
+    pub client: Option<PathBuf>,
     /// `--runtime_dir`: records are kept in `docker/` below it.
     pub runtime_dir: PathBuf,
     /// `--work_dir`: written on every container, which is how the next agent knows its own.
@@ -40,6 +42,7 @@ impl Settings {
     pub fn new(runtime_dir: PathBuf, work_dir: PathBuf) -> Settings {
         Settings {
             socket: PathBuf::from("/var/run/docker.sock"),
+            client: None,
             runtime_dir,
             work_dir,
             sandbox_directory: "/mnt/mesos/sandbox".to_owned(),

@@ -92,7 +92,7 @@ pub(super) const MODULES: &[Row] = &[
     )
     .secret(),
     row("modules_dir", "A directory of module manifests; not together with --modules").not_built(),
-    row("hooks", "Hook modules to run").not_built(),
+    row("hooks", "Hook modules to run").deprecated("--hooks_dir"),
     row(
         "hooks_dir",
         "A directory with programs that are run at points in the life of a task; see docs/hooks.md",

@@ -70,7 +70,8 @@ pub(super) const LIMITS: &[Row] = &[
 ];
 
 pub(super) const DOCKER: &[Row] = &[
-    row("docker", "The docker program").both("docker").deprecated("--docker_socket"),
+    row("docker", "The client that connects to the Docker daemon, by its path; 'docker': berth does, to --docker_socket")
+        .both("docker"),
     row("docker_socket", "The socket of the Docker daemon").both("/var/run/docker.sock"),
     row("docker_mesos_image", "The image of executors when the agent runs in a container").not_built(),
     row(

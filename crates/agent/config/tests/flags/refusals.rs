@@ -146,8 +146,8 @@ fn no_flag_that_is_not_built_is_accepted_with_another_value() {
 
 #[test]
 fn a_deprecated_flag_says_what_to_use_instead() {
-    let texts = refused(&["--docker=/usr/bin/docker"]);
-    assert!(texts[0].ends_with("it is deprecated, use --docker_socket"), "{texts:?}");
+    let texts = refused(&["--hooks=org_example_Hook"]);
+    assert!(texts[0].ends_with("it is deprecated, use --hooks_dir"), "{texts:?}");
 }
 
 #[test]

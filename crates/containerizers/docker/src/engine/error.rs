@@ -14,6 +14,9 @@ pub(crate) enum EngineError {
     /// Nobody listens.
     #[error("the engine can not be reached at {}: {why}; start it, or name its socket with --docker_socket", socket.display())]
     Unreachable { socket: PathBuf, why: String },
+    /// The program that is to connect to it does not.
+    #[error("the engine can not be reached by --docker={}: {why}; see whether it works by hand", program.display())]
+    Client { program: PathBuf, why: String },
     /// It listens and says nothing.
     #[error("the engine did not answer '{call}' within {limit:?}; see whether it is stopped or overloaded")]
     Late { call: &'static str, limit: Duration },
@@ -39,7 +42,10 @@ impl EngineError {
     /// Whether the engine itself may be gone, so that another try later may go better.
     pub(crate) fn is_absence(&self) -> bool {
         match self {
-            EngineError::Unreachable { .. } | EngineError::Late { .. } | EngineError::Lost { .. } => true,
+            EngineError::Unreachable { .. }
+            | EngineError::Client { .. }
+            | EngineError::Late { .. }
+            | EngineError::Lost { .. } => true,
             // What an engine says that is being shut down.
             EngineError::Refused { status, .. } => *status == 503,
             EngineError::Strange { .. } | EngineError::Stalled { .. } => false,
@@ -62,9 +68,10 @@ impl EngineError {
             EngineError::Refused { status: 404, .. } => Class::NotFound,
             EngineError::Refused { status: 409, .. } => Class::Conflict,
             EngineError::Refused { status: 401 | 403, .. } => Class::Denied,
-            EngineError::Unreachable { .. } | EngineError::Late { .. } | EngineError::Lost { .. } => {
-                Class::Gone
-            }
+            EngineError::Unreachable { .. }
+            | EngineError::Client { .. }
+            | EngineError::Late { .. }
+            | EngineError::Lost { .. } => Class::Gone,
             _ => Class::Internal,
         }
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The engine's API over its unix socket: HTTP/1.1, one connection for each question, so that dropping a question is what
+//! The engine's API over its unix socket, or by way of its client: HTTP/1.1, one connection for each question, so that dropping a question is what
 //! cancels it at the engine, too.
 //!
 //! hyper does the HTTP; the messages are the few fields that we send and read. The client crate for this API (bollard)
@@ -8,6 +8,7 @@
 //! Every question has a deadline, of which the engine's silence is one outcome among others: an engine that is stopped,
 //! absent or started anew holds up nobody but who asked. The version of the API is agreed with each engine anew.
 
+mod client;
 mod error;
 mod frames;
 mod questions;
@@ -23,6 +24,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -33,6 +35,8 @@ pub(crate) use types::*;
 
 /// No whole answer is longer: a list of thousands of containers is some megabytes.
 const LONGEST: usize = 64 << 20;
+/// How long a client that has lost its connection has to say why.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// The newest version of the API that we speak, and the oldest: what is asked means the same from one to the other.
 const NEWEST: u32 = 47;
 const OLDEST: u32 = 24;
@@ -43,6 +47,8 @@ type Result<T> = std::result::Result<T, EngineError>;
 #[derive(Debug)]
 pub(crate) struct Engine {
     socket: PathBuf,
+    /// What connects to it, if that is not ours to do.
+    client: Option<PathBuf>,
     /// The minor version of the API that was agreed on; 0: not asked yet.
     version: AtomicU32,
     /// Whether the last question was answered.
@@ -89,6 +95,8 @@ impl Ask {
 #[derive(Debug)]
 struct Line {
     sender: SendRequest<Full<Bytes>>,
+    /// The last words of the client that connects.
+    said: Option<oneshot::Receiver<String>>,
     driver: JoinHandle<()>,
 }
 
@@ -126,8 +134,13 @@ impl Flow {
 }
 
 impl Engine {
-    pub(crate) fn at(socket: &Path) -> Engine {
-        Engine { socket: socket.to_owned(), version: AtomicU32::new(0), up: AtomicBool::new(false) }
+    pub(crate) fn at(socket: &Path, client: Option<&Path>) -> Engine {
+        Engine {
+            socket: socket.to_owned(),
+            client: client.map(Path::to_owned),
+            version: AtomicU32::new(0),
+            up: AtomicBool::new(false),
+        }
     }
 
     /// Whether the last question was answered, by whatever.
@@ -136,15 +149,40 @@ impl Engine {
     }
 
     async fn open(&self, call: &'static str) -> Result<Line> {
-        let stream = UnixStream::connect(&self.socket)
-            .await
-            .map_err(|error| EngineError::unreachable(&self.socket, &error))?;
+        let (stream, said) = match &self.client {
+            Some(program) => self.begin_client(program).await?,
+            None => {
+                let stream = UnixStream::connect(&self.socket).await;
+                (stream.map_err(|error| EngineError::unreachable(&self.socket, &error))?, None)
+            }
+        };
         let handshake = http1::handshake(TokioIo::new(stream)).await;
         let (sender, driver) =
             handshake.map_err(|error| EngineError::Lost { call, why: error::chain(&error) })?;
         // What goes wrong in it is told to whoever waits for an answer.
         let driver = tokio::spawn(async move { _ = driver.with_upgrades().await });
-        Ok(Line { sender, driver })
+        Ok(Line { sender, said, driver })
+    }
+
+    async fn begin_client(&self, program: &Path) -> Result<(UnixStream, Option<oneshot::Receiver<String>>)> {
+        let failed = |why: String| EngineError::Client { program: program.to_owned(), why };
+        let (own, socket) = (program.to_owned(), self.socket.clone());
+        let begun = tokio::task::spawn_blocking(move || client::begin(&own, &socket)).await;
+        let begun = begun.map_err(|error| failed(error.to_string()))?;
+        let (stream, said) = begun.map_err(|error| failed(error.to_string()))?;
+        let stream = UnixStream::from_std(stream).map_err(|error| failed(error.to_string()))?;
+        Ok((stream, Some(said)))
+    }
+
+    /// Why there is no answer: the client that connects may know better than its connection.
+    async fn lost(&self, line: &mut Line, lost: EngineError) -> EngineError {
+        if let (Some(program), Some(said)) = (&self.client, line.said.take())
+            && let Ok(Ok(why)) = timeout(LAST_WORDS, said).await
+            && !why.is_empty()
+        {
+            return EngineError::Client { program: program.clone(), why };
+        }
+        lost
     }
 
     async fn send(&self, line: &mut Line, ask: Ask, prefix: &str) -> Result<Response<Incoming>> {
@@ -160,8 +198,13 @@ impl Engine {
         let request = request
             .body(Full::new(Bytes::from(ask.body)))
             .map_err(|error| strange(format!("what was asked is no request: {error}")))?;
-        let response = line.sender.send_request(request).await;
-        response.map_err(|error| EngineError::Lost { call: ask.call, why: error::chain(&error) })
+        match line.sender.send_request(request).await {
+            Ok(response) => Ok(response),
+            Err(error) => {
+                let lost = EngineError::Lost { call: ask.call, why: error::chain(&error) };
+                Err(self.lost(line, lost).await)
+            }
+        }
     }
 
     /// Asks, and takes what the engine refuses for a failure.

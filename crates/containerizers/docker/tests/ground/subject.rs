@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use berth_conformance::{Site, Subject};
 use berth_contract::{Error, EventLog};
-use berth_docker::Docker;
+use berth_docker::{Docker, Settings};
 use berth_model::{ContainerType, Parameter};
 
 /// A registry that takes connections and never says a word.
@@ -19,7 +19,11 @@ fn silent_registry() -> u16 {
 
 /// The containerizer on the engine that listens there.
 pub(crate) fn on(site: &Site, socket: PathBuf) -> Subject {
-    let settings = super::settings_at(site, socket);
+    of(super::settings_at(site, socket))
+}
+
+/// The containerizer with these settings.
+pub(crate) fn of(settings: Settings) -> Subject {
     let port = silent_registry();
     Subject::new(Docker::new(settings, EventLog::default()).expect("a containerizer"))
         .with_every(|config| config.container_info = Some(super::container()))
