@@ -2,10 +2,11 @@
 //! What comes by the older protocol, in which processes send each other messages (reference 32 §1): a POST for each,
 //! named by its type, answered with 202 before anything is known of what comes of it.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderName, USER_AGENT};
@@ -60,6 +61,34 @@ pub(crate) struct Link {
     pub(crate) peer: Option<IpAddr>,
 }
 
+/// So many connections of one process stay open though they say nothing.
+const CONNECTIONS: usize = 4;
+
+/// The connections of processes that are known, the oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Known(Mutex<BTreeMap<String, VecDeque<Weak<AtomicBool>>>>);
+
+impl Known {
+    /// A process is known by this connection, too. Its oldest one is as any other from now on, if it has too many.
+    fn add(&self, from: &str, link: &Link) {
+        if link.known.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for links in all.values_mut() {
+            links.retain(|link| link.strong_count() > 0);
+        }
+        all.retain(|_, links| !links.is_empty());
+        let links = all.entry(from.to_owned()).or_default();
+        links.push_back(Arc::downgrade(&link.known));
+        if links.len() > CONNECTIONS
+            && let Some(oldest) = links.pop_front().and_then(|link| link.upgrade())
+        {
+            oldest.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Whether a request is a message, and which; an error if it is for nobody, or from nobody.
 pub(crate) fn addressed<B>(request: &Request<B>) -> Option<Result<Sent, Refusal>> {
     if request.method() != Method::POST {
@@ -96,16 +125,23 @@ pub(crate) async fn answer(
     mut sent: Sent,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
-    let Some(messages) = shared.core.messages().filter(|_| !shared.options.executors_only) else {
+    if shared.options.executors_only || shared.core.messages().is_none() {
         return Err(Refusal::bare(StatusCode::NOT_FOUND));
-    };
+    }
     let link = request.extensions().get::<Link>().cloned().unwrap_or_default();
     sent.peer = link.peer;
     let (head, incoming) = request.into_parts();
     let bytes = body::whole(incoming, &head.headers, &shared.options.limits).await?;
-    let known = messages.message(sent, bytes).await?;
-    if known {
-        link.known.store(true, Ordering::Relaxed);
+    let (core, from) = (Arc::clone(&shared.core), sent.from.clone());
+    // On its own: what was said is heard to its end, though its connection goes.
+    let hearing = tokio::spawn(async move {
+        match core.messages() {
+            Some(messages) => messages.message(sent, bytes).await,
+            None => Ok(false),
+        }
+    });
+    if hearing.await.map_err(|error| Refusal::failed(error.to_string()))?? {
+        shared.known.add(&from, &link);
     }
     Ok(Whole::empty(StatusCode::ACCEPTED).respond(false).await)
 }

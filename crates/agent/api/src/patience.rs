@@ -13,13 +13,28 @@ use tokio::time::{Sleep, sleep};
 pub(crate) struct Patient<S> {
     socket: S,
     limit: Duration,
+    /// Whether it is fine that nothing can be written: who sends messages need not wait for answers.
+    deaf: bool,
     /// Runs while a write waits.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S: Unpin> Patient<S> {
     pub(crate) fn new(socket: S, limit: Duration) -> Patient<S> {
-        Patient { socket, limit, waiting: None }
+        Patient { socket, limit, deaf: false, waiting: None }
+    }
+
+    /// One whose client may be gone before it is answered, and is heard to its end all the same.
+    pub(crate) fn deaf(self, deaf: bool) -> Patient<S> {
+        Patient { deaf, ..self }
+    }
+
+    /// So much was written, or might as well have been.
+    fn or_unheard(&self, result: Poll<io::Result<usize>>, length: usize) -> Poll<io::Result<usize>> {
+        match result {
+            Poll::Ready(Err(_)) if self.deaf => Poll::Ready(Ok(length)),
+            result => result,
+        }
     }
 
     fn or_too_long<T>(
@@ -54,7 +69,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.or_too_long(context, |socket, context| socket.poll_write(context, bytes))
+        let result = self.or_too_long(context, |socket, context| socket.poll_write(context, bytes));
+        self.or_unheard(result, bytes.len())
     }
 
     fn poll_write_vectored(
@@ -62,7 +78,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         context: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.or_too_long(context, |socket, context| socket.poll_write_vectored(context, pieces))
+        let result = self.or_too_long(context, |socket, context| socket.poll_write_vectored(context, pieces));
+        self.or_unheard(result, pieces.iter().map(|piece| piece.len()).sum())
     }
 
     fn is_write_vectored(&self) -> bool {

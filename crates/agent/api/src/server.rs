@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::answer::{self, Body};
 use crate::auth::{self, Authenticate, Realm};
 use crate::listen::Socket;
-use crate::message::{self, Link};
+use crate::message::{self, Known, Link};
 use crate::negotiate::accepts_gzip;
 use crate::patience::Patient;
 use crate::route::{Route, route};
@@ -102,6 +102,8 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     /// When statistics are told next.
     pub(crate) statistics: Mutex<Option<Instant>>,
+    /// The connections of processes that send messages and are known.
+    pub(crate) known: Known,
 }
 
 /// How far the end has come.
@@ -121,8 +123,13 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) {
     let limits = options.limits.clone();
-    serve_with(listeners, Arc::new(Shared { core, options, statistics: Mutex::default() }), limits, shutdown)
-        .await;
+    serve_with(
+        listeners,
+        Arc::new(Shared { core, options, statistics: Mutex::default(), known: Known::default() }),
+        limits,
+        shutdown,
+    )
+    .await;
 }
 
 /// Lets a handler answer requests until `shutdown`, as [`serve`] does.
@@ -240,12 +247,14 @@ async fn answer_all(
         request.extensions_mut().insert(link.clone());
         handler.clone().respond(caller.clone(), request)
     });
-    let mut unknown = pin!(sleep(limits.head_timeout));
-    let mut asks = sends;
-    let io = TokioIo::new(Patient::new(socket, limits.stall));
+    let mut look = tokio::time::interval(limits.head_timeout);
+    look.reset();
+    let io = TokioIo::new(Patient::new(socket, limits.stall).deaf(sends));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout((!sends).then_some(limits.head_timeout))
+        // Who sends a message and is gone has said it.
+        .half_close(sends)
         .max_buf_size(limits.head_bytes.max(8192))
         .serve_connection(io, service);
     let mut connection = pin!(connection);
@@ -257,11 +266,10 @@ async fn answer_all(
                 }
                 return;
             }
-            () = unknown.as_mut(), if asks => {
+            _ = look.tick(), if sends => {
                 if !known.load(Ordering::Relaxed) {
                     return;
                 }
-                asks = false;
             }
             changed = stage.changed() => match *stage.borrow_and_update() {
                 Stage::Closing if changed.is_ok() => connection.as_mut().graceful_shutdown(),

@@ -13,19 +13,23 @@
 mod message;
 mod peer;
 
+use std::collections::{BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
-use std::sync::{Arc, Weak};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use berth_api::{Messages, Refusal, Sent};
-use berth_proto::executor::{Call, call};
+use berth_proto::executor::{Call, Event, call};
 use berth_proto::{decode_protobuf, internal, v1};
 use berth_tasks::{Events, Standing};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::agent::Inner;
 use crate::core::Face;
+use crate::table::lock;
 use message::{Message, Told, Translate};
 use peer::Peer;
 
@@ -33,6 +37,14 @@ use peer::Peer;
 const AWAY: Duration = Duration::from_millis(200);
 /// How long one has to say again who it is, before it is asked once more.
 const ASKED: Duration = Duration::from_secs(5);
+/// So many strangers are told at once that nobody waits for them.
+const STRANGERS: usize = 32;
+/// How long a process has to take one message when nothing depends on it.
+const PASSING: Duration = Duration::from_secs(5);
+/// How long an executor may leave a message untaken, before its connection is given up.
+const STALL: Duration = Duration::from_secs(300);
+/// So much is kept for an executor that is taking a message; what is more waits at the engine.
+const KEPT: usize = 64;
 /// How often the engine is asked whether it has heard of the end of a connection.
 const TURN: Duration = Duration::from_millis(5);
 /// How long a message waits that comes before the agent has taken over what was there.
@@ -61,10 +73,21 @@ impl Upid {
 }
 
 /// What is kept for executors that speak by messages.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Driver {
     /// One after the other comes in.
     door: tokio::sync::Mutex<()>,
+    /// Room for telling strangers to end: whoever that is, may not take what they are told.
+    strangers: Arc<Semaphore>,
+    /// Executors that are looked for, by framework and executor: each by one.
+    sought: Mutex<BTreeSet<(String, String)>>,
+}
+
+impl Default for Driver {
+    fn default() -> Driver {
+        let strangers = Arc::new(Semaphore::new(STRANGERS));
+        Driver { door: tokio::sync::Mutex::default(), strangers, sought: Mutex::default() }
+    }
 }
 
 impl Messages for Face {
@@ -168,12 +191,17 @@ async fn enter(
             ?standing,
             "no executor to be let in: it is told to end"
         );
-        agent.tasks.spawn(async move {
-            let shutdown = internal::ShutdownExecutorMessage::default();
-            if let Ok(mut peer) = Peer::open(&from).await {
-                let _ = peer.post(&own, &Told::new(&shutdown)).await;
-            }
-        });
+        if let Ok(room) = Arc::clone(&agent.driver.strangers).try_acquire_owned() {
+            agent.tasks.spawn(async move {
+                let shutdown = internal::ShutdownExecutorMessage::default();
+                let told = async {
+                    let mut peer = Peer::open(&from).await?;
+                    peer.post(&own, &Told::new(&shutdown)).await
+                };
+                let _ = timeout(PASSING, told).await;
+                drop(room);
+            });
+        }
         return false;
     };
     // The next one finds it registered.
@@ -239,24 +267,34 @@ pub(crate) fn seek_all(agent: &Arc<Inner>) {
 
 /// Asks an executor that is not connected to say again who it is, until it does or is over.
 async fn seek(agent: Weak<Inner>, framework: String, executor: String, to: Upid) {
+    let name = (framework.clone(), executor.clone());
+    if agent.upgrade().is_none_or(|agent| !lock(&agent.driver.sought).insert(name.clone())) {
+        return;
+    }
     loop {
         let (own, message, again) = {
             let Some(agent) = agent.upgrade() else { return };
-            let away = agent.engine.standing(&framework, &executor).is_some_and(|at| {
-                at.link.is_none() && (at.registering || at.running) && at.pid.as_deref() == Some(&to.text)
-            });
-            if !away {
-                return;
+            {
+                // Who comes to seek it now either finds this one, or that it has gone.
+                let mut sought = lock(&agent.driver.sought);
+                let away = agent.engine.standing(&framework, &executor).is_some_and(|at| {
+                    at.link.is_none() && (at.registering || at.running) && at.pid.as_deref() == Some(&to.text)
+                });
+                if !away {
+                    sought.remove(&name);
+                    return;
+                }
             }
             let slave_id = v1::AgentId { value: agent.engine.id().to_owned() };
             let again = agent.flags.executor_reregistration_retry_interval.unwrap_or(ASKED);
             (own(&agent), internal::ReconnectExecutorMessage { slave_id }, again)
         };
-        let asked = match Peer::open(&to).await {
-            Ok(mut peer) => peer.post(&own, &Told::new(&message)).await,
-            Err(error) => Err(error),
+        let ask = async {
+            let mut peer = Peer::open(&to).await?;
+            peer.post(&own, &Told::new(&message)).await
         };
-        match asked {
+        let asked = timeout(PASSING, ask).await;
+        match asked.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
             Ok(()) => tokio::time::sleep(again).await,
             Err(error) => {
                 tracing::debug!(framework, executor, to = to.text, %error, "an executor is not there (yet)");
@@ -281,24 +319,48 @@ struct Speaker {
 
 impl Speaker {
     /// Until there is nothing more to tell it, or its connection breaks.
-    async fn speak(&mut self, mut first: Option<berth_proto::executor::Event>) {
+    async fn speak(&mut self, first: Option<Event>) {
         let mut peer = match Peer::open(&self.to).await {
             Ok(peer) => peer,
             Err(error) => return tracing::warn!(to = self.to.text, %error, "an executor can not be reached"),
         };
+        let Speaker { events, translate, own, to } = self;
+        let mut waiting: VecDeque<Told> =
+            first.into_iter().flat_map(|event| translate.event(event)).collect();
+        let mut over = false;
         loop {
-            let event = match first.take() {
-                Some(event) => Some(event),
-                None => tokio::select! {
-                    event = poll_fn(|context| self.events.poll_next(context)) => event,
-                    () = peer.closed() => None,
-                },
-            };
-            let Some(event) = event else { return };
-            for told in self.translate.event(event) {
-                if let Err(error) = peer.post(&self.own, &told).await {
-                    return tracing::warn!(to = self.to.text, told = told.name, %error, "an executor was not told");
+            let Some(told) = waiting.pop_front() else {
+                if over {
+                    return;
                 }
+                let event = tokio::select! {
+                    event = poll_fn(|context| events.poll_next(context)) => event,
+                    () = peer.closed() => None,
+                };
+                let Some(event) = event else { return };
+                waiting.extend(translate.event(event));
+                continue;
+            };
+            // It may be stopped, for as long as it is an executor: that it is none any more is heard meanwhile.
+            let mut until = Instant::now() + STALL;
+            let mut post = pin!(peer.post(own, &told));
+            let posted = loop {
+                tokio::select! {
+                    posted = post.as_mut() => break posted,
+                    event = poll_fn(|context| events.poll_next(context)), if !over && waiting.len() < KEPT => {
+                        match event {
+                            Some(event) => waiting.extend(translate.event(event)),
+                            None => {
+                                over = true;
+                                until = until.min(Instant::now() + PASSING);
+                            }
+                        }
+                    }
+                    () = sleep_until(until) => break Err(std::io::ErrorKind::TimedOut.into()),
+                }
+            };
+            if let Err(error) = posted {
+                return tracing::warn!(to = to.text, told = told.name, %error, "an executor was not told");
             }
         }
     }

@@ -476,3 +476,33 @@ fn where_executors_show_tokens_messages_are_refused() {
         assert_eq!(answer, "HTTP/1.1 401 Unauthorized\r\n");
     });
 }
+
+#[test]
+fn strangers_that_take_nothing_hold_nothing() {
+    on("driverdeaf", |ground| {
+        ground.with("--ip=127.0.0.1");
+        ground.with("--port=0");
+        ground.with("--no-authenticate_http_readwrite");
+        ground.start();
+        // Connections are completed by the kernel, and nobody takes what comes through them.
+        let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = deaf.local_addr().unwrap().port();
+        let mut process = Process::new("executor(1)");
+        process.upid = format!("executor(1)@127.0.0.1:{port}");
+        for _ in 0..100 {
+            process.send(ground.tcp().unwrap(), &register());
+        }
+        let answers = BufReader::new(process.out.as_ref().unwrap().try_clone().unwrap()).lines();
+        let taken = answers.map_while(Result::ok).filter(|line| line.starts_with("HTTP/1.1 202")).take(100);
+        assert_eq!(taken.count(), 100);
+        let held = || {
+            let remote = format!(":{port:04X}");
+            let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+            // The third column is the other end, and the fourth says 01 for a connection that is open on this side.
+            let fields = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+            fields.filter(|line| line[2].ends_with(&remote) && line[3] == "01").count()
+        };
+        assert!(held() <= 32, "{} connections", held());
+        berth_testing::until("they are given up", || held() == 0);
+    });
+}

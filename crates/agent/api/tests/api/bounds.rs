@@ -130,6 +130,28 @@ async fn a_known_process_may_say_nothing_for_long_and_an_unknown_one_may_not() {
 }
 
 #[tokio::test]
+async fn what_a_process_says_and_goes_is_heard() {
+    let site = Site::new().await;
+    for number in 0..100 {
+        let head =
+            "POST /slave(1)/mesos.internal.X HTTP/1.1\r\nLibprocess-From: other@1.2.3.4:5\r\nHost: x\r\n";
+        let body = format!("{number:03}");
+        let message = match number % 2 {
+            0 => format!("{head}Transfer-Encoding: chunked\r\n\r\n3\r\n{body}\r\n0\r\n\r\n"),
+            _ => format!("{head}Content-Length: 3\r\n\r\n{body}"),
+        };
+        let mut client = site.tcp().await;
+        client.send(message.as_bytes()).await;
+    }
+    let heard = async {
+        while site.double.asked().len() < 100 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(heard).await;
+}
+
+#[tokio::test]
 async fn a_body_that_does_not_come_is_refused() {
     let site = Site::with(limited(|limits| limits.body_timeout = Duration::from_millis(50))).await;
     let mut client = site.unix().await;

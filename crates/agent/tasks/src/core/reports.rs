@@ -85,8 +85,8 @@ impl Core {
 
     /// Whether a report can be one.
     fn sound(&mut self, at: &At, status: &v1::TaskStatus) -> Result<(), &'static str> {
-        if status.uuid.is_none() {
-            return Err("it has no uuid");
+        if status.uuid.as_ref().is_none_or(|uuid| uuid.len() != 16) {
+            return Err("it has no uuid, which is of 16 bytes");
         }
         if status.agent_id.is_some() && status.agent_id != self.agent.id {
             return Err("it is of another agent");
