@@ -184,20 +184,26 @@ fn copy(args: &Copy) -> Result<u8, Failure> {
         return Err(Failure::text("a copy needs a name: -N NAME (only an ephemeral one, -e, gets its own)"));
     }
     let above = args.newpath.as_deref().unwrap_or(&args.common.lxcpath);
+    let is_there = |new: &&Name| new.place(above).symlink_metadata().is_ok();
+    let refused = |new: &Name| {
+        let text = format!("{} is there already: choose another name", new.place(above).display());
+        Failure::text(text).code(1)
+    };
+    // Before a mark is made: one who is killed then has left a whole container with it.
+    if let Some(new) = args.newname.as_ref().filter(is_there).filter(|new| !lxc::is_half(above, new)) {
+        return Err(refused(new));
+    }
     let mut half = None;
     if let (Some(new), false, false) = (&args.newname, args.ephemeral, args.rename) {
         let mut own = lxc::Half::begin(above, new).map_err(|error| failed(&error).code(1))?;
         clear_left(&mut own, new)?;
         half = Some(own);
     }
-    if let Some(new) = args.newname.as_ref().filter(|new| new.place(above).symlink_metadata().is_ok()) {
+    if let Some(new) = args.newname.as_ref().filter(is_there) {
         if let Some(half) = half {
             half.end();
         }
-        let place = new.place(above);
-        return Err(
-            Failure::text(format!("{} is there already: choose another name", place.display())).code(1)
-        );
+        return Err(refused(new));
     }
     let flags = [
         (args.rename, "--rename"),

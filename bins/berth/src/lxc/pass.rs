@@ -20,7 +20,7 @@ pub(crate) fn changing(call: Call<'_>, half: Half, change: Change) -> Result<u8,
     match (code, change) {
         (0, _) => half.end(),
         (_, Change::Copy) => {
-            half.clear().map_err(|error| failed(&error).code(1))?;
+            half.take_back().map_err(|error| failed(&error).code(1))?;
             half.end();
         }
         // Of one that was killed what is there now is not known; the next command sees to it.

@@ -13,7 +13,7 @@ use berth_contract::{Answer, Attach, Attached, Error, Phase, Streams, WindowSize
 use berth_keeper::sandbox::open_directory;
 use berth_model::{Class, ContainerId};
 use berth_sys::Errno;
-use berth_sys::rustix::event::{PollFd, PollFlags, poll};
+use berth_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
 use berth_sys::rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, inotify, openat};
 use berth_sys::rustix::io::{read, write};
 use berth_sys::rustix::pipe::{PipeFlags, pipe_with};
@@ -102,12 +102,15 @@ fn copy(shared: &Shared, file: &File, mut at: u64, watcher: &OwnedFd, sink: &Own
     while !shared.is_leaving() {
         // Before it is read: what was written until then is read.
         let over = is_readable(init);
+        // One look is for so much: there may be more, and nothing says so again.
+        let mut more = true;
         if rest.is_empty() {
             if file.metadata().is_ok_and(|metadata| metadata.len() < at) {
                 // It was emptied.
                 at = 0;
             }
             let Ok(count) = file.read_at(&mut room, at) else { return };
+            more = count > 0;
             rest.extend_from_slice(&room[..count]);
             at += count as u64;
         }
@@ -116,7 +119,7 @@ fn copy(shared: &Shared, file: &File, mut at: u64, watcher: &OwnedFd, sink: &Own
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(_) => return,
         }
-        if rest.is_empty() && over {
+        if rest.is_empty() && over && !more {
             return;
         }
         let full = !rest.is_empty();
@@ -128,7 +131,8 @@ fn copy(shared: &Shared, file: &File, mut at: u64, watcher: &OwnedFd, sink: &Own
         if !full {
             fds.extend([PollFd::new(watcher, PollFlags::IN), PollFd::new(init, PollFlags::IN)]);
         }
-        let _ = poll(&mut fds, None);
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let _ = poll(&mut fds, (more && !full).then_some(&at_once));
         if fds[1].revents().intersects(PollFlags::ERR | PollFlags::HUP) {
             return;
         }

@@ -270,13 +270,13 @@ fn attach(shared: &Shared, entry: &Entry, run: &Run) -> Result<(), Error> {
     let (settings, record) = (&shared.own.settings, &entry.record);
     let place = shared.records.place(&entry.id);
     let call = Call::new("lxc-attach", &settings.containers(), &asked::name(record));
-    let (call, words) = entering(call, &run.variables, run.user, &run.directory, &run.words);
+    let Entering { call, words, kept } = entering(call, &run.variables, run.user, &run.directory, &run.words);
     let inner = call.words(words).command().map_err(of_tool)?;
     let mut command = std::process::Command::new("/bin/sh");
     command.args(["-c", NOTE, "sh"]).arg(&place).arg(inner.get_program()).args(inner.get_args());
     let output =
         |name| sandbox::output(&record.config, name).map_err(of_io(format!("open {name} in the sandbox")));
-    command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
+    command.env_clear().envs(kept).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
     command.stdin(Stdio::null()).stdout(output("stdout")?).stderr(output("stderr")?);
     // lxc-attach would pass them on.
     berth_sys::session::close_others(&mut command);
@@ -286,26 +286,77 @@ fn attach(shared: &Shared, entry: &Entry, run: &Run) -> Result<(), Error> {
     reaper.spawn(move || drop(child.wait())).map(drop).map_err(of_io("make a thread for lxc-attach"))
 }
 
-/// How lxc-attach is told what to run: its options, and the words behind them. It begins in the root directory.
+/// How lxc-attach is told what to run.
+pub(crate) struct Entering<'a> {
+    /// With its options.
+    pub(crate) call: Call<'a>,
+    /// The words behind them.
+    pub(crate) words: Vec<String>,
+    /// Variables of its own, which it hands on: everybody on the host can read its words, and only root these.
+    pub(crate) kept: Vec<(String, String)>,
+}
+
+/// Whether the C library, a shell or LXC looks at a variable itself: such a one is given by words, so that the container's
+/// configuration has no say in a process of the host.
+fn is_of_tools(name: &str) -> bool {
+    const BEGINNINGS: [&str; 12] = [
+        "LD_", "GLIBC_", "MALLOC_", "LXC_", "OPENSSL_", "SSL_", "DBUS_", "XDG_", "LC_", "NIS_", "RES", "BASH",
+    ];
+    const NAMES: [&str; 23] = [
+        "PATH",
+        "HOME",
+        "SHELL",
+        "ENV",
+        "IFS",
+        "PS1",
+        "PS2",
+        "PS4",
+        "PWD",
+        "OLDPWD",
+        "CDPATH",
+        "TERM",
+        "TMPDIR",
+        "LANG",
+        "LOCPATH",
+        "NLSPATH",
+        "GCONV_PATH",
+        "GETCONF_DIR",
+        "HOSTALIASES",
+        "LOCALDOMAIN",
+        "TZ",
+        "TZDIR",
+        "_",
+    ];
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    !is_plain || NAMES.contains(&name) || BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+}
+
+/// How lxc-attach is told what to run. It begins in the root directory.
 pub(crate) fn entering<'a>(
     call: Call<'a>,
     variables: &[(String, String)],
     user: Option<(u32, u32)>,
     directory: &str,
     words: &[String],
-) -> (Call<'a>, Vec<String>) {
+) -> Entering<'a> {
     let mut call = call.argument("--clear-env");
+    let mut kept = Vec::new();
     for (name, value) in variables {
-        call = call.option("--set-var=", format!("{name}={value}"));
+        if is_of_tools(name) {
+            call = call.option("--set-var=", format!("{name}={value}"));
+        } else {
+            call = call.option("--keep-var=", name);
+            kept.push((name.clone(), value.clone()));
+        }
     }
     if let Some((uid, gid)) = user {
         call = call.option("--uid=", uid.to_string()).option("--gid=", gid.to_string());
     }
     if directory == "/" {
-        return (call, words.to_vec());
+        return Entering { call, words: words.to_vec(), kept };
     }
     let shell = ["/bin/sh", "-c", "cd \"$1\" && shift && exec \"$@\"", "sh", directory].map(str::to_owned);
-    (call, shell.into_iter().chain(words.iter().cloned()).collect())
+    Entering { call, words: shell.into_iter().chain(words.iter().cloned()).collect(), kept }
 }
 
 /// What lxc-start said of a start that came to nothing.

@@ -13,10 +13,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -70,6 +71,8 @@ struct Now {
     process: Option<Init>,
     terminal: Option<Terminal>,
     destroyed: bool,
+    /// The last signal that it was sent.
+    sent: i32,
 }
 
 /// All sessions.
@@ -105,6 +108,7 @@ impl Session {
 
     /// False when there is no process any more.
     pub(crate) fn signal(&self, signal: i32) -> Result<bool, Error> {
+        lock(&self.now).sent = signal;
         match self.process().map(|init| berth_sys::signal::send(init.fd.as_fd(), signal)) {
             None | Some(Err(berth_sys::Errno::SRCH)) => Ok(false),
             Some(Ok(())) => Ok(true),
@@ -169,7 +173,7 @@ pub(crate) fn end_left(settings: &Settings) {
     for (tool, words) in process::tools_at_work("lxc-attach", &settings.containers()) {
         let is_session = process::split(&words)
             .iter()
-            .any(|word| word.strip_prefix("--logfile=").is_some_and(|path| Path::new(path).ends_with(LOG)));
+            .any(|word| word.strip_prefix("--logfile=").is_some_and(|path| is_log(Path::new(path))));
         if let Some(mut attach) = is_session.then(|| Monitor::adopted(tool)).flatten() {
             for child in children(tool.pid) {
                 let child = Process::of(child).ok().flatten();
@@ -292,6 +296,7 @@ fn plan(
     entry: &Entry,
     init: &Init,
     request: &ExecRequest,
+    log: &Path,
 ) -> Result<std::process::Command, Error> {
     let (settings, record, command) = (&shared.own.settings, &entry.record, &request.command);
     let root = Root::at(Path::new(&format!("/proc/{}/root", init.process.pid)));
@@ -327,11 +332,11 @@ fn plan(
     let variables: Vec<(String, String)> = variables.into_iter().collect();
     let call = Call::new("lxc-attach", &settings.containers(), &asked::name(record))
         .argument("--quiet")
-        .option("--logfile=", shared.records.place(&entry.id).join(LOG))
+        .option("--logfile=", log)
         .option("--logpriority=", "ERROR");
-    let (call, words) = owner::entering(call, &variables, user, &directory, &words);
+    let owner::Entering { call, words, kept } = owner::entering(call, &variables, user, &directory, &words);
     let mut command = call.words(words).command().map_err(of_tool)?;
-    command.env_clear().env("PATH", SEARCH).current_dir("/");
+    command.env_clear().envs(kept).env("PATH", SEARCH).current_dir("/");
     berth_sys::session::close_others(&mut command);
     Ok(command)
 }
@@ -366,13 +371,8 @@ fn start(
     request: &ExecRequest,
 ) -> Result<(Monitor, Attached, Sides), Error> {
     let init = entry.own.init().ok_or_else(|| Error::ParentMissing(entry.id.clone()))?;
-    let mut command = plan(shared, entry, &init, request)?;
-    let log = shared.records.place(&entry.id).join(LOG);
-    let said = log.metadata().map_or(0, |metadata| metadata.len());
-    if said > LOG_FULL {
-        let _ = fs::File::options().write(true).truncate(true).open(&log);
-    }
-    let said = if said > LOG_FULL { 0 } else { said };
+    let log = Log::new(&shared.records.place(&entry.id));
+    let mut command = plan(shared, entry, &init, request, &log.0)?;
     let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|errno| of_io("make a pipe")(errno.into()));
     let (outer, sides) = match request.terminal {
         None => {
@@ -406,7 +406,7 @@ fn start(
     if let Some(terminal) = &lock(&session.now).terminal {
         terminal.pass();
     }
-    let words = said_since(&log, said);
+    let words = log.words();
     match attach.code() {
         // It has something to say only of what it could not start.
         Some(code) if code != 0 && !words.is_empty() => {
@@ -417,12 +417,35 @@ fn start(
     }
 }
 
-fn said_since(log: &Path, from: u64) -> Vec<u8> {
-    let mut words = Vec::new();
-    if let Ok(mut file) = fs::File::open(log) {
-        let _ = file.seek(SeekFrom::Start(from)).and_then(|_| file.take(LOG_FULL).read_to_end(&mut words));
+/// What lxc-attach says of one start, in a file that goes when that has been read. lxc-attach has it open for longer, and says
+/// nothing more there.
+struct Log(PathBuf);
+
+impl Log {
+    fn new(place: &Path) -> Log {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let number = LAST.fetch_add(1, Ordering::Relaxed);
+        Log(place.join(format!("{LOG}-{}-{number}", std::process::id())))
     }
-    words
+
+    fn words(&self) -> Vec<u8> {
+        let mut words = Vec::new();
+        if let Ok(file) = fs::File::open(&self.0) {
+            let _ = file.take(LOG_FULL).read_to_end(&mut words);
+        }
+        words
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Whether a file is one of these logs.
+fn is_log(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(LOG))
 }
 
 fn children(pid: u32) -> Vec<u32> {
@@ -523,7 +546,10 @@ fn status(session: &Session, attach: &mut Monitor) -> Option<WaitStatus> {
     match told.exited() {
         None if session.is_destroyed() => Some(WaitStatus::KILLED),
         None => None,
-        Some(code) if (129..=192).contains(&code) => Some(WaitStatus(code - 128)),
+        // An exit by such a number is one, unless somebody sent that signal.
+        Some(code) if (129..=192).contains(&code) && lock(&session.now).sent == code - 128 => {
+            Some(WaitStatus(code - 128))
+        }
         Some(_) => Some(told),
     }
 }

@@ -105,8 +105,8 @@ impl Copier {
         }
     }
 
-    /// Copies what can be copied now.
-    pub(crate) fn copy(&mut self) {
+    /// Copies what can be copied now; whether any of the output was.
+    pub(crate) fn copy(&mut self) -> bool {
         if self.input.is_empty()
             && let Some(from) = &self.from
         {
@@ -122,6 +122,7 @@ impl Copier {
         if self.output.is_empty() && !self.hung_up {
             self.hung_up = matches!(fill(&self.master, &mut self.output), Filled::Ended);
         }
+        let before = self.output.len();
         match &self.to {
             Some(to) => {
                 if let Drained::Gone = drain(to, &mut self.output) {
@@ -131,6 +132,7 @@ impl Copier {
             // A reader that is gone loses what comes, and holds up nobody.
             None => self.output.clear(),
         }
+        self.output.len() < before
     }
 
     /// Copies what the command has written last: nobody writes any more.
@@ -138,11 +140,11 @@ impl Copier {
         self.from = None;
         self.input.clear();
         loop {
-            let before = self.output.len();
-            self.copy();
+            let moved = self.copy();
             let Some(to) = self.to.as_ref() else { return };
             if self.output.is_empty() {
-                if self.hung_up || before == 0 {
+                // A terminal gives some thousand bytes at once: it is empty when it gives none.
+                if self.hung_up || !moved {
                     return;
                 }
                 continue;

@@ -194,17 +194,8 @@ fn a_deadly_signal_and_an_exit_are_told_apart_and_signals_reach_the_command_alon
     }
     assert_eq!(good(lxc.containers()), std::slice::from_ref(&id));
     let told = output(&lxc, &id, "exits", shell("sleep 0.1; exit 137"));
-    if berth_told_exactly() {
-        assert_eq!(told.2, Some(137 << 8));
-    }
+    assert_eq!(told.2, Some(137 << 8));
     good(lxc.destroy(&id));
-}
-
-/// Whether the kernel tells how processes of others ended (Linux 6.15).
-fn berth_told_exactly() -> bool {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release.split(['.', '-']).filter_map(|part| part.parse::<u32>().ok());
-    (numbers.next(), numbers.next()) >= (Some(6), Some(15))
 }
 
 #[test]
@@ -386,4 +377,78 @@ fn what_a_container_writes_is_told_to_whoever_attaches_until_it_ends() {
     assert!(matches!(over, Err(Error::AttachEnded)), "{over:?}");
     let unknown = answer(attach(&lxc).connect(&ground::id("unknown"), Streams::Output));
     assert!(unknown.is_err_and(|error| error.class() == Class::NotFound));
+}
+
+#[test]
+fn the_last_words_on_a_terminal_are_told_to_the_end() {
+    let Some(site) = site("lxc-x-tail") else { return };
+    let lxc = recovered(settings(&site));
+    let id = running(&site, &lxc, "tail", |_| {});
+    for round in 0..5 {
+        let own = session(&id, &format!("tail{round}"));
+        let text = "head -c 12000 /dev/zero | tr '\\0' x; echo; echo LAST";
+        let terminal = Some(WindowSize { rows: 24, columns: 80 });
+        let ExecSession { streams, .. } = good(exec(&lxc).run(&own, ExecRequest { terminal, ..shell(text) }));
+        let told = self::text(streams.stdout);
+        assert!(told.len() > 12_000 && told.ends_with("LAST\r\n"), "round {round}: {} bytes", told.len());
+        assert_eq!(ended(&lxc, &own).status, Some(0));
+    }
+    good(lxc.destroy(&id));
+}
+
+#[test]
+fn what_is_written_at_once_is_told_at_once_to_whoever_attaches() {
+    let Some(site) = site("lxc-x-burst") else { return };
+    let lxc = recovered(settings(&site));
+    let id = id("bursts");
+    let burst = |file: &str| {
+        format!(
+            "while ! test -e {file}; do sleep 0.01; done; dd if=/dev/zero bs=1048576 count=1 2>/dev/null; "
+        )
+    };
+    start(&lxc, &id, config(&site, &id, &[burst("one"), burst("two")].concat()));
+    let sandbox = site.sandboxes().join("bursts");
+    let attached = good(attach(&lxc).connect(&id, Streams::Output));
+    let mut stdout = File::from(attached.stdout.unwrap());
+    fs::write(sandbox.join("one"), "").unwrap();
+    let mut all = vec![0; 1 << 20];
+    // It says nothing more until it is told to.
+    stdout.read_exact(&mut all).unwrap();
+    fs::write(sandbox.join("two"), "").unwrap();
+    stdout.read_exact(&mut all).unwrap();
+    assert_eq!(stdout.read(&mut all).unwrap(), 0, "it has ended");
+    assert_eq!(ended(&lxc, &id).status, Some(0));
+}
+
+#[test]
+fn what_a_command_is_told_in_its_variables_is_not_told_to_everybody() {
+    let Some(site) = site("lxc-x-secret") else { return };
+    let lxc = recovered(settings(&site));
+    let secret = format!("hunter-{}", site.marker());
+    let id = running(&site, &lxc, "secret", |config| {
+        config.command_info.environment.variables.push(berth_model::Variable {
+            name: "OF_CONTAINER".to_owned(),
+            value: Some(secret.clone()),
+            ..berth_model::Variable::default()
+        });
+    });
+    let own = session(&id, "knows");
+    let mut request = shell("echo \"$OF_CONTAINER $OF_COMMAND $LD_DEBUG\"; exec sleep 1000");
+    request.environment.insert("OF_COMMAND".to_owned(), secret.clone());
+    // The C library looks at this one: no process of the host's may have it.
+    request.environment.insert("LD_DEBUG".to_owned(), "none".to_owned());
+    let ExecSession { mut streams, .. } = good(exec(&lxc).run(&own, request));
+    let mut told = vec![0; 2 * secret.len() + 7];
+    File::from(streams.stdout.take().unwrap()).read_exact(&mut told).unwrap();
+    assert_eq!(String::from_utf8(told).unwrap(), format!("{secret} {secret} none\n"));
+    for process in fs::read_dir("/proc").unwrap().flatten() {
+        let words = fs::read(process.path().join("cmdline")).unwrap_or_default();
+        let words = String::from_utf8_lossy(&words).into_owned();
+        assert!(!words.contains(&secret), "{words}");
+        if words.starts_with("lxc-attach") && words.contains(site.marker()) {
+            let own = fs::read(process.path().join("environ")).unwrap_or_default();
+            assert!(!String::from_utf8_lossy(&own).contains("LD_DEBUG"));
+        }
+    }
+    good(lxc.destroy(&id));
 }

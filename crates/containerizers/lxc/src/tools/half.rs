@@ -122,6 +122,14 @@ impl Half {
         take_away(&self.lxcpath, &self.name)
     }
 
+    /// Takes away what a copy that failed has left. One that runs by now is somebody else's, whom LXC let in first.
+    ///
+    /// # Errors
+    /// Something of it stays.
+    pub fn take_back(&self) -> Result<()> {
+        if runs(&self.lxcpath, &self.name) { Ok(()) } else { self.clear() }
+    }
+
     /// The tool that makes the change, with the lock.
     ///
     /// # Errors
