@@ -67,6 +67,11 @@ impl Listener {
         }
     }
 
+    /// Takes back what was heard of a program that has not ended: it is run again.
+    pub(crate) fn forget_unended(&mut self) {
+        self.started = self.ended;
+    }
+
     /// The tally, once cargo has ended (`success`) and the tests have left their `skips`: the text of the
     /// file that `BERTH_SKIPS` names, `test: reason` on each line.
     ///
@@ -162,6 +167,15 @@ mod tests {
                 Skip { test: "c".into(), reason: "marked #[ignore] without a reason".into() }
             ]
         );
+    }
+
+    #[test]
+    fn a_program_that_is_run_again_counts_once() {
+        let mut heard = hear(&["running 5 tests", GOOD, "running 6 tests", "test a ... ok"]);
+        heard.forget_unended();
+        heard.hear("running 6 tests");
+        heard.hear(BAD);
+        assert_eq!(heard.tally(false, "").to_string(), "8 passed, 2 failed, 0 skipped");
     }
 
     #[test]

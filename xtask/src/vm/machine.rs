@@ -47,6 +47,8 @@ pub(super) enum Ended {
     Off,
     /// It was stopped when its time was over.
     TimeOver,
+    /// It was stopped because it stood still: a program was to have ended by its own clock, and it said nothing of that.
+    Still,
 }
 
 impl Machine {
@@ -75,8 +77,13 @@ impl Machine {
         qemu
     }
 
-    /// Boots it and hands on each line that comes out of the port, until it is off or `limit` is over.
-    pub(super) fn run(&self, limit: Duration, mut hear: impl FnMut(&str)) -> Result<Ended, Error> {
+    /// Boots it and hands on each line that comes out of the port, until it is off or `limit` is over. Who hears says by when
+    /// there is to be another one, if that is known.
+    pub(super) fn run(
+        &self,
+        limit: Duration,
+        mut hear: impl FnMut(&str) -> Option<Instant>,
+    ) -> Result<Ended, Error> {
         let deadline = Instant::now() + limit;
         let mut command = self.command();
         let start = |source| Error::Start { program: QEMU.to_owned(), source };
@@ -84,10 +91,13 @@ impl Machine {
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(start)?;
         let mut child = Killed(child);
         let lines = lines_of(&mut child.0);
+        let mut sooner: Option<Instant> = None;
         loop {
-            match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(line) => hear(&line),
+            let until = sooner.map_or(deadline, |sooner| sooner.min(deadline));
+            match lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(line) => sooner = hear(&line),
                 Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(Ended::Off),
+                Err(mpsc::RecvTimeoutError::Timeout) if until < deadline => return Ok(Ended::Still),
                 Err(mpsc::RecvTimeoutError::Timeout) => return Ok(Ended::TimeOver),
             }
         }

@@ -81,6 +81,11 @@ pub(super) const RUNS: &[Run] = &[
 ];
 
 impl Run {
+    /// What it is called in the VM's list.
+    pub(super) fn name(&self) -> String {
+        format!("{}/{}", self.folder, self.target)
+    }
+
     /// Whether somebody means it by this name: `kernel`, or `mesos/conformance` where there are several.
     pub(super) fn is_called(&self, name: &str) -> bool {
         name == self.target || format!("/{}/{}", self.folder, self.target).ends_with(&format!("/{name}"))
