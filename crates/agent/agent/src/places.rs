@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use berth_logger::Reader;
 use berth_model::ContainerId;
 use berth_record::Sync;
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, statat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, ResolveFlags, mkdirat, openat, statat, unlinkat};
 use rustix::io::Errno;
 
 use crate::error::{StartError, chain};
@@ -233,7 +233,7 @@ impl Places {
             path => path,
         };
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
-        openat2(&sandbox, path, flags, Mode::empty(), resolve)
+        berth_sys::fd::open_within(&sandbox, path, flags, resolve)
     }
 }
 

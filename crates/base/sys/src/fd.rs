@@ -6,6 +6,26 @@ use linux_raw_sys::general as k;
 use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 
+/// How often a lookup is begun anew.
+const LOOKUPS: usize = 128;
+
+/// openat2(2) with `how` a scope (`RESOLVE_BENEATH`, `RESOLVE_IN_ROOT`). When something was renamed or mounted on the host
+/// while it went through a `..`, the kernel can not tell whether that led out, and says EAGAIN: it is asked again.
+pub fn open_within(
+    dir: impl rustix::fd::AsFd,
+    path: impl rustix::path::Arg + Copy,
+    flags: rustix::fs::OFlags,
+    how: rustix::fs::ResolveFlags,
+) -> Result<OwnedFd> {
+    for _ in 0..LOOKUPS {
+        match rustix::fs::openat2(&dir, path, flags, rustix::fs::Mode::empty(), how) {
+            Err(crate::Errno::AGAIN | crate::Errno::INTR) => {}
+            done => return done,
+        }
+    }
+    Err(crate::Errno::AGAIN)
+}
+
 /// `include/uapi/linux/close_range.h`.
 const CLOSE_RANGE_CLOEXEC: usize = 4;
 /// `include/uapi/asm-generic/poll.h`: the number is not open.
@@ -120,4 +140,35 @@ pub fn open_standard() -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(all(test, feature = "std"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lookup_is_begun_anew_while_others_rename() {
+        use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat};
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let place = std::env::temp_dir().join(format!("berth-within-{}", std::process::id()));
+        std::fs::create_dir_all(place.join("a/b")).unwrap();
+        let dir = openat(CWD, &place, OFlags::PATH, Mode::empty()).unwrap();
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (one, other) = (place.join("one"), place.join("other"));
+                std::fs::write(&one, "").unwrap();
+                while !over.load(Ordering::Relaxed) {
+                    std::fs::rename(&one, &other).unwrap();
+                    std::fs::rename(&other, &one).unwrap();
+                }
+            });
+            let results: Vec<_> = (0..20_000)
+                .map(|_| open_within(&dir, "a/b/../../a/b/..", OFlags::PATH, ResolveFlags::IN_ROOT).map(drop))
+                .collect();
+            over.store(true, Ordering::Relaxed);
+            assert!(results.iter().all(Result::is_ok));
+        });
+        std::fs::remove_dir_all(place).unwrap();
+    }
 }

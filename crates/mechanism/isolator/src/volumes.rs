@@ -11,9 +11,10 @@ use berth_image::{Failure, clone_mount};
 use berth_launcher::wire::Step;
 use berth_launcher::{Container, Error, Isolator, Phase, Plan, Result};
 use berth_model::{SandboxPathType, Volume, VolumeMode, VolumeSourceType};
+use berth_sys::fd::open_within;
 use berth_sys::mounts::{Attributes, Reach};
 use berth_sys::rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fstat, mkdirat, openat, openat2,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fstat, mkdirat, openat,
 };
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -193,10 +194,9 @@ fn sandbox_directory(sandbox: BorrowedFd<'_>, path: &str) -> std::result::Result
         if part == ".." {
             return Err(berth_sys::Errno::INVAL);
         }
-        let parent =
-            openat2(sandbox, if so_far.is_empty() { "." } else { &so_far }, flags, Mode::empty(), how)?;
+        let parent = open_within(sandbox, if so_far.is_empty() { "." } else { so_far.as_str() }, flags, how)?;
         so_far.push_str(part);
-        match openat2(sandbox, so_far.as_str(), flags, Mode::empty(), how) {
+        match open_within(sandbox, so_far.as_str(), flags, how) {
             Err(berth_sys::Errno::NOENT) => {
                 mkdirat(&parent, part, Mode::from_bits_truncate(0o755))?;
                 let (owner, no_links) = (fstat(sandbox)?, AtFlags::SYMLINK_NOFOLLOW);
@@ -207,7 +207,7 @@ fn sandbox_directory(sandbox: BorrowedFd<'_>, path: &str) -> std::result::Result
         }
         so_far.push('/');
     }
-    openat2(sandbox, so_far.trim_end_matches('/'), flags, Mode::empty(), how)
+    open_within(sandbox, so_far.trim_end_matches('/'), flags, how)
 }
 
 fn attach(

@@ -463,8 +463,7 @@ impl Child<'_> {
     fn resolve(&self, target: &CStr, missing: Missing) -> Result<OwnedFd> {
         let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let root = self.root()?;
-        let open =
-            |path: &CStr| fs::openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), inside);
+        let open = |path: &CStr| fd::open_within(root, path, OFlags::PATH | OFlags::CLOEXEC, inside);
         match open(target) {
             Err(Errno::NOENT) => {}
             other => return other,
@@ -595,7 +594,7 @@ fn join<'a>(room: &'a mut [u8; 4096], directory: &[u8], file: &[u8]) -> Option<&
 }
 
 fn directory(at: BorrowedFd<'_>, path: &CStr, how: ResolveFlags) -> Result<OwnedFd> {
-    fs::openat2(at, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), how)
+    fd::open_within(at, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, how)
 }
 
 /// Whether it is the null device (Linux `Documentation/admin-guide/devices.txt`).
