@@ -48,6 +48,8 @@ pub(crate) const LOG: &str = "sessions";
 const LOG_FULL: u64 = 64 << 10;
 /// How often a command is looked at until its program runs, which takes it some milliseconds: nothing tells that.
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000 };
+/// How long after those in it the first process of a container may take to be gone.
+const GOING: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 /// How long lxc-attach may take to notice that its command was killed.
 const NOTICE: Duration = Duration::from_secs(2);
 /// How long all sessions of a container may take to end.
@@ -217,7 +219,7 @@ impl Exec for Lxc {
                 drop(streams);
                 shared.events.publish(&own.id, What::Created(Phase::Running));
                 place.settle(Ok(()));
-                watch(shared, &own, attach, sides);
+                watch(shared, &own, &entry, attach, sides);
             }
             Err(error) => {
                 lock(&shared.own.sessions.0).remove(&own.id);
@@ -493,7 +495,7 @@ fn executed(shared: &Shared, session: &Session, init: &Init, attach: &mut Monito
 }
 
 /// Serves a session until it has ended, and makes that known.
-fn watch(shared: &Arc<Shared>, session: &Session, mut attach: Monitor, mut sides: Sides) {
+fn watch(shared: &Arc<Shared>, session: &Session, entry: &Entry, mut attach: Monitor, mut sides: Sides) {
     while !attach.is_over() && !session.is_destroyed() && !shared.is_leaving() {
         let mut fds = vec![
             PollFd::new(&attach.fd, PollFlags::IN),
@@ -510,7 +512,7 @@ fn watch(shared: &Arc<Shared>, session: &Session, mut attach: Monitor, mut sides
         }
     }
     kill(session, &mut attach);
-    let status = status(session, &mut attach);
+    let status = status(session, entry, &mut attach);
     lock(&session.now).terminal = None;
     let message = status.is_none().then(|| "the exit status is unknown: lxc-attach was killed".to_owned());
     let termination =
@@ -536,8 +538,15 @@ fn kill(session: &Session, attach: &mut Monitor) {
     }
 }
 
+/// Whether a container ends: what is in it is killed a moment before its first process is gone.
+fn ends(entry: &Entry) -> bool {
+    let Some(init) = entry.own.init().filter(|_| !entry.is_destroyed()) else { return true };
+    let mut fds = [PollFd::new(&*init.fd, PollFlags::IN)];
+    poll(&mut fds, Some(&GOING)).is_ok_and(|count| count > 0)
+}
+
 /// How it ended: exactly, where the kernel tells (Linux 6.15); lxc-attach makes 128 and the signal of it.
-fn status(session: &Session, attach: &mut Monitor) -> Option<WaitStatus> {
+fn status(session: &Session, entry: &Entry, attach: &mut Monitor) -> Option<WaitStatus> {
     let exact = session.process().and_then(|init| berth_sys::pidfd::exit_status(&*init.fd).ok().flatten());
     if let Some(exact) = exact {
         return Some(WaitStatus(exact));
@@ -546,10 +555,11 @@ fn status(session: &Session, attach: &mut Monitor) -> Option<WaitStatus> {
     match told.exited() {
         None if session.is_destroyed() => Some(WaitStatus::KILLED),
         None => None,
-        // An exit by such a number is one, unless somebody sent that signal.
+        // An exit by such a number is one, unless somebody sent that signal, or all in the container were killed.
         Some(code) if (129..=192).contains(&code) && lock(&session.now).sent == code - 128 => {
             Some(WaitStatus(code - 128))
         }
+        Some(137) if ends(entry) => Some(WaitStatus::KILLED),
         Some(_) => Some(told),
     }
 }
