@@ -62,7 +62,7 @@ pub(super) const RUNS: &[Run] = &[
     },
     Run {
         // A kill at each of hundreds of system calls, and a loop of them; a program that needs a Python.
-        without: &["sweep::", "cycles_of_attach", "containers_of_two_containerizers"],
+        without: &["sweep::", "is_killed_anywhere", "cycles_of_attach", "containers_of_two_containerizers"],
         ..run("tests/agent", "agent", 600)
     },
     // A dockerd with nothing but cgroup v2.
