@@ -189,10 +189,6 @@ fn copy(args: &Copy) -> Result<u8, Failure> {
         let text = format!("{} is there already: choose another name", new.place(above).display());
         Failure::text(text).code(1)
     };
-    // Before a mark is made: one who is killed then has left a whole container with it.
-    if let Some(new) = args.newname.as_ref().filter(is_there).filter(|new| !lxc::is_half(above, new)) {
-        return Err(refused(new));
-    }
     let mut half = None;
     if let (Some(new), false, false) = (&args.newname, args.ephemeral, args.rename) {
         let mut own = lxc::Half::begin(above, new).map_err(|error| failed(&error).code(1))?;

@@ -13,11 +13,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -419,29 +418,26 @@ fn start(
     }
 }
 
-/// What lxc-attach says of one start, in a file that goes when that has been read. lxc-attach has it open for longer, and says
-/// nothing more there.
-struct Log(PathBuf);
+/// What lxc-attach says of one start: the end of what all have said of this container's.
+struct Log(PathBuf, u64);
 
 impl Log {
     fn new(place: &Path) -> Log {
-        static LAST: AtomicU64 = AtomicU64::new(0);
-        let number = LAST.fetch_add(1, Ordering::Relaxed);
-        Log(place.join(format!("{LOG}-{}-{number}", std::process::id())))
+        let path = place.join(LOG);
+        let said = path.metadata().map_or(0, |metadata| metadata.len());
+        if said > LOG_FULL {
+            let _ = fs::File::options().write(true).truncate(true).open(&path);
+        }
+        Log(path, if said > LOG_FULL { 0 } else { said })
     }
 
     fn words(&self) -> Vec<u8> {
         let mut words = Vec::new();
-        if let Ok(file) = fs::File::open(&self.0) {
-            let _ = file.take(LOG_FULL).read_to_end(&mut words);
+        if let Ok(mut file) = fs::File::open(&self.0) {
+            let _ =
+                file.seek(SeekFrom::Start(self.1)).and_then(|_| file.take(LOG_FULL).read_to_end(&mut words));
         }
         words
-    }
-}
-
-impl Drop for Log {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
     }
 }
 
