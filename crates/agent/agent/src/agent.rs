@@ -23,7 +23,7 @@ use berth_hooks::Hooks;
 use berth_model::{Class, Resources, SecretBytes};
 use berth_tasks::link::AgentSide;
 use berth_tasks::{Engine, Parts, Settings, Tokens};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::core::Face;
@@ -74,10 +74,23 @@ pub(crate) struct Inner {
     pub(crate) started: Instant,
     pub(crate) started_time: SystemTime,
     pub(crate) recovering: AtomicBool,
+    /// Told when that is over.
+    pub(crate) over: Notify,
     /// How long it took.
     pub(crate) recovery: OnceLock<Duration>,
     /// Held as long as anything of the agent is: let go last.
     pub(crate) dirs: AgentDirs,
+}
+
+impl Inner {
+    /// Waits until what the agent before left is taken over.
+    pub(crate) async fn has_recovered(&self) {
+        // It hears of what comes after it was made.
+        let over = self.over.notified();
+        if self.recovering.load(Ordering::SeqCst) {
+            over.await;
+        }
+    }
 }
 
 /// An agent that serves. [`Agent::stop`] it: one that is dropped goes on until the runtime ends.
@@ -159,6 +172,7 @@ impl Agent {
                 collect::start(&agent);
                 let _ = agent.recovery.set(agent.started.elapsed());
                 agent.recovering.store(false, Ordering::SeqCst);
+                agent.over.notify_waiters();
                 tracing::info!(containers = agent.table.all().len(), "recovered");
             }
             settle.settle(result.map_err(|error| (error.class(), error.what())));
@@ -276,6 +290,7 @@ fn open(
         started,
         started_time: SystemTime::now(),
         recovering: AtomicBool::new(true),
+        over: Notify::new(),
         recovery: OnceLock::new(),
         dirs,
         flags,

@@ -24,7 +24,8 @@ mod token;
 mod uuid;
 
 pub use crate::core::{ExecutorView, FrameworkView, Settings};
-pub use engine::{Engine, Events, Parts, Standing, Unheard};
+pub use engine::executors::{Events, Standing, Unheard};
+pub use engine::{Engine, Parts};
 pub use environment::Surroundings;
 pub use store::{Error, tree as without_secrets};
 pub use stream::is_terminal;

@@ -45,10 +45,6 @@ const PASSING: Duration = Duration::from_secs(5);
 const STALL: Duration = Duration::from_secs(300);
 /// So much is kept for an executor that is taking a message; what is more waits at the engine.
 const KEPT: usize = 64;
-/// How often the engine is asked whether it has heard of the end of a connection.
-const TURN: Duration = Duration::from_millis(5);
-/// How long a message waits that comes before the agent has taken over what was there.
-const RECOVERING: Duration = Duration::from_millis(20);
 
 /// A process in the words of libprocess: `executor(1)@127.0.0.1:35543`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,8 +75,8 @@ pub(crate) struct Driver {
     door: tokio::sync::Mutex<()>,
     /// Room for telling strangers to end: whoever that is, may not take what they are told.
     strangers: Arc<Semaphore>,
-    /// Executors that are looked for, by framework and executor: each by one.
-    sought: Mutex<BTreeSet<(String, String)>>,
+    /// Executors that are looked for, by framework, executor and process: each by one.
+    sought: Mutex<BTreeSet<(String, String, String)>>,
 }
 
 impl Default for Driver {
@@ -122,9 +118,7 @@ async fn take(agent: &Arc<Inner>, sent: Sent, body: Vec<u8>) -> Result<bool, Ref
         tracing::warn!(from = from.text, name = sent.name, "a message that is none is dropped");
         return Ok(false);
     };
-    while agent.recovering.load(std::sync::atomic::Ordering::SeqCst) {
-        tokio::time::sleep(RECOVERING).await;
-    }
+    agent.has_recovered().await;
     match message {
         Message::Register { framework, executor } => {
             let subscribe = call::Subscribe::default();
@@ -214,16 +208,8 @@ async fn enter(
         let mut speaker = Speaker { events, translate, own, to: from };
         speaker.speak(first).await;
         let Speaker { events, translate, to, .. } = speaker;
-        let (link, framework, executor) = (events.link(), translate.framework, translate.executor);
-        drop(events);
-        // The engine hears of that in its turn.
-        let linked = |agent: &Inner| {
-            agent.engine.standing(&framework, &executor).is_some_and(|at| at.link == Some(link))
-        };
-        while weak.upgrade().is_some_and(|agent| linked(&agent)) {
-            tokio::time::sleep(TURN).await;
-        }
-        seek(weak, framework, executor, to).await;
+        events.end().await;
+        seek(weak, translate.framework, translate.executor, to).await;
     });
     true
 }
@@ -243,7 +229,7 @@ fn entry(standing: Option<&Standing>, from: &Upid, again: bool) -> Entry {
     match again {
         // Nobody else is let in where one was.
         _ if at.registering && (same || !at.registered) => Entry::Open,
-        true if at.running && same && at.link.is_none() => Entry::Open,
+        true if at.running && same && !at.linked => Entry::Open,
         true if at.running && same => Entry::Inside,
         _ => Entry::Shut,
     }
@@ -267,7 +253,7 @@ pub(crate) fn seek_all(agent: &Arc<Inner>) {
 
 /// Asks an executor that is not connected to say again who it is, until it does or is over.
 async fn seek(agent: Weak<Inner>, framework: String, executor: String, to: Upid) {
-    let name = (framework.clone(), executor.clone());
+    let name = (framework.clone(), executor.clone(), to.text.clone());
     if agent.upgrade().is_none_or(|agent| !lock(&agent.driver.sought).insert(name.clone())) {
         return;
     }
@@ -278,7 +264,7 @@ async fn seek(agent: Weak<Inner>, framework: String, executor: String, to: Upid)
                 // Who comes to seek it now either finds this one, or that it has gone.
                 let mut sought = lock(&agent.driver.sought);
                 let away = agent.engine.standing(&framework, &executor).is_some_and(|at| {
-                    at.link.is_none() && (at.registering || at.running) && at.pid.as_deref() == Some(&to.text)
+                    !at.linked && (at.registering || at.running) && at.pid.as_deref() == Some(&to.text)
                 });
                 if !away {
                     sought.remove(&name);
@@ -405,11 +391,11 @@ mod tests {
     fn only_who_is_expected_is_let_in() {
         let (from, other) = (Upid::parse("a@1.2.3.4:5").unwrap(), Upid::parse("b@1.2.3.4:5").unwrap());
         let pid = || Some("a@1.2.3.4:5".to_owned());
-        let at = |registering, registered, linked: bool, pid| Standing {
+        let at = |registering, registered, linked, pid| Standing {
             registering,
             running: !registering,
             registered,
-            link: linked.then_some(7),
+            linked,
             pid,
         };
         let ending = Standing { running: false, ..at(false, true, true, pid()) };

@@ -25,6 +25,7 @@ use std::time::Duration;
 use berth_model::{ContainerId, ContainerTermination};
 use berth_proto::executor::{Call, Event, call, event};
 use berth_proto::v1;
+use tokio::sync::oneshot;
 
 use crate::link::{Run, StatusUpdate};
 use crate::made::Cause;
@@ -136,6 +137,8 @@ pub(crate) enum Input {
         status: Option<v1::ContainerStatus>,
     },
     Timer(Timer),
+    /// Somebody waits until everything before this is handled.
+    Heard(oneshot::Sender<()>),
     /// Everything that was there has been looked at.
     Recovered,
 }
@@ -533,6 +536,7 @@ impl Core {
             }
             Input::Called { at, call, status } => self.called(&at, *call, status),
             Input::Timer(timer) => self.timer(timer),
+            Input::Heard(done) => drop(done.send(())),
             Input::Recovered => self.recovered(),
         }
         std::mem::take(&mut self.effects)
