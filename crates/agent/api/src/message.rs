@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderName, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
+use tokio::sync::Semaphore;
 
 use crate::answer::{Body, Whole};
 use crate::server::Shared;
@@ -64,9 +65,22 @@ pub(crate) struct Link {
 /// So many connections of one process stay open though they say nothing.
 const CONNECTIONS: usize = 4;
 
-/// The connections of processes that are known, the oldest first.
-#[derive(Debug, Default)]
-pub(crate) struct Known(Mutex<BTreeMap<String, VecDeque<Weak<AtomicBool>>>>);
+/// So many messages are being heard at once, also of connections that are gone; others wait.
+const HEARD: usize = 1024;
+
+/// What is kept of processes that send messages.
+#[derive(Debug)]
+pub(crate) struct Known {
+    /// The connections of those that the agent knows, the oldest first.
+    connections: Mutex<BTreeMap<String, VecDeque<Weak<AtomicBool>>>>,
+    room: Arc<Semaphore>,
+}
+
+impl Default for Known {
+    fn default() -> Known {
+        Known { connections: Mutex::default(), room: Arc::new(Semaphore::new(HEARD)) }
+    }
+}
 
 impl Known {
     /// A process is known by this connection, too. Its oldest one is as any other from now on, if it has too many.
@@ -74,7 +88,7 @@ impl Known {
         if link.known.swap(true, Ordering::Relaxed) {
             return;
         }
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         for links in all.values_mut() {
             links.retain(|link| link.strong_count() > 0);
         }
@@ -133,12 +147,15 @@ pub(crate) async fn answer(
     let (head, incoming) = request.into_parts();
     let bytes = body::whole(incoming, &head.headers, &shared.options.limits).await?;
     let (core, from) = (Arc::clone(&shared.core), sent.from.clone());
+    let room = Arc::clone(&shared.known.room).acquire_owned().await.expect("it is never closed");
     // On its own: what was said is heard to its end, though its connection goes.
     let hearing = tokio::spawn(async move {
-        match core.messages() {
+        let heard = match core.messages() {
             Some(messages) => messages.message(sent, bytes).await,
             None => Ok(false),
-        }
+        };
+        drop(room);
+        heard
     });
     if hearing.await.map_err(|error| Refusal::failed(error.to_string()))?? {
         shared.known.add(&from, &link);

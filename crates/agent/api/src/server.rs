@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, Interval, sleep, timeout};
 
 use crate::answer::{self, Body};
 use crate::auth::{self, Authenticate, Realm};
@@ -230,6 +230,14 @@ async fn converse(
     }
 }
 
+/// The next turn; there is none without turns.
+async fn tick(turns: &mut Option<Interval>) {
+    match turns {
+        Some(turns) => drop(turns.tick().await),
+        None => std::future::pending().await,
+    }
+}
+
 /// Answers what comes through a connection, until its end.
 async fn answer_all(
     socket: Socket,
@@ -241,14 +249,16 @@ async fn answer_all(
     // Who sends messages may say nothing for days, and takes the end of its connection for ours: it has a time to
     // become known, and then all the time there is.
     let sends = socket.begins_with(message::BEGINNINGS).await;
-    let link = Link { peer: socket.peer(), ..Link::default() };
-    let known = Arc::clone(&link.known);
+    let link = sends.then(|| Link { peer: socket.peer(), ..Link::default() });
+    let known = link.as_ref().map(|link| Arc::clone(&link.known));
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(link.clone());
+        if let Some(link) = &link {
+            request.extensions_mut().insert(link.clone());
+        }
         handler.clone().respond(caller.clone(), request)
     });
-    let mut look = tokio::time::interval(limits.head_timeout);
-    look.reset();
+    let mut look =
+        sends.then(|| tokio::time::interval_at(Instant::now() + limits.head_timeout, limits.head_timeout));
     let io = TokioIo::new(Patient::new(socket, limits.stall).deaf(sends));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -266,8 +276,8 @@ async fn answer_all(
                 }
                 return;
             }
-            _ = look.tick(), if sends => {
-                if !known.load(Ordering::Relaxed) {
+            () = tick(&mut look), if sends => {
+                if known.as_ref().is_none_or(|known| !known.load(Ordering::Relaxed)) {
                     return;
                 }
             }
