@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The engine's API over its unix socket, or by way of its client: HTTP/1.1, one connection for each question, so that dropping a question is what
-//! cancels it at the engine, too.
+//! The engine's API over its unix socket, or by way of its client: HTTP/1.1, one connection for each question, so that
+//! dropping a question is what cancels it at the engine, too.
 //!
 //! hyper does the HTTP; the messages are the few fields that we send and read. The client crate for this API (bollard)
 //! brings tables of Unicode and all messages that there ever were, for an address that is a path and a tenth of the calls.
