@@ -189,6 +189,10 @@ fn copy(args: &Copy) -> Result<u8, Failure> {
         let text = format!("{} is there already: choose another name", new.place(above).display());
         Failure::text(text).code(1)
     };
+    // Before a mark is made: who is killed in the next moment would have left it at a whole container.
+    if let Some(new) = args.newname.as_ref().filter(is_there).filter(|new| !lxc::is_marked(above, new)) {
+        return Err(refused(new));
+    }
     let mut half = None;
     if let (Some(new), false, false) = (&args.newname, args.ephemeral, args.rename) {
         let mut own = lxc::Half::begin(above, new).map_err(|error| failed(&error).code(1))?;

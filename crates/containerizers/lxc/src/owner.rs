@@ -302,7 +302,15 @@ fn is_of_tools(name: &str) -> bool {
     const BEGINNINGS: [&str; 12] = [
         "LD_", "GLIBC_", "MALLOC_", "LXC_", "OPENSSL_", "SSL_", "DBUS_", "XDG_", "LC_", "NIS_", "RES", "BASH",
     ];
-    const NAMES: [&str; 23] = [
+    const NAMES: [&str; 31] = [
+        "ATTY",
+        "FUNCNAME",
+        "HISTSIZE",
+        "LINENO",
+        "MAIL",
+        "MAILPATH",
+        "OPTIND",
+        "PPID",
         "PATH",
         "HOME",
         "SHELL",
@@ -327,8 +335,12 @@ fn is_of_tools(name: &str) -> bool {
         "TZDIR",
         "_",
     ];
+    // What is no name to a shell, it does not hand on.
     let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    !is_plain || NAMES.contains(&name) || BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+    !is_plain
+        || name.starts_with(|first: char| first.is_ascii_digit())
+        || NAMES.contains(&name)
+        || BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
 }
 
 /// How lxc-attach is told what to run. It begins in the root directory.
@@ -489,5 +501,20 @@ pub(crate) fn clean(shared: &Shared, entry: &Entry) {
     let name = asked::name(&entry.record);
     if let Err(error) = tools::remove_tree(&settings.containers(), name.as_str()) {
         warn(&format!("container {}: {}", entry.id, error.chain()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_process_of_the_host_would_heed_is_given_by_words_and_all_else_is_not() {
+        let names = ["LD_PRELOAD", "PATH", "OPTIND", "1ST", "a-b", "LXC_CACHE_PATH", "TOKEN", "_X", "MESOS_SANDBOX"];
+        let variables: Vec<_> = names.map(|name| (name.to_owned(), format!("of {name}"))).to_vec();
+        let call = Call::new("lxc-attach", Path::new("/c"), &tools::Name::new("n").unwrap());
+        let entering = entering(call, &variables, None, "/", &[]);
+        let kept: Vec<_> = entering.kept.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(kept, ["TOKEN", "_X", "MESOS_SANDBOX"]);
     }
 }

@@ -50,6 +50,11 @@ fn mark_of(lxcpath: &Path, name: &Name) -> PathBuf {
     lxcpath.join(format!(".berth-half.{name}"))
 }
 
+/// Whether there is a mark: somebody changes this container now, or was killed at it.
+pub fn is_marked(lxcpath: &Path, name: &Name) -> bool {
+    statat(CWD, mark_of(lxcpath, name), AtFlags::SYMLINK_NOFOLLOW).is_ok()
+}
+
 /// Whether somebody who was killed has left this container half-made.
 pub fn is_half(lxcpath: &Path, name: &Name) -> bool {
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;

@@ -19,7 +19,7 @@ pub(crate) use clear::remove_tree;
 pub use clear::{clear, is_left};
 pub use config::{Config, Key, Line, check_value, quoted};
 pub use error::Error;
-pub use half::{Change, Half, is_half};
+pub use half::{Change, Half, is_half, is_marked};
 pub use idmap::{IdMap, USERS};
 pub use kennel::Kennel;
 pub use list::{Info, Row, info, list};
