@@ -25,10 +25,10 @@ run: need-cargo need-root ## build Berth and run a command in a container (root,
 	$(RUN)
 
 test: need-cargo need-root test-deps ## everything that CI runs: the checks, then all tests (root)
-	@status=0; \
-	$(CARGO) xtask check </dev/null || status=1; \
-	$(CARGO) xtask lane all </dev/null || status=1; \
-	exit $$status
+	@failed=; \
+	$(CARGO) xtask check </dev/null || failed="$$failed checks"; \
+	$(CARGO) xtask lane all </dev/null || failed="$$failed lanes"; \
+	[ -z "$$failed" ] || { echo "make test: failed:$$failed (above)"; exit 1; }
 
 check: need-cargo ## formatting, lints, layers, licences, documentation
 	@$(CARGO) xtask check

@@ -510,7 +510,8 @@ mod tests {
 
     #[test]
     fn what_a_process_of_the_host_would_heed_is_given_by_words_and_all_else_is_not() {
-        let names = ["LD_PRELOAD", "PATH", "OPTIND", "1ST", "a-b", "LXC_CACHE_PATH", "TOKEN", "_X", "MESOS_SANDBOX"];
+        let names =
+            ["LD_PRELOAD", "PATH", "OPTIND", "1ST", "a-b", "LXC_CACHE_PATH", "TOKEN", "_X", "MESOS_SANDBOX"];
         let variables: Vec<_> = names.map(|name| (name.to_owned(), format!("of {name}"))).to_vec();
         let call = Call::new("lxc-attach", Path::new("/c"), &tools::Name::new("n").unwrap());
         let entering = entering(call, &variables, None, "/", &[]);
