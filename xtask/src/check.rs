@@ -149,6 +149,7 @@ mod tests {
             name: "stray".into(),
             folder: "crates/stray".into(),
             dependencies: Vec::new(),
+            tests: Vec::new(),
         };
         let workspace = Workspace { members: vec![stray], ..nowhere() };
         assert_eq!(run(&workspace, &["layers".to_owned()]).unwrap(), Verdict::Bad);

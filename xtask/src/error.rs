@@ -36,6 +36,8 @@ pub(crate) enum Error {
         #[source]
         source: io::Error,
     },
+    #[error("cargo built not all of {what}: what it says of that stands above")]
+    Build { what: &'static str },
     #[error("{what}")]
     Vm { what: String },
     #[error("understand the output of cargo metadata")]

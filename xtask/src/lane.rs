@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `cargo xtask lane`: runs tests and closes with one plain line, `N passed, N failed, N skipped`.
 //!
-//! A lane is `unit` (the tests within the crates), a folder of `tests/`, `vm` or `readme`. Plain `cargo test`
-//! runs them: it is on every machine that can build the project.
+//! A lane is `unit` (the tests within the crates), a folder of `tests/`, `vm`, `systemd` or `readme`. Cargo builds the test
+//! programs of all of them by one selection of crates, and they are run from here: while cargo runs tests, nothing else
+//! can be built in its folder.
 //!
 //! A test that lacks something appends `its name: what it lacked` to the file that the variable
 //! [`SKIPS`] names, and returns (docs/checklists/adding-a-test.md has the lines). The file is new for each
@@ -13,11 +14,11 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::Verdict;
-use crate::check::INIT;
 use crate::error::Error;
+use crate::programs::{self, Programs, SELECTION, TestProgram};
 use crate::readme;
 use crate::skips::{self, Skips};
 use crate::tally::{Listener, Skip, Tally};
@@ -27,8 +28,20 @@ use crate::workspace::{Workspace, cargo};
 /// The variable that names the file of skipped tests.
 const SKIPS: &str = "BERTH_SKIPS";
 
-/// How long the output may stay open after cargo has ended.
+/// The variable that names the `berth` to be tested.
+const BERTH: &str = "BERTH_BIN";
+
+/// The lane of the tests within the crates.
+const UNIT: &str = "unit";
+
+/// Where the crates of the other lanes are.
+const LANES: &str = "tests/";
+
+/// How long the output may stay open after the tests have ended.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// The lanes that test `berth` as it ships, where it is built anyway.
+const SHIPPED: &[&str] = &["kernel", "images", "lxc"];
 
 /// Runs the lanes named.
 pub(crate) fn run(workspace: &Workspace, names: &[String]) -> Result<Verdict, Error> {
@@ -37,14 +50,16 @@ pub(crate) fn run(workspace: &Workspace, names: &[String]) -> Result<Verdict, Er
     let mut total = Tally::default();
     for lane in &lanes {
         println!("lane {lane}");
+        let begun = Instant::now();
         let mut tally = match *lane {
             "readme" => readme_lane(workspace)?,
             "vm" => vm::lane(workspace)?,
             "systemd" => vm::systemd_lane(workspace)?,
-            lane => cargo_test(&mut lane_command(workspace, lane), lane, std::io::stdout())?,
+            // The README has it built.
+            lane => tests_lane(workspace, lane, lanes.contains(&"readme") && SHIPPED.contains(&lane))?,
         };
         skips::judge(&skips, lane, &mut tally, skips::is_ci());
-        println!("lane {lane}: {tally}");
+        println!("lane {lane}: {tally}, in {} s", begun.elapsed().as_secs());
         total += tally;
     }
     total.print_skips();
@@ -54,10 +69,10 @@ pub(crate) fn run(workspace: &Workspace, names: &[String]) -> Result<Verdict, Er
 
 /// The lanes of this workspace, in the order in which `all` runs them.
 fn known(workspace: &Workspace) -> Vec<&str> {
-    let folders = workspace.members.iter().filter_map(|m| m.folder.strip_prefix("tests/"));
+    let folders = workspace.members.iter().filter_map(|m| m.folder.strip_prefix(LANES));
     let mut lanes: Vec<&str> = folders.collect();
     lanes.sort_by_key(|lane| (*lane != "kernel", *lane));
-    lanes.insert(0, "unit");
+    lanes.insert(0, UNIT);
     lanes.extend(["vm", "systemd", "readme"]);
     lanes
 }
@@ -76,23 +91,56 @@ fn chosen<'a>(workspace: &'a Workspace, names: &[String]) -> Result<Vec<&'a str>
     Ok(known.into_iter().filter(wanted).collect())
 }
 
-/// `cargo test` for one lane. A folder of `tests/` is one crate; `unit` is every other one.
-fn lane_command(workspace: &Workspace, lane: &str) -> Command {
-    let mut command = cargo();
-    command.args(["test", "--no-fail-fast", "--color", "never"]);
-    let in_tests = workspace.members.iter().filter(|m| m.folder.starts_with("tests/"));
-    if lane == "unit" {
-        command.args(["--workspace", "--exclude", INIT]);
-        for member in in_tests {
-            command.args(["--exclude", &member.name]);
+/// The test programs of one lane, one after the other: those of a folder of `tests/`, or, of `unit`, all others with the
+/// examples in the documentation. A build that fails is a failed test.
+fn tests_lane(workspace: &Workspace, lane: &str, shipped: bool) -> Result<Tally, Error> {
+    let built = programs_of(workspace, lane).and_then(|programs| {
+        let berth = match std::env::var_os(BERTH) {
+            Some(own) => PathBuf::from(own),
+            None if shipped => programs::shipped(workspace)?,
+            None => programs.berth()?.to_owned(),
+        };
+        Ok((programs, berth))
+    });
+    let (programs, berth) = match built {
+        Ok(built) => built,
+        Err(error) => {
+            println!("lane {lane}: {}", error.chain());
+            return Ok(Tally { failed: 1, ..Tally::default() });
         }
-    } else {
-        let folder = format!("tests/{lane}");
-        for member in in_tests.filter(|m| m.folder == folder) {
-            command.args(["-p", &member.name]);
-        }
+    };
+    let mut tally = Tally::default();
+    for program in &programs.tests {
+        println!("     Running {} {}", program.folder, program.target);
+        tally += heard(command_of(workspace, program).env(BERTH, &berth), lane, std::io::stdout())?;
     }
-    command.current_dir(&workspace.root);
+    if lane == UNIT {
+        println!("     Running the examples in the documentation");
+        let mut examples = cargo();
+        examples.args(["test", "--doc", "--no-fail-fast", "--color", "never"]).args(SELECTION);
+        tally += heard(examples.current_dir(&workspace.root), lane, std::io::stdout())?;
+    }
+    Ok(tally)
+}
+
+fn programs_of(workspace: &Workspace, lane: &str) -> Result<Programs, Error> {
+    if lane == UNIT {
+        let mut programs = Programs::all(workspace)?;
+        programs.tests.retain(|test| test.within || !test.folder.starts_with(LANES));
+        return Ok(programs);
+    }
+    let folder = format!("{LANES}{lane}");
+    let member = workspace.members.iter().find(|member| member.folder == folder);
+    let tests = member.iter().flat_map(|member| &member.tests);
+    let wanted: Vec<(&str, &str)> = tests.map(|test| (folder.as_str(), test.as_str())).collect();
+    Programs::some(workspace, &wanted)
+}
+
+/// As cargo runs it: in its crate's folder.
+fn command_of(workspace: &Workspace, program: &TestProgram) -> Command {
+    let folder = workspace.root.join(&program.folder);
+    let mut command = Command::new(&program.path);
+    command.env("CARGO_MANIFEST_DIR", &folder).current_dir(folder);
     command
 }
 
@@ -107,13 +155,9 @@ fn readme_lane(workspace: &Workspace) -> Result<Tally, Error> {
     }
 }
 
-/// Runs cargo, shows what it prints on `screen` as it comes, and counts.
-fn cargo_test(
-    command: &mut Command,
-    lane: &str,
-    screen: impl Write + Send + 'static,
-) -> Result<Tally, Error> {
-    let program = format!("cargo test of lane {lane}");
+/// Runs tests, shows what they print on `screen` as it comes, and counts.
+fn heard(command: &mut Command, lane: &str, screen: impl Write + Send + 'static) -> Result<Tally, Error> {
+    let program = command.get_program().to_string_lossy().into_owned();
     let skips = SkipFile::create(lane)?;
     let mut child = command
         .env(SKIPS, &skips.path)
@@ -126,7 +170,7 @@ fn cargo_test(
     let (listener, left_behind) = finish(&heard);
     let mut tally = listener.tally(status.success(), &skips.read()?);
     if left_behind {
-        println!("lane {lane}: cargo has ended and a process that a test started still holds its output");
+        println!("lane {lane}: it has ended and a process that a test started still holds its output");
         tally.failed += 1;
     }
     Ok(tally)
@@ -209,6 +253,7 @@ mod tests {
             name: name.to_owned(),
             folder: folder.to_owned(),
             dependencies: Vec::new(),
+            tests: Vec::new(),
         };
         let members = vec![
             member("berth-model", "crates/base/model"),
@@ -220,12 +265,6 @@ mod tests {
 
     fn names(list: &[&str]) -> Vec<String> {
         list.iter().map(|name| (*name).to_owned()).collect()
-    }
-
-    fn arguments(lane: &str) -> String {
-        let command = lane_command(&workspace(), lane);
-        let words: Vec<_> = command.get_args().map(|a| a.to_string_lossy().into_owned()).collect();
-        words.join(" ")
     }
 
     #[test]
@@ -251,20 +290,23 @@ mod tests {
     }
 
     #[test]
-    fn the_unit_lane_leaves_out_what_other_lanes_run_and_the_program_without_a_harness() {
-        let unit = arguments("unit");
-        for left_out in ["berth-init", "berth-test-kernel", "berth-test-faults"] {
-            assert!(unit.contains(&format!("--exclude {left_out}")), "{unit}");
-        }
-        let kernel = arguments("kernel");
-        assert!(kernel.ends_with("-p berth-test-kernel"), "{kernel}");
+    fn a_program_is_run_in_its_crate() {
+        let program = TestProgram {
+            folder: "usr/bin".into(),
+            target: "sh".into(),
+            within: true,
+            path: "/bin/sh".into(),
+        };
+        let mut command = command_of(&Workspace { root: "/".into(), members: Vec::new() }, &program);
+        let said = command.args(["-c", "pwd; echo $CARGO_MANIFEST_DIR"]).output().unwrap().stdout;
+        assert_eq!(String::from_utf8_lossy(&said), "/usr/bin\n/usr/bin\n");
     }
 
     #[test]
     fn output_and_skips_of_the_tests_become_a_tally() {
         let script = "echo 'running 2 tests'; echo 'test result: ok. 2 passed; 0 failed; 0 ignored'; \
                       echo 'a: no dockerd' >>\"$BERTH_SKIPS\"";
-        let tally = cargo_test(Command::new("sh").args(["-c", script]), "made-up", sink()).unwrap();
+        let tally = heard(Command::new("sh").args(["-c", script]), "made-up", sink()).unwrap();
         assert_eq!(tally.to_string(), "1 passed, 0 failed, 1 skipped");
         assert_eq!(tally.skips[0].reason, "no dockerd");
     }
@@ -272,7 +314,7 @@ mod tests {
     #[test]
     fn a_program_killed_in_the_middle_is_a_failure() {
         let script = "echo 'running 2 tests'; kill -KILL $$";
-        let tally = cargo_test(Command::new("sh").args(["-c", script]), "killed", sink()).unwrap();
+        let tally = heard(Command::new("sh").args(["-c", script]), "killed", sink()).unwrap();
         assert_eq!(tally.to_string(), "0 passed, 1 failed, 0 skipped");
     }
 

@@ -245,7 +245,7 @@ mod tests {
                 }
             })
             .collect();
-        Member { name: folder.replace('/', "-"), folder: folder.to_owned(), dependencies }
+        Member { name: folder.replace('/', "-"), folder: folder.to_owned(), dependencies, tests: Vec::new() }
     }
 
     fn whys(members: &[Member]) -> Vec<Why> {

@@ -9,6 +9,7 @@ mod error;
 mod lane;
 mod layers;
 mod lexer;
+mod programs;
 mod readme;
 mod shell;
 mod skips;

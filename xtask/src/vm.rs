@@ -9,7 +9,6 @@ mod initramfs;
 mod kernel;
 mod machine;
 mod plan;
-mod programs;
 mod systemd;
 mod tool;
 
@@ -19,13 +18,13 @@ use std::time::{Duration, Instant};
 
 use crate::Verdict;
 use crate::error::Error;
+use crate::programs::Programs;
 use crate::tally::{Listener, Tally};
 use crate::workspace::Workspace;
 use disk::Tree;
 use kernel::Kernel;
 use machine::{Clock, Ended, Machine};
 use plan::{RUNS, Run, SYSTEMD, TIMED};
-use programs::Programs;
 
 const INIT: &str = include_str!("vm/init.sh");
 const RUN: &str = include_str!("vm/run.sh");
@@ -127,7 +126,7 @@ pub(crate) fn command(workspace: &Workspace, words: &[String]) -> Result<Verdict
 /// `cargo xtask vm [systemd | timed] sh SCRIPT`: a shell script instead of tests, for looking around; `$BERTH_BIN` is there.
 fn shell(workspace: &Workspace, init: Init, script: &str) -> Result<Verdict, Error> {
     let room = Room::new()?;
-    let programs = Programs::build(workspace, &target(), &[])?;
+    let programs = Programs::some(workspace, &[])?;
     let list = format!("sh 1000 /tmp /bin/sh -c {}\n", quote(script));
     let machine = prepare(workspace, init, &room, &programs, &list)?;
     let mut heard = Heard::default();
@@ -148,7 +147,7 @@ fn lacks(init: Init) -> Option<String> {
 fn boot(workspace: &Workspace, init: Init, runs: &[(Run, String)]) -> Result<Tally, Error> {
     let begin = Instant::now();
     let wanted: Vec<(&str, &str)> = runs.iter().map(|(run, _)| (run.folder, run.target)).collect();
-    let programs = Programs::build(workspace, &target(), &wanted)?;
+    let programs = Programs::some(workspace, &wanted)?;
     let mut heard = Heard::default();
     let mut left = runs;
     // An emulated machine has stood still as a whole, with all its processors busy, once in some dozens of runs: it has

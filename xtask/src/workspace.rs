@@ -22,6 +22,8 @@ pub(crate) struct Member {
     /// Relative to the root, with slashes: `crates/base/model`.
     pub(crate) folder: String,
     pub(crate) dependencies: Vec<Dependency>,
+    /// The names of its test programs.
+    pub(crate) tests: Vec<String>,
 }
 
 /// What a crate depends on.
@@ -68,6 +70,7 @@ impl Workspace {
                 name: p.name.clone(),
                 folder: folder(p.manifest_path.parent().unwrap_or(&root)),
                 dependencies: p.dependencies.iter().map(dependency).collect(),
+                tests: p.targets.iter().filter(|t| t.kind == ["test"]).map(|t| t.name.clone()).collect(),
             })
             .collect();
         Ok(Workspace { root, members })
@@ -149,6 +152,14 @@ struct MetadataPackage {
     name: String,
     manifest_path: PathBuf,
     dependencies: Vec<MetadataDependency>,
+    #[serde(default)]
+    targets: Vec<MetadataTarget>,
+}
+
+#[derive(Deserialize)]
+struct MetadataTarget {
+    name: String,
+    kind: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -165,7 +176,8 @@ mod tests {
     #[test]
     fn metadata_gives_folders_kinds_and_which_dependencies_are_ours() {
         let json = br#"{"workspace_root": "/w", "packages": [
-            {"name": "berth-record", "manifest_path": "/w/crates/base/record/Cargo.toml", "dependencies": [
+            {"name": "berth-record", "manifest_path": "/w/crates/base/record/Cargo.toml",
+             "targets": [{"name": "berth_record", "kind": ["lib"]}, {"name": "host", "kind": ["test"]}], "dependencies": [
                 {"name": "berth-model", "kind": null, "path": "/w/crates/base/model"},
                 {"name": "serde", "kind": null},
                 {"name": "tempfile", "kind": "dev"},
@@ -173,6 +185,7 @@ mod tests {
         let workspace = Workspace::parse(json).unwrap();
         let member = &workspace.members[0];
         assert_eq!(member.folder, "crates/base/record");
+        assert_eq!(member.tests, ["host"]);
         let seen: Vec<_> =
             member.dependencies.iter().map(|d| (d.name.as_str(), d.kind, d.folder.as_deref())).collect();
         assert_eq!(

@@ -103,6 +103,20 @@ impl Ledger {
         Ledger { scope_text: scope.marker.clone(), entries }
     }
 
+    /// What the host holds when it has held the same for `quiet`, or at `deadline`: whoever was here before may have
+    /// begun to close what it had and not come to the end.
+    pub fn calm(scope: &Scope, quiet: Duration, deadline: Instant) -> Ledger {
+        let (mut ledger, mut since) = (Ledger::take(scope), Instant::now());
+        while since.elapsed() < quiet && Instant::now() < deadline {
+            std::thread::sleep((quiet / 8).min(deadline.saturating_duration_since(Instant::now())));
+            let now = Ledger::take(scope);
+            if !diff(&ledger, &now).is_empty() {
+                (ledger, since) = (now, Instant::now());
+            }
+        }
+        ledger
+    }
+
     /// The lines, sorted.
     pub fn entries(&self) -> impl Iterator<Item = &str> {
         self.entries.iter().map(String::as_str)
@@ -377,6 +391,29 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         before.settle(&scope, soon()).unwrap();
+    }
+
+    #[test]
+    fn what_is_about_to_go_is_waited_for() {
+        let site = Site::new("ledger-calm").unwrap();
+        let (scope, going) = (site.scope(), site.work_dir().join("going"));
+        fs::create_dir_all(&going).unwrap();
+        let calm = Ledger::take(&scope);
+        let files: Vec<_> = (0..5).map(|n| going.join(n.to_string())).collect();
+        files.iter().for_each(|file| fs::write(file, "").unwrap());
+        let goes = std::thread::spawn(move || {
+            for file in files {
+                std::thread::sleep(Duration::from_millis(20));
+                fs::remove_file(file).unwrap();
+            }
+        });
+        let taken = Ledger::calm(&scope, Duration::from_millis(400), soon());
+        goes.join().unwrap();
+        assert_eq!(diff(&calm, &taken), [""; 0]);
+        // What never rests is looked at when the time is over.
+        let now = Instant::now();
+        Ledger::calm(&scope, Duration::from_secs(1000), now + Duration::from_millis(1));
+        assert!(now.elapsed() < Duration::from_secs(100));
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub use script::Script;
 pub use site::Site;
 pub use subject::{Change, Signal, Subject, Tell};
 pub use suite::every_rule_is_kept_or_declared;
-pub use world::{PATIENCE, World, run, run_alone};
+pub use world::{PATIENCE, World, run, run_alone, run_within};
 
 /// Gives the closure of [`suite!`] its type, which it can not find from where it stands.
 #[doc(hidden)]

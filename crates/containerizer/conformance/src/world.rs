@@ -21,6 +21,9 @@ use crate::subject::{Change, Signal, Subject};
 /// well.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long nothing may change before what this process holds is counted.
+const QUIET: Duration = Duration::from_millis(400);
+
 /// How long the host may take to be as before, once everything was removed.
 const SETTLING: Duration = Duration::from_secs(30);
 
@@ -37,17 +40,29 @@ pub struct World<'a> {
 /// Runs one rule beside others, and then demands that the host holds what it held before.
 pub fn run(name: &str, rule: fn(&mut World<'_>), make: &dyn Fn(&Site) -> Subject) {
     let _shared = exclusive::shared();
-    run_on(name, rule, make, Breadth::Scoped);
+    run_on(name, rule, make, Breadth::Scoped, SETTLING);
+}
+
+/// The same, where the host may take only so long to be as before.
+pub fn run_within(settling: Duration, name: &str, rule: fn(&mut World<'_>), make: &dyn Fn(&Site) -> Subject) {
+    let _shared = exclusive::shared();
+    run_on(name, rule, make, Breadth::Scoped, settling);
 }
 
 /// Runs one rule while no other runs in this process, and counts the process's descriptors and dead children
 /// too.
 pub fn run_alone(name: &str, rule: fn(&mut World<'_>), make: &dyn Fn(&Site) -> Subject) {
     let _alone = exclusive::alone();
-    run_on(name, rule, make, Breadth::Process);
+    run_on(name, rule, make, Breadth::Process, SETTLING);
 }
 
-fn run_on(name: &str, rule: fn(&mut World<'_>), make: &dyn Fn(&Site) -> Subject, breadth: Breadth) {
+fn run_on(
+    name: &str,
+    rule: fn(&mut World<'_>),
+    make: &dyn Fn(&Site) -> Subject,
+    breadth: Breadth,
+    settling: Duration,
+) {
     // A rule's name is a sentence; a path for a socket has room for 108 bytes.
     let short: String = name.split('_').filter_map(|word| word.chars().next()).collect();
     let site = match Site::new(&short) {
@@ -59,10 +74,14 @@ fn run_on(name: &str, rule: fn(&mut World<'_>), make: &dyn Fn(&Site) -> Subject,
         panic!("recover on an empty site: {}", error.chain());
     }
     let scope: Scope = site.scope().with_breadth(breadth);
-    let before = Ledger::take(&scope);
+    let before = match breadth {
+        Breadth::Scoped => Ledger::take(&scope),
+        // The rule before this one is over; a thread or a client of its may not be quite.
+        _ => Ledger::calm(&scope, QUIET, Instant::now() + SETTLING),
+    };
     rule(&mut world);
     world.clear();
-    if let Err(difference) = before.settle(&scope, Instant::now() + SETTLING) {
+    if let Err(difference) = before.settle(&scope, Instant::now() + settling) {
         panic!("{name}: the host is not as it was:\n  {}", difference.join("\n  "));
     }
 }

@@ -4,14 +4,18 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::time::Duration;
 
-use berth_conformance::{FakeContainerizer, Site, Subject, World, rules, rules_more, run};
+use berth_conformance::{FakeContainerizer, Site, Subject, World, rules, rules_more, run_within};
 use berth_contract::{
     AgentState, Answer, Containerizer, LaunchResult, Limits, Nesting, Pause, Subscription, Variables, ready,
 };
 use berth_model::{
     ContainerConfig, ContainerId, ContainerStatus, ContainerTermination, Image, ResourceStatistics, Resources,
 };
+
+/// What stays is there for good: it needs no longer look.
+const SETTLING: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fault {
@@ -154,7 +158,7 @@ fn caught(fault: Fault, rule: fn(&mut World<'_>)) -> String {
         let faulty = Faulty { fake: FakeContainerizer::new(site), fault, runtime_dir: site.runtime_dir() };
         FakeContainerizer::subject(site).replaced_by(faulty)
     };
-    let failed = catch_unwind(AssertUnwindSafe(|| run("broken", rule, &make)));
+    let failed = catch_unwind(AssertUnwindSafe(|| run_within(SETTLING, "broken", rule, &make)));
     let Err(message) = failed else { panic!("the suite did not see the fault") };
     message.downcast_ref::<String>().cloned().unwrap_or_default()
 }
@@ -230,5 +234,5 @@ fn a_containerizer_without_a_fault_passes_through_the_same_wrapper() {
         FakeContainerizer::subject(site).replaced_by(faulty)
     };
     // Nothing is launched by this rule, so the fault has no occasion.
-    run("whole", rules::wait_of_an_unknown_id_is_none, &make);
+    run_within(SETTLING, "whole", rules::wait_of_an_unknown_id_is_none, &make);
 }
