@@ -180,6 +180,11 @@ impl Agent {
         Ok(Agent { inner, recovered, stop, serving })
     }
 
+    /// What happens to containers.
+    pub(crate) fn events(&self) -> Arc<Events> {
+        Arc::clone(&self.inner.events)
+    }
+
     /// Waits until the containers of the agent before are taken over, and everything is answered.
     ///
     /// # Errors

@@ -77,6 +77,11 @@ impl Events {
         self.news.send_replace(last);
     }
 
+    /// Changes with each event, to its number.
+    pub(crate) fn news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
+    }
+
     /// The number of the latest event.
     fn last(&self) -> u64 {
         lock(&self.ring).last
@@ -113,7 +118,7 @@ pub(crate) fn subscribe(
     // Now, and not when the task comes to it: who is answered misses nothing from then on.
     let last = events.last();
     tasks.spawn(async move {
-        let mut news = events.news.subscribe();
+        let mut news = events.news();
         let mut seen = since.unwrap_or(last);
         let subscribed =
             event::Subscribed { sequence: Some(last), heartbeat_interval: Some(duration(heartbeat)) };

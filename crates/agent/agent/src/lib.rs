@@ -58,6 +58,7 @@ mod program;
 mod pump;
 mod record;
 mod recover;
+mod rest;
 mod session;
 mod table;
 mod tasks;

@@ -97,6 +97,7 @@ fn run(sources: Sources) -> i32 {
         .thread_name("agent")
         .max_blocking_threads(BLOCKING)
         .thread_keep_alive(KEEP)
+        .on_thread_park(crate::rest::parks)
         .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
@@ -124,6 +125,7 @@ async fn serve(
     tracing::info!(version = env!("CARGO_PKG_VERSION"), work_dir = %flags.work_dir.display(), "starting");
     let agent = Agent::start(flags, Some(control)).await?;
     notify::tell(notify::RECOVERING);
+    tokio::spawn(crate::rest::rest(agent.events()));
     let mut master = None;
     let result = heed(&agent, recover, &signals, sources, &mut master).await;
     notify::tell(notify::STOPPING);

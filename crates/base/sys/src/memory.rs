@@ -70,6 +70,27 @@ pub fn give_back() {
     let _ = unsafe { malloc_trim(0) };
 }
 
+/// Chunks that a thread had freed.
+#[cfg(feature = "std")]
+#[derive(Debug)]
+pub struct Cached {
+    _chunks: std::vec::Vec<std::vec::Vec<u8>>,
+}
+
+/// Takes what glibc keeps for this thread of what it has freed: seven chunks of each of 64 sizes up to 1,032 bytes (tcache;
+/// glibc.malloc.tcache_count in the manual, "Memory Allocation Tunables"). What another thread frees is kept for that one, until
+/// it ends.
+#[cfg(feature = "std")]
+pub fn take_cached() -> Cached {
+    const SIZES: usize = 64;
+    const OF_A_SIZE: usize = 7;
+    let mut chunks = std::vec::Vec::with_capacity(SIZES * OF_A_SIZE);
+    for n in 0..SIZES {
+        chunks.extend((0..OF_A_SIZE).map(|_| std::vec::Vec::with_capacity(24 + 16 * n)));
+    }
+    Cached { _chunks: chunks }
+}
+
 /// A zeroed array of `len` words from fresh pages, kept until the process ends. For the pointer arrays of
 /// execve in a process that has no heap.
 pub fn words(len: usize) -> Result<&'static mut [usize]> {

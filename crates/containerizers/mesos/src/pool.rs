@@ -124,12 +124,6 @@ impl Pool {
             inner = again;
             inner.idle -= 1;
             if waited.timed_out() && inner.queue.is_empty() {
-                let last = inner.threads == 1;
-                drop(inner);
-                if last {
-                    // Nothing has happened for a while: what launches have used is of no use now.
-                    berth_sys::memory::give_back();
-                }
                 return;
             }
         }
@@ -145,8 +139,15 @@ struct Leave(Arc<Pool>);
 
 impl Drop for Leave {
     fn drop(&mut self) {
-        self.0.lock().threads -= 1;
+        let mut inner = self.0.lock();
+        inner.threads -= 1;
+        let rests = inner.threads == 0 && !inner.closing;
+        drop(inner);
         self.0.fewer.notify_all();
+        if rests {
+            // Nothing has happened for a while: what launches have used is of no use now.
+            berth_sys::memory::give_back();
+        }
     }
 }
 
