@@ -39,8 +39,6 @@ fn an_owner_that_is_killed_at_a_fault_point_is_collected() {
             let state = ground.state(&name).unwrap();
             let fits = match (&state, point) {
                 _ if options == ["--rm"] => state == State::None,
-                // Its pid was recorded: whether it was told to go can not be known any more.
-                (State::Unknown(why), "pid") => !why.is_empty(),
                 (State::None, point) => BEFORE_GO.contains(&point),
                 (State::Exited(SEVEN), point) => !BEFORE_GO.contains(&point),
                 _ => false,

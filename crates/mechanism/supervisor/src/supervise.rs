@@ -6,8 +6,8 @@
 //! WAITING ─────────> FORKED ───────────────────────> RUNNING ───────────────────> record written, reaped, told
 //!                       └── owner gone, or a step failed: the child is killed ──────┘
 //! ```
-//! Until the owner said `go` its end ends the container: nothing was promised yet. After that the supervisor
-//! survives whoever started it. The exit record is written before the child is reaped; its file was made
+//! Until the owner said `go` its end ends the container: nothing was promised yet, and a pid that is on record already is
+//! taken back, so that it is known that nothing ran. After that the supervisor survives whoever started it. The exit record is written before the child is reaped; its file was made
 //! beforehand, so a full disk can not lose a status.
 //!
 //! The child is made before its plan exists: making the namespaces is the longest part of a launch, and goes on while
@@ -48,6 +48,8 @@ pub const PLAN: i32 = 4;
 pub const RECORD_BEFORE: &CStr = c".status";
 /// The exit record: the wait status word in decimal (as Mesos's `status`).
 pub const RECORD: &CStr = c"status";
+/// The owner writes the child's pid here before it says go.
+pub const PID: &CStr = c"pid";
 /// The control socket.
 pub const CONTROL: &CStr = c"ctl";
 
@@ -580,7 +582,13 @@ impl Supervisor {
                 other => break word(other?.ok_or(Errno::CHILD)?),
             }
         };
-        let recorded = if self.phase >= Phase::Committed { self.write_record(status) } else { Ok(()) };
+        let recorded = match self.phase {
+            Phase::Forked => {
+                self.retract();
+                Ok(())
+            }
+            Phase::Committed | Phase::Executing | Phase::Running => self.write_record(status),
+        };
         let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
         // What the child said last (a failed step) is still to be passed on.
         while self.child.is_some() {
@@ -611,6 +619,13 @@ impl Supervisor {
             let _ = fs::unlinkat(directory, CONTROL, fs::AtFlags::empty());
         }
         Ok(())
+    }
+
+    /// The program never began. With its pid on record that could not be told from one of which nobody knows how it ended.
+    fn retract(&self) {
+        if let Some(directory) = &self.files[attend::DIRECTORY] {
+            let _ = fs::unlinkat(directory, PID, fs::AtFlags::empty());
+        }
     }
 
     fn has_output(&self) -> bool {
