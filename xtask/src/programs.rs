@@ -5,7 +5,7 @@
 //! of everything again. The `berth` in it has fault points.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use serde::Deserialize;
 
@@ -114,10 +114,10 @@ impl Programs {
     }
 }
 
-/// `berth` as it ships.
+/// `berth` as it ships, where the README's reader has it built.
 pub(crate) fn shipped(workspace: &Workspace) -> Result<PathBuf, Error> {
-    let mut command: Command = cargo();
-    command.args(["build", "--release", "-p", "berth", "--color", "never"]);
+    let mut command = cargo();
+    command.args(["build", "--release", "-p", "berth", "--color", "never"]).env_remove("CARGO_TARGET_DIR");
     command.args(["--message-format=json-render-diagnostics"]);
     command.current_dir(&workspace.root).stdin(Stdio::null()).stderr(Stdio::inherit());
     let done = command.output().map_err(|source| Error::Start { program: "cargo".to_owned(), source })?;

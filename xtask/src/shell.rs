@@ -13,17 +13,11 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
+use crate::workspace::forget_xtask;
 
 /// What cargo sets for the programs that it runs. A reader's shell has none of it; with it, a command would
 /// build into another folder or with another toolchain than the reader's.
-const CARGO_LEAVES: &[&str] = &[
-    "CARGO",
-    "CARGO_MANIFEST_DIR",
-    "CARGO_MANIFEST_PATH",
-    "CARGO_TARGET_DIR",
-    "LD_LIBRARY_PATH",
-    "RUST_RECURSION_COUNT",
-];
+const CARGO_LEAVES: &[&str] = &["CARGO", "CARGO_TARGET_DIR", "LD_LIBRARY_PATH"];
 
 /// Before the first command: errors in the output, and no job left behind. Root needs no sudo, so where it
 /// is missing it is nothing.
@@ -61,6 +55,7 @@ impl Shell {
         for variable in CARGO_LEAVES {
             command.env_remove(variable);
         }
+        forget_xtask(&mut command);
         let start = |source| Error::Start { program: "bash".to_owned(), source };
         let mut child = command
             .stdin(Stdio::piped())
@@ -222,7 +217,8 @@ mod tests {
 
     #[test]
     fn the_reader_has_none_of_cargos_variables() {
-        let seen = session().run("env | grep -c '^CARGO_MANIFEST_DIR=\\|^CARGO_TARGET_DIR='", PATIENCE);
+        let seen = session()
+            .run("env | grep -c '^CARGO_MANIFEST_DIR=\\|^CARGO_PKG_\\|^CARGO_TARGET_DIR='", PATIENCE);
         assert_eq!(seen, status(1, &["0"]));
     }
 }

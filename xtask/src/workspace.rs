@@ -113,9 +113,28 @@ impl Workspace {
     }
 }
 
-/// The cargo that runs us, or the one on PATH.
+/// The cargo that runs us, or the one on PATH, as a shell would start it.
 pub(crate) fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    forget_xtask(&mut command);
+    command
+}
+
+/// Takes from a command what cargo told us of this program. Some crates' build scripts (ring's) ask to be run again when that
+/// has changed, and half of everything is built again with them.
+pub(crate) fn forget_xtask(command: &mut Command) {
+    let is_ours = |name: &str| {
+        let names =
+            ["CARGO_MANIFEST_DIR", "CARGO_MANIFEST_PATH", "CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE"];
+        names.contains(&name)
+            || ["CARGO_PKG_", "CARGO_BIN_"].iter().any(|begin| name.starts_with(begin))
+            || ["OUT_DIR", "RUST_RECURSION_COUNT"].contains(&name)
+    };
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(is_ours) {
+            command.env_remove(name);
+        }
+    }
 }
 
 /// True when `cargo NAME` is installed. A rustup proxy without its component exists and fails.
@@ -172,6 +191,18 @@ struct MetadataDependency {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cargo_is_not_told_of_this_program() {
+        assert!(std::env::var_os("CARGO_PKG_NAME").is_some(), "cargo tells a test of its crate");
+        let told = cargo();
+        let removed: Vec<_> =
+            told.get_envs().filter(|(_, value)| value.is_none()).map(|(name, _)| name).collect();
+        for name in ["CARGO_PKG_NAME", "CARGO_PKG_VERSION", "CARGO_MANIFEST_DIR"] {
+            assert!(removed.contains(&name.as_ref()), "{name}: {removed:?}");
+        }
+        assert!(!removed.contains(&"CARGO_HOME".as_ref()) && !removed.contains(&"PATH".as_ref()));
+    }
 
     #[test]
     fn metadata_gives_folders_kinds_and_which_dependencies_are_ours() {
