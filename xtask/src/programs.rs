@@ -5,7 +5,7 @@
 //! of everything again. The `berth` in it has fault points.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
@@ -76,11 +76,16 @@ impl Programs {
     fn build(workspace: &Workspace, arguments: Vec<String>) -> Result<Programs, Error> {
         let mut command = cargo();
         command.args(["test", "--no-run"]).args(SELECTION).args(arguments);
+        Programs::of(workspace, command, "the tests")
+    }
+
+    /// What cargo builds by this command.
+    fn of(workspace: &Workspace, mut command: Command, what: &'static str) -> Result<Programs, Error> {
         command.args(["--message-format=json-render-diagnostics", "--color", "never"]);
         command.current_dir(&workspace.root).stdin(Stdio::null()).stderr(Stdio::inherit());
         let done = command.output().map_err(|source| Error::Start { program: "cargo".to_owned(), source })?;
         if !done.status.success() {
-            return Err(Error::Build { what: "the tests" });
+            return Err(Error::Build { what });
         }
         let mut programs = Programs::default();
         programs.hear(&workspace.root, &String::from_utf8_lossy(&done.stdout));
@@ -117,13 +122,8 @@ impl Programs {
 /// `berth` as it ships, where the README's reader has it built.
 pub(crate) fn shipped(workspace: &Workspace) -> Result<PathBuf, Error> {
     let mut command = cargo();
-    command.args(["build", "--release", "-p", "berth", "--color", "never"]).env_remove("CARGO_TARGET_DIR");
-    command.args(["--message-format=json-render-diagnostics"]);
-    command.current_dir(&workspace.root).stdin(Stdio::null()).stderr(Stdio::inherit());
-    let done = command.output().map_err(|source| Error::Start { program: "cargo".to_owned(), source })?;
-    let mut programs = Programs::default();
-    programs.hear(&workspace.root, &String::from_utf8_lossy(&done.stdout));
-    programs.berth().map(Path::to_path_buf)
+    command.args(["build", "--release", "-p", "berth"]).env_remove("CARGO_TARGET_DIR");
+    Programs::of(workspace, command, "berth")?.berth().map(Path::to_path_buf)
 }
 
 /// What cargo is to build beside the selection, so that these are among it.

@@ -21,7 +21,7 @@ use crate::table::lock;
 /// So long nothing has to happen to a container: longer than threads without work stay.
 const QUIET: Duration = Duration::from_millis(4500);
 
-/// How long threads have to come by.
+/// How long threads have to come by: one that is busy does not, and what comes late is freed the next time.
 const COMING: Duration = Duration::from_millis(50);
 
 /// Counts how often all threads were asked.

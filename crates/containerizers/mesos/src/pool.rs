@@ -139,15 +139,8 @@ struct Leave(Arc<Pool>);
 
 impl Drop for Leave {
     fn drop(&mut self) {
-        let mut inner = self.0.lock();
-        inner.threads -= 1;
-        let rests = inner.threads == 0 && !inner.closing;
-        drop(inner);
+        self.0.lock().threads -= 1;
         self.0.fewer.notify_all();
-        if rests {
-            // Nothing has happened for a while: what launches have used is of no use now.
-            berth_sys::memory::give_back();
-        }
     }
 }
 
