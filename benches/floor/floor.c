@@ -4,11 +4,12 @@
  * after the other, and nothing else. It is the yardstick of `make bench`, not a runtime: no checks beyond "did
  * the call succeed", paths are trusted, one command, no signals, no records. docs/performance.md lists the calls.
  *
- *     floor [-p] [-v] ROOTFS STORAGE FILTER GROUP [COMMAND [ARGUMENT...]]
+ *     floor [-p] [-v] [-k] ROOTFS STORAGE FILTER GROUP [COMMAND [ARGUMENT...]]
  *
  *   -p       print the duration of each phase on stderr when done, as one line of JSON, in microseconds
  *   -v       mount the overlay `volatile`: the kernel then does not sync the file system of STORAGE when the overlay
  *            goes, which is worth its three more removals on a disk, and is not on tmpfs
+ *   -k       keep the root file system that is there, ROOTFS: no overlay, no /dev, no change of the root
  *   ROOTFS   lower directory; holds proc, dev and sys
  *   STORAGE  where the upper and work directories and the log are made (and removed)
  *   FILTER   file of raw struct sock_filter
@@ -110,7 +111,7 @@ static const char *const PHASES[] = {
 };
 enum { PHASE_COUNT = sizeof PHASES / sizeof *PHASES };
 static struct { int64_t seconds, nanoseconds; } stamps[PHASE_COUNT + 1];
-static int timed, stamped, is_volatile;
+static int timed, stamped, is_volatile, keeps_root;
 
 /* Ends a phase. The child stamps too: it runs in our memory. */
 static inline void stamp(void) {
@@ -190,12 +191,10 @@ static void join_groups(void) {
 }
 static void mount_root(void) {
     mount_(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
-    mount_("overlay", rootfs, "overlay", 0, overlay);
+    if (!keeps_root) mount_("overlay", rootfs, "overlay", 0, overlay);
     need("chdir rootfs", SYS(SYS_chdir, rootfs));
 }
-static void mount_proc_dev_sys(void) {
-    const long plain = MS_NOSUID | MS_NODEV | MS_NOEXEC;
-    mount_("proc", "proc", "proc", plain, NULL);
+static void mount_dev(long plain) {
     mount_("tmpfs", "dev", "tmpfs", MS_NOSUID, "mode=755,size=65536k");
     SYS(SYS_umask, 0);
     EACH(d, MEMORY_DEVICES) need(d->name, SYS(SYS_mknod, d->name, 0020666, 1 << 8 | d->minor));
@@ -207,9 +206,14 @@ static void mount_proc_dev_sys(void) {
     mount_("devpts", "dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5");
     mount_("shm", "dev/shm", "tmpfs", plain, "mode=1777,size=65536k");
     mount_("mqueue", "dev/mqueue", "mqueue", plain, NULL);
+    SYS(SYS_umask, 022);
+}
+static void mount_proc_dev_sys(void) {
+    const long plain = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+    mount_("proc", "proc", "proc", plain, NULL);
+    if (!keeps_root) mount_dev(plain);
     mount_("sysfs", "sys", "sysfs", plain | MS_RDONLY, NULL);
     mount_("tmpfs", "sys/fs/cgroup", "tmpfs", plain | MS_RDONLY, "mode=755");
-    SYS(SYS_umask, 022);
 }
 static void mask(void) {
     EACH(f, MASKED_FILES) covered("dev/null", *f, 0);
@@ -227,6 +231,7 @@ static void raise_loopback(void) {
 }
 static void enter_root(void) {
     /* The old root lands on top of the new one and goes at once: pivot_root(2), "pivot_root(".", ".")". */
+    if (keeps_root) return;
     need("pivot_root", SYS(SYS_pivot_root, ".", "."));
     need("umount old root", SYS(SYS_umount2, ".", MNT_DETACH));
     need("chdir /", SYS(SYS_chdir, "/"));
@@ -341,8 +346,9 @@ static int run(int argc, const char **argv) {
     for (; at < argc && argv[at][0] == '-'; at++) {
         if (argv[at][1] == 'p') timed = 1;
         if (argv[at][1] == 'v') is_volatile = 1;
+        if (argv[at][1] == 'k') keeps_root = 1;
     }
-    if (argc < at + 4) die("usage: floor [-p] [-v] ROOTFS STORAGE FILTER GROUP [COMMAND [ARGUMENT...]]", -22);
+    if (argc < at + 4) die("usage: floor [-p] [-v] [-k] ROOTFS STORAGE FILTER GROUP [COMMAND [ARGUMENT...]]", -22);
     for (int i = at; i < at + 4; i++)
         if (length(argv[i]) > 1000) die("an argument is longer than 1000 bytes", -36);
     argv += at;
@@ -356,8 +362,8 @@ static int run(int argc, const char **argv) {
     program.len = (unsigned short)(bytes / (long)sizeof *filter);
     null_fd = need("open /dev/null", SYS(SYS_open, "/dev/null", O_RDONLY | O_CLOEXEC, 0));
     log_fd = need("open log", SYS(SYS_open, log_path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0644));
-    need("mkdir upper", SYS(SYS_mkdir, upper, 0755));
-    need("mkdir work", SYS(SYS_mkdir, work, 0755));
+    if (!keeps_root) need("mkdir upper", SYS(SYS_mkdir, upper, 0755));
+    if (!keeps_root) need("mkdir work", SYS(SYS_mkdir, work, 0755));
     stamp();
     for (int i = 0; i < 3; i++) need("mkdir group", SYS(SYS_mkdir, group[i], 0755));
     limit(0, "/cpu.cfs_quota_us", "50000"); /* the period is 100 ms by default */
@@ -371,14 +377,16 @@ static int run(int argc, const char **argv) {
     stamp();
     for (int i = 0; i < 3; i++) need("rmdir group", SYS(SYS_rmdir, group[i]));
     stamp();
-    if (is_volatile) {
+    if (is_volatile && !keeps_root) {
         need("unlink dirty", SYS(SYS_unlink, dirty[0]));
         need("rmdir volatile", SYS(SYS_rmdir, dirty[1]));
         need("rmdir incompat", SYS(SYS_rmdir, dirty[2]));
     }
-    need("rmdir work/work", SYS(SYS_rmdir, work_work));
-    need("rmdir work", SYS(SYS_rmdir, work));
-    need("rmdir upper", SYS(SYS_rmdir, upper));
+    if (!keeps_root) {
+        need("rmdir work/work", SYS(SYS_rmdir, work_work));
+        need("rmdir work", SYS(SYS_rmdir, work));
+        need("rmdir upper", SYS(SYS_rmdir, upper));
+    }
     need("unlink log", SYS(SYS_unlink, log_path));
     stamp();
     if (timed) print_phases();

@@ -20,7 +20,7 @@ use crate::site::{Site, Stage};
 
 use daemon::Daemon;
 use fleet::Fleet;
-use peer::Crun;
+use peer::{Crun, Floor};
 use rate::Rates;
 
 /// What can be measured by itself.
@@ -86,7 +86,15 @@ pub(crate) fn measure(
         let daemon = Daemon::start(programs, site, stage)?;
         if wanted(Part::Rate) {
             let turns = times.div_ceil(10).max(3);
-            report.rates.push(rate::measure(&daemon, crun, storage, in_flight, turns, stop)?);
+            report.rates.push(rate::measure(
+                &daemon,
+                crun,
+                Floor { site, stage },
+                storage,
+                in_flight,
+                turns,
+                stop,
+            )?);
         }
         if wanted(Part::Launch) {
             report.launch.push(single::launches(&daemon, crun, storage, times, stop)?);

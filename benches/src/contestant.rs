@@ -96,6 +96,18 @@ pub(crate) fn command(
     }
 }
 
+/// The floor program on the host's root file system, where the program is.
+pub(crate) fn kept_floor(site: &Site, stage: &Stage, program: &Path) -> Command {
+    let mut command = quiet(Command::new(site.bin().join("floor-nolibc")));
+    command
+        .arg("-k")
+        .arg("/")
+        .args([stage.folder.join("floor"), site.filter()])
+        .arg(site.group())
+        .arg(program);
+    command
+}
+
 /// The floor program; `options` go before those of the stage.
 pub(crate) fn floor(program: &str, site: &Site, stage: &Stage, options: &[&str], inside: &[&str]) -> Command {
     let mut command = Command::new(site.bin().join(program));

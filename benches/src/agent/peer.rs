@@ -89,32 +89,56 @@ impl<'a> Crun<'a> {
             Ok((command, path))
         };
         let commands: Result<Vec<(Command, PathBuf)>, Error> = (0..at_once).map(worker).collect();
-        let next = AtomicUsize::new(0);
-        let start = Instant::now();
-        let results: Vec<Result<(), Error>> = thread::scope(|scope| {
-            let workers: Vec<_> = commands?
-                .into_iter()
-                .map(|(mut command, path)| {
-                    let next = &next;
-                    scope.spawn(move || {
-                        while next.fetch_add(1, Ordering::Relaxed) < launches {
-                            must(&mut command).map_err(|error| saying(error, &path))?;
-                        }
-                        Ok(())
-                    })
-                })
-                .collect();
-            Ok::<_, Error>(
-                workers
-                    .into_iter()
-                    .map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)))
-                    .collect(),
-            )
-        })?;
-        let elapsed = start.elapsed();
-        results.into_iter().collect::<Result<(), Error>>()?;
-        Ok(elapsed)
+        loops(commands?, launches)
     }
+}
+
+/// What the kernel does for such a container, and nothing else: the floor program on the host's root file system, its groups
+/// and its log made and removed by itself. A loop of it has no agent, no record and no API.
+#[derive(Clone, Copy)]
+pub(crate) struct Floor<'a> {
+    pub(crate) site: &'a Site,
+    pub(crate) stage: &'a Stage,
+}
+
+impl Floor<'_> {
+    /// As [`Crun::in_flight`].
+    pub(crate) fn in_flight(&self, launches: usize, at_once: usize) -> Result<Duration, Error> {
+        let program = self.stage.rootfs().join("bin/true");
+        let worker = |number: usize| {
+            let path = self.stage.state(&format!("floor-{number}.stderr"));
+            let file = File::create(&path).map_err(Error::file("make", path.clone()))?;
+            let mut command = contestant::kept_floor(self.site, self.stage, &program);
+            command.stderr(file);
+            Ok((command, path))
+        };
+        let commands: Result<Vec<(Command, PathBuf)>, Error> = (0..at_once).map(worker).collect();
+        loops(commands?, launches)
+    }
+}
+
+/// Runs the commands that many times in all, each in a loop of its own. From the first start to the last end.
+fn loops(commands: Vec<(Command, PathBuf)>, launches: usize) -> Result<Duration, Error> {
+    let next = AtomicUsize::new(0);
+    let start = Instant::now();
+    let results: Vec<Result<(), Error>> = thread::scope(|scope| {
+        let workers: Vec<_> = commands
+            .into_iter()
+            .map(|(mut command, path)| {
+                let next = &next;
+                scope.spawn(move || {
+                    while next.fetch_add(1, Ordering::Relaxed) < launches {
+                        must(&mut command).map_err(|error| saying(error, &path))?;
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    });
+    let elapsed = start.elapsed();
+    results.into_iter().collect::<Result<(), Error>>()?;
+    Ok(elapsed)
 }
 
 /// A container of crun's that is left running. Dropped, it is ended.

@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use super::daemon::{Daemon, Network};
-use super::peer::Crun;
+use super::peer::{Crun, Floor};
 use super::single::well;
 use crate::error::Error;
 use crate::plan;
@@ -62,6 +62,7 @@ pub(crate) enum Then {
 pub(crate) fn measure(
     daemon: &Daemon,
     crun: Option<&Crun<'_>>,
+    floor: Floor<'_>,
     storage: &str,
     in_flight: usize,
     turns: usize,
@@ -77,6 +78,8 @@ pub(crate) fn measure(
         names.push("crun run");
         contestants.push(Box::new(move || crun.in_flight(LAUNCHES, in_flight)));
     }
+    names.push("floor");
+    contestants.push(Box::new(move || floor.in_flight(LAUNCHES, in_flight)));
     let timed = take_turns(contestants, turns, Pace::ONE_BY_ONE, stop)?;
     Ok(Rates::new(storage, in_flight, &names, &timed))
 }
