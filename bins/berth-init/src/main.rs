@@ -9,7 +9,7 @@
 // The one line of unsafe outside berth-sys: a symbol of a fixed name has no safe spelling.
 #[unsafe(no_mangle)]
 pub extern "C" fn berth_start() -> ! {
-    berth_supervisor::supervise::main()
+    berth_supervisor::supervise::main(berth_sys::start::rename)
 }
 
 #[panic_handler]

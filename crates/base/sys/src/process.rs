@@ -29,6 +29,10 @@ impl Namespaces {
     pub const fn and(self, other: Namespaces) -> Namespaces {
         Namespaces(self.0 | other.0)
     }
+    /// All but those of `other`.
+    pub const fn without(self, other: Namespaces) -> Namespaces {
+        Namespaces(self.0 & !other.0)
+    }
     /// Whether all of `other` are in it.
     pub const fn has(self, other: Namespaces) -> bool {
         self.0 & other.0 == other.0

@@ -5,16 +5,49 @@
 //! The program defines `extern "C" fn berth_start() -> !` with that symbol.
 
 use core::arch::{asm, global_asm};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 global_asm!(
     ".globl _start",
     ".type _start,@function",
     "_start:",
     "xor ebp, ebp",
+    "mov qword ptr [rip + {began}], rsp",
     "and rsp, -16",
     "call berth_start",
     "ud2",
+    began = sym BEGAN,
 );
+
+/// Where the stack began: the number of arguments, and pointers to them (System V ABI, "Process initialization").
+static BEGAN: AtomicUsize = AtomicUsize::new(0);
+/// How long the second argument was when the program began, once that was looked at.
+static ROOM: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// Has the program's second argument be another one in process lists (`/proc/PID/cmdline` reads it where the kernel put it).
+/// What is longer than it was at first is cut off there. Only for a program of one thread that does not read its arguments.
+pub fn rename(title: &[u8], _proof: &crate::process::SingleThreaded) {
+    let began = BEGAN.load(Ordering::Relaxed) as *const usize;
+    if began.is_null() {
+        return;
+    }
+    // SAFETY: the kernel put a count there, and that many pointers to strings that end with NUL, on the stack of this
+    // program, which is writable and lives as long as it does. Nothing else refers to the strings: there is one thread,
+    // and this module is the only one that knows them.
+    unsafe {
+        if *began < 2 {
+            return;
+        }
+        let at = *began.add(2) as *mut u8;
+        let mut room = ROOM.load(Ordering::Relaxed);
+        if room == usize::MAX {
+            room = strlen(at);
+            ROOM.store(room, Ordering::Relaxed);
+        }
+        memset(at, 0, room);
+        memcpy(at, title.as_ptr(), title.len().min(room));
+    }
+}
 
 /// # Safety
 /// As memcpy(3).

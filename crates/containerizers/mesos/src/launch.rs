@@ -44,6 +44,7 @@ impl Native {
     /// # Errors
     /// Whatever kept it from running; nothing of it is left then.
     pub fn launch(&self, mut request: Request, progress: &mut dyn FnMut(Progress)) -> Result<Live> {
+        let _launching = (self.kind == Kind::Agent).then(|| self.spares.launching());
         let mut timings = Timings::start();
         let mut places = self.places(&request.id);
         if !request.config.directory.as_os_str().is_empty() {
@@ -74,7 +75,7 @@ impl Native {
         // A pull may take long, and needs none.
         let pulls = matches!(request.root, RootSource::Image(_)) || !request.volumes.is_empty();
         if request.supervisor.is_none() && !pulls {
-            request.begin()?;
+            self.begin(&mut request, checked.as_ref())?;
         }
         let mut supervisor = request.supervisor.take();
         if let (Some(supervisor), true) = (&mut supervisor, piped) {
@@ -105,6 +106,18 @@ impl Native {
                 Err(failed.undo(self, &places))
             }
             (Ok(_), None) => Err(berth_launcher::Error::Gone("the start of the container").into()),
+        }
+    }
+
+    /// Has a supervisor come: an agent's may be there already.
+    fn begin(&self, request: &mut Request, checked: Option<&Checked>) -> Result<()> {
+        let alone = self.kind == Kind::Agent && request.within.is_none();
+        if let (true, Some(checked)) = (alone, checked) {
+            request.supervisor = self.spares.take(checked.plan.wanted(), &request.title());
+        }
+        match request.supervisor {
+            Some(_) => Ok(()),
+            None => request.begin(),
         }
     }
 
@@ -158,7 +171,7 @@ impl Native {
             Watch::tell(&mut request.watch, NativeEvent::Provisioned)?;
             if supervisor.is_none() {
                 if request.supervisor.is_none() {
-                    request.begin()?;
+                    self.begin(request, Some(&checked))?;
                 }
                 *supervisor = request.supervisor.take();
             }

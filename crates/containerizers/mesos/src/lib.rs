@@ -36,6 +36,7 @@ mod request;
 mod rootfs;
 mod session;
 mod shared;
+mod spare;
 mod watcher;
 mod watching;
 

@@ -4,6 +4,7 @@
 use crate::fetch::Fetching;
 use crate::provision::Provision;
 use crate::record::{self, LOCK, Listed, PID, Record, STATUS, Standing, UNKNOWN};
+use crate::spare::Spares;
 use crate::{Error, Result};
 use berth_isolator::Settings;
 use berth_launcher::{Isolator, Places};
@@ -67,6 +68,8 @@ pub struct Native {
     pub(crate) fetching: Option<Fetching>,
     /// Where a container sees its sandbox (`--sandbox_directory`).
     pub(crate) sandbox_directory: PathBuf,
+    /// Supervisors for the launches to come.
+    pub(crate) spares: Spares,
 }
 
 impl std::fmt::Debug for Native {
@@ -111,6 +114,7 @@ impl Native {
             fetching: None,
             logger: berth_logger::Settings::default(),
             sandbox_directory,
+            spares: Spares::default(),
         })
     }
 

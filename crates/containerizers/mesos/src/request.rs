@@ -62,9 +62,13 @@ impl Request {
     /// # Errors
     /// No memory, processes or descriptors left.
     pub fn begin(&mut self) -> Result<()> {
-        let title = CString::new(self.id.to_string()).unwrap_or_default();
-        self.supervisor = Some(Supervisor::begin(&title)?);
+        self.supervisor = Some(Supervisor::begin(&self.title())?);
         Ok(())
+    }
+
+    /// What its supervisor is called in process lists.
+    pub(crate) fn title(&self) -> CString {
+        CString::new(self.id.to_string()).unwrap_or_default()
     }
 
     /// A launch on the host's own root file system, with nothing special about it.

@@ -7,14 +7,20 @@ use berth_supervisor::protocol::{self, DATA, INLINE, Kind, Message};
 use berth_supervisor::wire::STREAMS;
 use berth_supervisor::{sealed, sealed_program};
 use berth_sys::process::Namespaces;
+use berth_sys::rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use berth_sys::rustix::fs::{CWD, Mode, OFlags, openat};
-use berth_sys::rustix::io::fcntl_dupfd_cloexec;
+use berth_sys::rustix::io::{fcntl_dupfd_cloexec, write};
 use berth_sys::rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use berth_sys::rustix::process::Pid;
+use berth_sys::rustix::thread::{sched_getaffinity, sched_getcpu, sched_setaffinity};
 use berth_sys::spawn::{Spawn, Spawned};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+/// The longest name of a spare one, in bytes: that of a container's id.
+const TITLE: usize = 255;
 
 /// A supervisor that this process started. Dropping it before [`Supervisor::go`] ends the container; after it the
 /// container goes on.
@@ -24,6 +30,20 @@ pub struct Supervisor {
     /// Where the child takes its plan.
     plan: OwnedFd,
     process: Process,
+    /// It has made its child already, with these namespaces.
+    made: Option<Namespaces>,
+    /// What it is still to be called.
+    title: Option<CString>,
+    /// A spare one's.
+    spare: Option<Spare>,
+}
+
+#[derive(Debug)]
+struct Spare {
+    /// Wakes its child, which waits for a container (eventfd(2)).
+    bell: OwnedFd,
+    /// What it said of that.
+    forked: Mutex<Option<(i32, OwnedFd)>>,
 }
 
 #[derive(Debug)]
@@ -118,7 +138,14 @@ impl Supervisor {
                     title: title.to_owned(),
                     committed: AtomicBool::new(false),
                 });
-                Ok(Supervisor { socket: begun.socket, plan: begun.plan, process })
+                Ok(Supervisor {
+                    socket: begun.socket,
+                    plan: begun.plan,
+                    process,
+                    made: None,
+                    title: None,
+                    spare: None,
+                })
             }
             None => Supervisor::execute(title),
         }
@@ -142,7 +169,56 @@ impl Supervisor {
             descriptors: [null()?, null()?, null()?, theirs, childs],
         };
         let process = home::start(spawn).map_err(failed("start a process"))?;
-        Ok(Supervisor { socket, plan, process: Process::Executed(process) })
+        Ok(Supervisor {
+            socket,
+            plan,
+            process: Process::Executed(process),
+            made: None,
+            title: None,
+            spare: None,
+        })
+    }
+
+    /// One that has its child already, in these namespaces, and is nobody's yet: who takes it is spared the time that takes.
+    /// Until then neither holds a mount of the host.
+    ///
+    /// # Errors
+    /// No memory, processes or descriptors left.
+    pub fn spare(namespaces: Namespaces) -> Result<Supervisor> {
+        // There is as much room for its name as this one takes.
+        let title = CString::new(format!("{:TITLE$}", "spare")).unwrap_or_default();
+        let mut spare = Supervisor::execute(&title)?;
+        let bell =
+            eventfd(0, EventfdFlags::CLOEXEC).map_err(|e| Error::io("make a bell for a supervisor", e))?;
+        let message = Message::new(Kind::Prepare, namespaces.bits() as u32, 2);
+        protocol::send(&spare.socket, message, &[], &[bell.as_fd()]).map_err(|_| Error::Gone("a request"))?;
+        let forked = match spare.next() {
+            Event::Forked { pid, pidfd } => Mutex::new(Some((pid, pidfd))),
+            Event::Refused(why) => return Err(Error::Refused(why)),
+            _ => return Err(Error::Gone("the making of a child")),
+        };
+        (spare.made, spare.spare) = (Some(namespaces), Some(Spare { bell, forked }));
+        spare.executed()?;
+        Ok(spare)
+    }
+
+    /// There is a container of that name for a spare one, and its plan follows.
+    pub fn name(&mut self, title: &CStr) {
+        self.title = Some(title.to_owned());
+        let Some(Spare { bell, forked }) = &self.spare else { return };
+        if let Some((pid, _)) = &*forked.lock().unwrap_or_else(PoisonError::into_inner) {
+            keep_away(*pid);
+        }
+        // Its plan wakes it too, if later.
+        let _ = write(bell, &1u64.to_ne_bytes());
+    }
+
+    /// Whether it, and its child, are still there.
+    pub fn is_there(&self) -> bool {
+        let pidfd = self.pidfd();
+        let mut slot = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+        let none = Timespec { tv_sec: 0, tv_nsec: 0 };
+        matches!(poll(&mut slot, Some(&none)), Ok(0))
     }
 
     /// Has it make its child, with these namespaces. The child waits for its plan, and ends when this is dropped.
@@ -150,6 +226,14 @@ impl Supervisor {
     /// # Errors
     /// The supervisor is gone.
     pub fn prepare(&mut self, namespaces: Namespaces) -> Result<()> {
+        match self.made {
+            Some(made) if made == namespaces => return Ok(()),
+            Some(_) => {
+                let other = Supervisor::execute(self.title.as_deref().unwrap_or_default())?;
+                std::mem::replace(self, other).abort();
+            }
+            None => {}
+        }
         if let Process::Early(early) = &self.process
             && namespaces != early::NAMESPACES
         {
@@ -230,21 +314,23 @@ impl Supervisor {
         attend: &[BorrowedFd<'_>],
         streams: [BorrowedFd<'_>; STREAMS],
     ) -> Result<()> {
-        let message = Message::new(Kind::Attend, plan.flags, 0);
-        protocol::send(&self.socket, message, &plan.logging, attend).map_err(hand_over)?;
+        let title = self.title.as_ref().map_or(&[][..], |title| title.to_bytes());
+        // Rather no name than settings that are cut off.
+        let title = if title.len() + plan.logging.len() > DATA { &[] } else { title };
+        let message = Message::new(Kind::Attend, plan.flags, title.len() as u32);
+        protocol::send(&self.socket, message, &[title, &plan.logging].concat(), attend).map_err(hand_over)?;
         self.part(1, &plan.bytes, plan.borrowed().chain(streams).collect())
     }
 
     fn part(&self, number: u32, bytes: &[u8], fds: Vec<BorrowedFd<'_>>) -> Result<()> {
-        let process = match &self.process {
+        match &self.process {
             Process::Early(_) => {
                 berth_sys::early::publish(number as usize, bytes.to_vec());
                 let message = Message::new(Kind::Published, number, fds.len() as u32);
                 return protocol::send(&self.plan, message, &[], &fds).map_err(hand_over);
             }
-            Process::Executed(process) => process,
-        };
-        process.executed().map_err(|e| Error::io("execute berth-init", e))?;
+            Process::Executed(_) => self.executed()?,
+        }
         if bytes.len() <= INLINE {
             let message = Message::new(Kind::Part, bytes.len() as u32, fds.len() as u32);
             return protocol::send(&self.plan, message, bytes, &fds).map_err(hand_over);
@@ -257,8 +343,20 @@ impl Supervisor {
         protocol::send(&self.plan, message, &[], &fds).map_err(hand_over)
     }
 
+    fn executed(&self) -> Result<()> {
+        match &self.process {
+            Process::Executed(process) => process.executed().map_err(|e| Error::io("execute berth-init", e)),
+            Process::Early(_) => Ok(()),
+        }
+    }
+
     /// What it says next; waits for it.
     pub fn next(&self) -> Event {
+        let spare = self.spare.as_ref();
+        let said = |spare: &Spare| spare.forked.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((pid, pidfd)) = spare.and_then(said) {
+            return Event::Forked { pid, pidfd };
+        }
         let mut data = [0u8; DATA];
         let mut fds = [None];
         loop {
@@ -308,6 +406,17 @@ impl Supervisor {
 
     fn tell(&self, message: Message, data: &[u8]) -> Result<()> {
         protocol::send(&self.socket, message, data, &[]).map_err(|_| Error::Gone("a request"))
+    }
+}
+
+/// Keeps a child to other processors than this thread's, if there are any, until it begins its program (which it does by
+/// itself). It would be woken on this one, and wait for it, for as long as this thread has something to do.
+fn keep_away(pid: i32) {
+    let Ok(mut others) = sched_getaffinity(None) else { return };
+    others.unset(sched_getcpu());
+    if others.count() > 0 {
+        // It is slower without.
+        let _ = sched_setaffinity(Pid::from_raw(pid), &others);
     }
 }
 

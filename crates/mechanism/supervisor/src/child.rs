@@ -16,8 +16,8 @@ use crate::terminal;
 use crate::wire::{self, MAX_DESCRIPTORS, Plan, Step};
 use berth_sys::memory::Mapping;
 use berth_sys::mounts::{Attributes, Reach, set_attributes};
-use berth_sys::process::Namespaces;
-use berth_sys::rustix::event::{Timespec, poll};
+use berth_sys::process::{Namespaces, unshare};
+use berth_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
 use berth_sys::rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use berth_sys::rustix::fs::{self, CWD, FileType, Mode, OFlags, ResolveFlags};
 use berth_sys::rustix::mount::{
@@ -32,11 +32,31 @@ use core::ffi::CStr;
 pub(crate) type Descriptors = [Option<OwnedFd>; MAX_DESCRIPTORS];
 
 /// The child's own beginning: it does what every container needs, then takes its plan from `owner` and carries it out.
-pub(crate) fn main(owner: BorrowedFd<'_>, supervisor: BorrowedFd<'_>) -> ! {
+pub(crate) fn main(owner: BorrowedFd<'_>, supervisor: BorrowedFd<'_>, spare: Option<Spare>) -> ! {
     if let Err(e) = prepare() {
         refuse(supervisor, 3, e.raw_os_error() as u32)
     }
-    take_plan(owner, supervisor, Before::default(), &mut [0u8; INLINE])
+    let mut before = Before::default();
+    if let Some(Spare { bell, later }) = spare {
+        let processors = thread::sched_getaffinity(None).ok();
+        let mut ends = [PollFd::new(&bell, PollFlags::IN), PollFd::from_borrowed_fd(owner, PollFlags::IN)];
+        while let Err(Errno::INTR) = poll(&mut ends, None) {}
+        if let Err(e) = unshare(later) {
+            refuse(supervisor, 3, e.raw_os_error() as u32)
+        }
+        // Its owner has sent it to other processors than its own.
+        (before.awake, before.processors) = (true, processors);
+    }
+    take_plan(owner, supervisor, before, &mut [0u8; INLINE])
+}
+
+/// What a child has that is made before there is a container for it.
+pub(crate) struct Spare {
+    /// Readable once there is one. A message on a socket would not do: the kernel takes who sends it to be about to wait, and
+    /// has the receiver wait for its processor, though another be free.
+    pub(crate) bell: OwnedFd,
+    /// The namespaces that it gets only then.
+    pub(crate) later: Namespaces,
 }
 
 /// The same for a child that was made before its owner's `main`, and shares its memory (`berth_sys::early`).
@@ -49,7 +69,7 @@ pub fn early(owner: OwnedFd, supervisor: OwnedFd) -> ! {
     // Its network namespace has nothing but the loopback device, and everybody wants it: there is time for it now. A
     // failure is told by the plan's own step.
     let loopback = berth_sys::netdev::loopback_up().is_ok();
-    let before = Before { early: true, loopback, apart: false };
+    let before = Before { early: true, awake: true, loopback, ..Before::default() };
     match protocol::receive(&owner, &mut [], &mut []) {
         Ok(Some((Message { kind: Kind::Begin, .. }, _))) => {
             take_plan(owner.as_fd(), supervisor, before, &mut [])
@@ -75,8 +95,7 @@ fn take_plan(owner: BorrowedFd<'_>, supervisor: BorrowedFd<'_>, before: Before, 
         released: Released::No,
     };
     loop {
-        #[cfg(feature = "early")]
-        if child.before.early {
+        if child.before.awake {
             stay_awake(owner);
         }
         let received = protocol::receive(owner, room, &mut child.fds[child.filled..]);
@@ -109,7 +128,6 @@ fn take_plan(owner: BorrowedFd<'_>, supervisor: BorrowedFd<'_>, before: Before, 
 
 /// Looks for a message for a moment before it is waited for: it is on its way, and to wake a processor that went to sleep
 /// takes longer. Whoever else wants this processor has it at once.
-#[cfg(feature = "early")]
 fn stay_awake(owner: BorrowedFd<'_>) {
     use berth_sys::rustix::net::{RecvFlags, recv};
     const LOOKS: u32 = 300;
@@ -167,7 +185,7 @@ fn give_up(supervisor: BorrowedFd<'_>, why: Message, released: Released) -> ! {
 }
 
 /// What was before the plan.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Before {
     /// It was made before its owner's `main`.
     #[cfg_attr(not(feature = "early"), expect(dead_code, reason = "never so in a program of its own"))]
@@ -176,6 +194,10 @@ struct Before {
     loopback: bool,
     /// It took the place of one that was made early, to execute the program.
     apart: bool,
+    /// Its owner is about to send its plan, and it is not to sleep until then.
+    awake: bool,
+    /// Those that its program may use, if it is kept to some of them until then.
+    processors: Option<thread::CpuSet>,
 }
 
 struct Child<'a> {
@@ -528,6 +550,10 @@ impl Child<'_> {
                 #[cfg(feature = "early")]
                 if self.before.early {
                     berth_sys::early::free()?;
+                }
+                if let Some(processors) = &self.before.processors {
+                    // Its group may have none of them: then it has its group's.
+                    let _ = thread::sched_setaffinity(None, processors);
                 }
                 Ok(())
             }

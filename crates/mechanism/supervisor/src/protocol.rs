@@ -44,10 +44,11 @@ pub enum Kind {
     /// To the supervisor: send me the terminal's output from now on.
     Attach = 6,
     /// To the supervisor, first: make the child with the namespaces `a`; `b` = 1: and in the pid namespace of the process
-    /// whose pidfd comes along, or in a new one below that.
+    /// whose pidfd comes along, or in a new one below that; `b` = 2: and have it wait for what comes along
+    /// to be readable, without a mount namespace until then.
     Prepare = 7,
     /// To the supervisor: look after the container; `a` = flags of the plan, with the descriptors of
-    /// [`crate::wire::attend`].
+    /// [`crate::wire::attend`]; the first `b` bytes of the data are its new name in process lists.
     Attend = 8,
     /// To the child of a supervisor that shares its owner's memory, first: all is there that it needs before its plan.
     Begin = 9,

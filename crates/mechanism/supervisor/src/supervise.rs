@@ -18,7 +18,7 @@
 //! turns out to run for longer than [`SHORT`], it executes `berth-init` too, and hands over to it what it holds: so a
 //! supervisor that stays is a small one, and does not depend on its owner's program.
 
-use crate::child;
+use crate::child::{self, Spare};
 use crate::chunk::Chunk;
 use crate::input::Input;
 use crate::logs::Logs;
@@ -33,6 +33,7 @@ use berth_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
 use berth_sys::rustix::fd::{AsFd, OwnedFd};
 use berth_sys::rustix::fs;
 use berth_sys::rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use berth_sys::rustix::pipe::{PipeFlags, pipe_with};
 use berth_sys::rustix::process::{WaitId, WaitIdOptions, waitid};
 use berth_sys::rustix::time::{ClockId, clock_gettime};
 use berth_sys::{Errno, Result, fd, signal};
@@ -58,11 +59,14 @@ const CLIENTS: usize = 8;
 /// How long a supervisor goes on in its owner's memory after the program was executed.
 pub const SHORT: Timespec = Timespec { tv_sec: 0, tv_nsec: 30_000_000 };
 
+/// Gives this process another name in process lists.
+pub type Rename = fn(&[u8], &SingleThreaded);
+
 /// What a supervisor that has left its owner's memory is called in process lists.
 pub type Leave = fn() -> &'static CStr;
 
 /// What `berth-init` does.
-pub fn main() -> ! {
+pub fn main(rename: Rename) -> ! {
     let proof = SingleThreaded::at_start_of_program();
     if let Ok(state) = state::inherited() {
         let result = match state::Saved::read(&state) {
@@ -73,13 +77,13 @@ pub fn main() -> ! {
         exit(if result.is_ok() { 0 } else { 125 });
     }
     let sockets = fd::inherited(OWNER).and_then(|owner| Ok((owner, fd::inherited(PLAN)?)));
-    match sockets.and_then(|(owner, plan)| supervise(proof, owner, plan)) {
+    match sockets.and_then(|(owner, plan)| supervise(proof, rename, owner, plan)) {
         Ok(()) => exit(0),
         Err(_) => exit(125),
     }
 }
 
-fn supervise(proof: SingleThreaded, owner: OwnedFd, plan: OwnedFd) -> Result<()> {
+fn supervise(proof: SingleThreaded, rename: Rename, owner: OwnedFd, plan: OwnedFd) -> Result<()> {
     let mut within = [None];
     let Some((message, _)) = protocol::receive(&owner, &mut [], &mut within)? else { return Ok(()) };
     if message.kind != Kind::Prepare {
@@ -96,9 +100,22 @@ fn supervise(proof: SingleThreaded, owner: OwnedFd, plan: OwnedFd) -> Result<()>
             return protocol::send(&owner, refused, &[], &[]);
         }
     }
-    drop(within);
+    // The child closes its end by its exec, before that of the socket. A message's, or a socket's, end has who hears it wait
+    // for the processor on which the program begins, though another be free: for as long as the program runs.
+    let (executes, held) = pipe_with(PipeFlags::CLOEXEC)?;
     let (ours, childs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    let namespaces = Namespaces::from_bits(message.a.into());
+    let mut namespaces = Namespaces::from_bits(message.a.into());
+    let mut spare = None;
+    if let (2, [bell]) = (message.b, &mut within)
+        && let Some(bell) = bell.take()
+    {
+        rename(b"spare", &proof);
+        // Until it is known what for, it is to hold none of the host's mounts, and to miss none.
+        let later = if namespaces.has(Namespaces::MOUNT) { Namespaces::MOUNT } else { Namespaces::default() };
+        namespaces = namespaces.without(later);
+        spare = Some(Spare { bell, later });
+    }
+    drop(within);
     let made = match message.b == 1 && namespaces.has(Namespaces::PID) {
         true => within::fork_below(&proof, namespaces),
         false => fork(&proof, namespaces),
@@ -106,8 +123,8 @@ fn supervise(proof: SingleThreaded, owner: OwnedFd, plan: OwnedFd) -> Result<()>
     let (pid, pidfd) = match made {
         Ok(Side::Child) => {
             // The owner's end must close with the supervisor's copy, not with ours.
-            drop((owner, ours));
-            child::main(plan.as_fd(), childs.as_fd())
+            drop((owner, ours, executes));
+            child::main(plan.as_fd(), childs.as_fd(), spare)
         }
         Ok(Side::Parent(pid, pidfd)) => (pid, pidfd),
         Err(e) => {
@@ -115,8 +132,8 @@ fn supervise(proof: SingleThreaded, owner: OwnedFd, plan: OwnedFd) -> Result<()>
             return protocol::send(&owner, refused, &[], &[]);
         }
     };
-    drop((childs, plan));
-    watch_over(owner, ours, (pid, pidfd), None, Some(proof))
+    drop((childs, plan, spare, held));
+    watch_over(owner, (ours, Some(executes)), (pid, pidfd), None, Some((proof, rename)))
 }
 
 /// What a supervisor does that was made with its child before its owner's `main`, and shares its owner's memory.
@@ -136,7 +153,7 @@ pub fn attend(begun: berth_sys::early::Supervising, leave: Leave) -> ! {
             return Err(Errno::PROTO);
         }
         match made {
-            Ok((pid, pidfd)) => watch_over(owner, child, (pid, pidfd), Some(leave), None),
+            Ok((pid, pidfd)) => watch_over(owner, (child, None), (pid, pidfd), Some(leave), None),
             Err(e) => {
                 let refused = Message::new(Kind::Refused, 3, e.raw_os_error() as u32);
                 protocol::send(&owner, refused, &[], &[])
@@ -152,16 +169,18 @@ pub fn attend(begun: berth_sys::early::Supervising, leave: Leave) -> ! {
 /// From the making of the child to its end.
 fn watch_over(
     owner: OwnedFd,
-    child: OwnedFd,
+    (child, executes): (OwnedFd, Option<OwnedFd>),
     (pid, pidfd): (i32, OwnedFd),
     leave: Option<Leave>,
-    proof: Option<SingleThreaded>,
+    alone: Option<(SingleThreaded, Rename)>,
 ) -> Result<()> {
+    let (proof, rename) = alone.unzip();
     let mut state = Supervisor {
         phase: Phase::Forked,
         pid,
         pidfd,
         child: Some(child),
+        executes,
         files: [const { None }; attend::COUNT],
         flags: 0,
         master: None,
@@ -172,6 +191,7 @@ fn watch_over(
         pending: Chunk::EMPTY,
         leave,
         proof,
+        rename,
         look: Look::OFF,
         suspect: false,
         since: Timespec { tv_sec: 0, tv_nsec: 0 },
@@ -191,6 +211,7 @@ fn resume(mut saved: state::Saved, proof: SingleThreaded) -> Result<()> {
         pid,
         pidfd: saved.take_descriptor()?.ok_or(Errno::BADF)?,
         child: None,
+        executes: None,
         files: [const { None }; attend::COUNT],
         flags,
         master: None,
@@ -201,6 +222,7 @@ fn resume(mut saved: state::Saved, proof: SingleThreaded) -> Result<()> {
         pending: Chunk::EMPTY,
         leave: None,
         proof: Some(proof),
+        rename: None,
         look: Look::OFF,
         suspect: false,
         since: Timespec { tv_sec: 0, tv_nsec: 0 },
@@ -243,6 +265,8 @@ struct Supervisor {
     pid: i32,
     pidfd: OwnedFd,
     child: Option<OwnedFd>,
+    /// A pipe whose other end the child has until it executes or ends.
+    executes: Option<OwnedFd>,
     /// By the places of [`attend`].
     files: [Option<OwnedFd>; attend::COUNT],
     /// Of the plan.
@@ -260,6 +284,8 @@ struct Supervisor {
     leave: Option<Leave>,
     /// It does not, and has one thread.
     proof: Option<SingleThreaded>,
+    /// How it gets its name, if it was made before there was one.
+    rename: Option<Rename>,
     /// When the container writes what it writes itself.
     look: Look,
     /// The child executed the program from our memory.
@@ -273,6 +299,7 @@ struct Supervisor {
 enum Source {
     Pidfd,
     Child,
+    Executes,
     Master,
     Control,
     /// Where the pipe goes that the program reads.
@@ -291,7 +318,7 @@ enum Source {
     Look,
 }
 
-const SLOTS: usize = 12 + READERS + CLIENTS;
+const SLOTS: usize = 13 + READERS + CLIENTS;
 
 impl Supervisor {
     fn watch(&mut self) -> Result<()> {
@@ -305,6 +332,13 @@ impl Supervisor {
             // What the child said comes before its end, and its end before what clients ask.
             if !flags_of(Source::Child).is_empty() {
                 self.child_speaks()?;
+            }
+            if !flags_of(Source::Executes).is_empty() {
+                self.executes = None;
+                while self.has_child_spoken() {
+                    self.child_speaks()?;
+                }
+                self.child_left();
             }
             let master = flags_of(Source::Master);
             if !master.is_empty() {
@@ -328,7 +362,7 @@ impl Supervisor {
                     Source::Log(i) => drop(logs.draw(*i, self.proof.as_ref())),
                     Source::Slow(i) => logs.drain(*i),
                     Source::Look => self.look.told(self.files[attend::WORK].as_ref()),
-                    Source::Pidfd | Source::Child | Source::Master => {}
+                    Source::Pidfd | Source::Child | Source::Executes | Source::Master => {}
                 }
             }
             if logs.is_on() {
@@ -354,6 +388,9 @@ impl Supervisor {
         add(Source::Pidfd, self.pidfd.as_fd(), PollFlags::IN);
         if let Some(child) = &self.child {
             add(Source::Child, child.as_fd(), PollFlags::IN);
+        }
+        if let Some(executes) = &self.executes {
+            add(Source::Executes, executes.as_fd(), PollFlags::IN);
         }
         if let Some(master) = &self.master {
             let mut flags = PollFlags::empty();
@@ -479,6 +516,10 @@ impl Supervisor {
             Ok(Some((Message { kind: Kind::Running, a, .. }, _))) => {
                 self.phase = Phase::Executing;
                 self.suspect = self.leave.is_some() && a == 0;
+                // For a container of a moment nobody comes.
+                if self.leave.is_none() {
+                    self.listen();
+                }
             }
             Ok(Some((Message { kind: Kind::Terminal, .. }, _))) => {
                 let [master] = fds;
@@ -493,26 +534,30 @@ impl Supervisor {
             // It ended with something of ours unread; what it said last is still to come (unix(7), once per socket).
             Ok(Some(_)) | Err(Errno::AGAIN | Errno::CONNRESET) => {}
             // Its end of the socket closed: by exec if it said so before, else by its death.
-            Ok(None) | Err(_) => {
-                self.child = None;
-                if self.phase == Phase::Executing && self.suspect && is_our_program(self.pid) {
-                    // See `child`: it should not come so far. Nobody but it is in its pid namespace.
-                    let _ = signal::send(&self.pidfd, 9);
-                    self.tell_owner(Message::new(Kind::Refused, 4, 0));
-                } else if self.phase == Phase::Executing {
-                    self.phase = Phase::Running;
-                    self.since = clock_gettime(ClockId::Monotonic);
-                    // For a container of a moment nobody comes.
-                    if self.leave.is_none() {
-                        self.listen();
-                    }
-                    if self.flags & wire::FLAG_NOTIFY != 0 {
-                        self.tell_owner(Message::new(Kind::Running, 0, 0));
-                    }
-                }
-            }
+            Ok(None) | Err(_) => self.child_left(),
         }
         Ok(())
+    }
+
+    /// The child executed its program, if it said so before, or ended.
+    fn child_left(&mut self) {
+        if self.child.take().is_none() || self.phase != Phase::Executing {
+            return;
+        }
+        if self.suspect && is_our_program(self.pid) {
+            // See `child`: it should not come so far. Nobody but it is in its pid namespace.
+            let _ = signal::send(&self.pidfd, 9);
+            return self.tell_owner(Message::new(Kind::Refused, 4, 0));
+        }
+        self.phase = Phase::Running;
+        self.since = clock_gettime(ClockId::Monotonic);
+        if self.flags & wire::FLAG_NOTIFY != 0 {
+            self.tell_owner(Message::new(Kind::Running, 0, 0));
+        }
+    }
+
+    fn has_child_spoken(&self) -> bool {
+        self.child.as_ref().is_some_and(has_something)
     }
 
     fn tell_owner(&mut self, message: Message) {
@@ -629,10 +674,7 @@ impl Supervisor {
     }
 
     fn has_output(&self) -> bool {
-        let Some(master) = &self.master else { return false };
-        let mut slot = [PollFd::new(master, PollFlags::IN)];
-        let none = Timespec { tv_sec: 0, tv_nsec: 0 };
-        matches!(poll(&mut slot, Some(&none)), Ok(1..))
+        self.master.as_ref().is_some_and(has_something)
     }
 
     /// Waits for the owner to take what is pending, as long as it lives.
@@ -667,6 +709,13 @@ impl Supervisor {
         berth_sys::rustix::io::pwrite(record, &text, 0)?;
         fs::renameat(directory, RECORD_BEFORE, directory, RECORD)
     }
+}
+
+/// Whether reading from it would not wait.
+fn has_something(descriptor: &OwnedFd) -> bool {
+    let mut slot = [PollFd::new(descriptor, PollFlags::IN)];
+    let none = Timespec { tv_sec: 0, tv_nsec: 0 };
+    matches!(poll(&mut slot, Some(&none)), Ok(1..))
 }
 
 /// The descriptor, which never waits any more.

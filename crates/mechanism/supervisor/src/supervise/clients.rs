@@ -78,8 +78,13 @@ impl Supervisor {
         let mut fds = [const { None }; attend::MOST];
         let Some(client) = &mut self.clients[index] else { return };
         match protocol::receive(&client.socket, &mut data, &mut fds) {
-            Ok(Some((Message { kind: Kind::Attend, a: flags, .. }, n))) => {
-                self.attend(index, flags, fds, &data[..n.min(DATA)], logs)
+            Ok(Some((Message { kind: Kind::Attend, a: flags, b: named }, n))) => {
+                let data = &data[..n.min(DATA)];
+                let Some((title, logging)) = data.split_at_checked(named as usize) else { return };
+                if let (Some(rename), Some(proof), false) = (self.rename, &self.proof, title.is_empty()) {
+                    rename(title, proof);
+                }
+                self.attend(index, flags, fds, logging, logs)
             }
             Ok(Some((Message { kind: Kind::AttachOutput, .. }, _))) => {
                 let [descriptor, ..] = fds;
