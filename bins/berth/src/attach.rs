@@ -192,7 +192,7 @@ impl Owner<'_> {
                 self.heed_watch();
             }
             if is(together) {
-                self.live.kill();
+                self.live.kill_together();
                 self.together = None;
             }
             if is(Some(1)) {

@@ -15,6 +15,7 @@ use berth_sys::rustix::fs::{Mode, OFlags, openat};
 use berth_sys::rustix::process::{Pid, WaitOptions, waitpid};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// What a container writes, for who reads it while it runs.
@@ -84,6 +85,8 @@ pub struct Live {
     logged: bool,
     remove: bool,
     phases: Vec<(&'static str, Duration)>,
+    /// Its owner killed all of it for lack of memory.
+    pub(crate) together: AtomicBool,
 }
 
 impl Live {
@@ -111,6 +114,7 @@ impl Live {
             logged,
             remove,
             phases: Vec::new(),
+            together: AtomicBool::new(false),
         }
     }
 

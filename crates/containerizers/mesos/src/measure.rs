@@ -135,10 +135,15 @@ impl Groups {
             return ended;
         }
         let Some(group) = self.open(path) else { return ended };
-        let usage = group.usage();
-        if usage.oom_kills.unwrap_or(0) == 0 {
+        if group.usage().oom_kills.unwrap_or(0) == 0 {
             return ended;
         }
+        self.short_of_memory(&group, ended)
+    }
+
+    /// The same of one that ended for lack of memory.
+    pub(crate) fn short_of_memory(&self, group: &Group, ended: ContainerTermination) -> ContainerTermination {
+        let usage = group.usage();
         let limit = match group.limits_applied().memory_limit {
             Some(Limit::At(limit)) => Some(limit.0),
             _ => None,
