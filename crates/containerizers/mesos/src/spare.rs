@@ -194,16 +194,23 @@ mod tests {
         spares.take(namespaces, c"a-container")
     }
 
-    fn made(spares: &Spares, count: usize) -> Vec<i32> {
-        let deadline = Instant::now() + Duration::from_secs(10);
+    /// Waits for it, and fails when it does not come.
+    fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+        let deadline = Instant::now() + LASTS + Duration::from_secs(10);
         loop {
-            let pids: Vec<_> = spares.shared.lock().spares.iter().map(|s| s.supervisor.pid()).collect();
-            if pids.len() == count {
-                return pids;
+            if let Some(seen) = look() {
+                return seen;
             }
-            assert!(Instant::now() < deadline, "{pids:?}");
+            assert!(Instant::now() < deadline, "{what}");
             std::thread::sleep(Duration::from_millis(2));
         }
+    }
+
+    fn made(spares: &Spares, count: usize) -> Vec<i32> {
+        until("so many are there", || {
+            let pids: Vec<_> = spares.shared.lock().spares.iter().map(|s| s.supervisor.pid()).collect();
+            (pids.len() == count).then_some(pids)
+        })
     }
 
     fn is_there(pid: i32) -> bool {
@@ -230,11 +237,7 @@ mod tests {
         let all = made(&spares, 2);
         assert!(all.iter().all(|pid| is_there(*pid)));
         // All of it goes by itself.
-        let gone = Instant::now() + LASTS + Duration::from_secs(10);
-        while spares.shared.lock().tended {
-            assert!(Instant::now() < gone);
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        until("nobody tends any more", || (!spares.shared.lock().tended).then_some(()));
         assert!(!all.iter().any(|pid| is_there(*pid)));
     }
 
@@ -247,11 +250,7 @@ mod tests {
         assert!(launch(&spares, SHAPE).is_none());
         let [killed] = made(&spares, 1)[..] else { unreachable!() };
         kill_process(Pid::from_raw(killed).unwrap(), Signal::KILL).unwrap();
-        let ended = Instant::now() + Duration::from_secs(10);
-        while spares.shared.lock().spares[0].supervisor.is_there() {
-            assert!(Instant::now() < ended);
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        until("it has ended", || (!spares.shared.lock().spares[0].supervisor.is_there()).then_some(()));
         assert!(launch(&spares, SHAPE).is_none());
         let [second] = made(&spares, 1)[..] else { unreachable!() };
         assert!(is_there(second));

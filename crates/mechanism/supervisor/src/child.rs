@@ -37,8 +37,7 @@ pub(crate) fn main(owner: BorrowedFd<'_>, supervisor: BorrowedFd<'_>, spare: Opt
         refuse(supervisor, 3, e.raw_os_error() as u32)
     }
     let mut before = Before::default();
-    if let Some(Spare { bell, later }) = spare {
-        let processors = thread::sched_getaffinity(None).ok();
+    if let Some(Spare { bell, later, processors }) = spare {
         let mut ends = [PollFd::new(&bell, PollFlags::IN), PollFd::from_borrowed_fd(owner, PollFlags::IN)];
         while let Err(Errno::INTR) = poll(&mut ends, None) {}
         if let Err(e) = unshare(later) {
@@ -57,6 +56,9 @@ pub(crate) struct Spare {
     pub(crate) bell: OwnedFd,
     /// The namespaces that it gets only then.
     pub(crate) later: Namespaces,
+    /// The processors that its program may use. It can not look itself: as soon as it is there, who takes it may have sent it
+    /// away from some.
+    pub(crate) processors: Option<thread::CpuSet>,
 }
 
 /// The same for a child that was made before its owner's `main`, and shares its memory (`berth_sys::early`).

@@ -35,6 +35,7 @@ use berth_sys::rustix::fs;
 use berth_sys::rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use berth_sys::rustix::pipe::{PipeFlags, pipe_with};
 use berth_sys::rustix::process::{WaitId, WaitIdOptions, waitid};
+use berth_sys::rustix::thread::sched_getaffinity;
 use berth_sys::rustix::time::{ClockId, clock_gettime};
 use berth_sys::{Errno, Result, fd, signal};
 use core::ffi::CStr;
@@ -113,7 +114,7 @@ fn supervise(proof: SingleThreaded, rename: Rename, owner: OwnedFd, plan: OwnedF
         // Until it is known what for, it is to hold none of the host's mounts, and to miss none.
         let later = if namespaces.has(Namespaces::MOUNT) { Namespaces::MOUNT } else { Namespaces::default() };
         namespaces = namespaces.without(later);
-        spare = Some(Spare { bell, later });
+        spare = Some(Spare { bell, later, processors: sched_getaffinity(None).ok() });
     }
     drop(within);
     let made = match message.b == 1 && namespaces.has(Namespaces::PID) {
